@@ -1,0 +1,32 @@
+"""Graft's engine: a recipe goes in, a run comes out.
+
+Importing this package, and every module marked *light* below, never imports TensorFlow or Keras,
+so a page, a notebook or a script can list runs and classify images at once.
+
+Light: recipe, images, augment, sample, datasets, backbones, freezing, events, runs, jobs,
+classifier, charts. Heavy (TensorFlow inside): ingest_tfds, input_pipeline, modeling, training,
+worker.
+
+    from engine import jobs, load_preset, Classifier
+    run = jobs.train(load_preset("sample"))          # in its own process; a Run to look at
+    print(run.evaluation["test"]["accuracy"])
+    print(Classifier(run).predict(["photo.jpg"])[0].top(3))
+"""
+
+from engine.errors import GraftError
+
+__all__ = ["Classifier", "GraftError", "Recipe", "Run", "load_preset"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name):
+    """Load the public names on first use: a page pays only for what it shows."""
+    if name in ("Recipe", "load_preset"):
+        from engine import recipe as module
+    elif name == "Run":
+        from engine import runs as module
+    elif name == "Classifier":
+        from engine import classifier as module
+    else:
+        raise AttributeError(f"module 'engine' has no attribute {name!r}")
+    return getattr(module, name)

@@ -1,0 +1,518 @@
+"""Recipes: plain, validated data that decide a result.
+
+A recipe is a tree of frozen pydantic models. Each field carries bounds, a unit and a sentence of
+help in its definition, and nowhere else: pages (`field_help`), CLI (`python -m engine recipe`) and
+error messages all read them from here.
+
+    recipe = load_preset("flowers", ["stages.0.epochs=2"])
+    text = recipe.to_yaml()
+    assert Recipe.from_yaml(text) == recipe
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from engine.errors import RecipeError
+
+PRESETS_FOLDER = Path(__file__).parent / "presets"
+TRAINABLE_PATTERN = r"^(none|all|last [1-9]\d{0,3} blocks?|from [\w./:-]{1,120})$"
+
+
+def _field(default, help, unit="", **bounds):
+    """A pydantic field with Graft's extras: the help sentence and the unit."""
+    extra = {"unit": unit} if unit else None
+    if default is ...:
+        return Field(description=help, json_schema_extra=extra, **bounds)
+    return Field(default, description=help, json_schema_extra=extra, **bounds)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, str_strip_whitespace=True
+    )
+
+
+class DatasetSpec(_Model):
+    """Which labelled images."""
+
+    source: Literal["sample", "tfds", "folder"] = _field(
+        "sample", "Where the images come from: the built-in sample, a TensorFlow Datasets name, "
+        "or a directory on the host with one folder for each class.")  # fmt: skip
+    name: str = _field(
+        "", "TensorFlow Datasets name such as tf_flowers, with an optional config and version "
+        "(name/config:1.0.0); only for source tfds.", max_length=200)  # fmt: skip
+    path: str = _field(
+        "", "Directory on the host that holds one folder for each class; only for source folder.",
+        max_length=4096)  # fmt: skip
+    images: int = _field(
+        600, "How many pictures the built-in sample draws; only for source sample.", "images",
+        ge=50, le=100_000)  # fmt: skip
+
+    @model_validator(mode="after")
+    def _complete(self):
+        if self.source == "tfds" and not re.fullmatch(r"[a-z][\w]*(/[\w.-]+)?(:[\w.*]+)?", self.name):
+            raise ValueError(
+                "source tfds needs a name such as tf_flowers (lower case, optionally "
+                f"name/config:version); {self.name!r} was given"
+            )
+        if self.source == "folder" and not self.path:
+            raise ValueError("source folder needs a path, a directory with one folder for each class")
+        return self
+
+    @property
+    def title(self) -> str:
+        """A short name for people: "tf_flowers", a folder's name, or "sample"."""
+        return {"tfds": self.name, "folder": Path(self.path).name, "sample": "sample"}[self.source]
+
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Slice = Annotated[str, Field(max_length=200)]
+
+
+class SplitSpec(_Model):
+    """How the images are divided into train, validation and test."""
+
+    method: Literal["stratified", "slices", "source"] = _field(
+        "stratified", "stratified: percentages of every class, decided by each image's content; "
+        "slices: TFDS expressions such as train[:10%]; source: the source's own train, validation "
+        "and test, a missing one being cut from train by its percentage.")  # fmt: skip
+    test: Percent | Slice = _field(
+        10.0, "Share of images kept untouched for the final, honest measurement.", "%")
+    validation: Percent | Slice = _field(
+        15.0, "Share of images that chooses the best weights and stops early.", "%")
+    train: Percent | Slice = _field(75.0, "Share of images the weights are fitted on.", "%")
+    seed: int = _field(0, "Another number gives another stratified division.", ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        values = {k: getattr(self, k) for k in ("test", "validation", "train")}
+        texts = [k for k, v in values.items() if isinstance(v, str)]
+        if self.method == "slices":
+            if len(texts) != 3:
+                raise ValueError(
+                    "method slices needs a TFDS expression such as train[:10%] for each of test, "
+                    "validation and train"
+                )
+            return self
+        if texts:
+            raise ValueError(
+                f"method {self.method} needs percentages; {texts[0]} is {values[texts[0]]!r} "
+                "(set method: slices to use expressions)"
+            )
+        total = sum(values.values())
+        if self.method == "stratified" and abs(total - 100) > 0.01:
+            raise ValueError(f"test, validation and train must add up to 100 %; they give {total:g}")
+        empty = [k for k, v in values.items() if v <= 0]
+        if empty:
+            raise ValueError(f"{empty[0]} must be above 0 %: Graft needs all three parts")
+        return self
+
+
+class BackboneSpec(_Model):
+    """The pretrained network without its top."""
+
+    name: str = _field(
+        "GraftSmall", "Name from the catalogue of backbones, GraftSmall (built in, works offline), "
+        "or run:ID to go on from a finished run.", min_length=1, max_length=120)  # fmt: skip
+    alpha: float | None = _field(
+        None, "Width multiplier of the MobileNet families; smaller is faster and less accurate.",
+        "x", gt=0, le=2)  # fmt: skip
+    weights: str | None = _field(
+        None, "imagenet, builtin, none (random), or the path of a local weights file; left out, "
+        "the backbone's own pretrained weights.", max_length=4096)  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_weights(cls, data):
+        if isinstance(data, dict) and data.get("weights") is None:
+            name = str(data.get("name", "GraftSmall"))
+            own = {"GraftSmall": "builtin"}.get(name, "imagenet")
+            return {**data, "weights": "run" if name.startswith("run:") else own}
+        return data
+
+    @model_validator(mode="after")
+    def _weights_fit(self):
+        if self.name == "GraftSmall" and self.weights == "imagenet":
+            raise ValueError("GraftSmall has no ImageNet weights: set weights to builtin or none")
+        if self.name != "GraftSmall" and self.weights == "builtin":
+            raise ValueError(f"only GraftSmall has builtin weights: set weights to imagenet, none or "
+                             f"a file for {self.name}")  # fmt: skip
+        if self.name.startswith("run:") != (self.weights == "run"):
+            raise ValueError("weights: run goes with a backbone named run:ID, and only with it")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name with its width, for people: "MobileNetV2 0.35"."""
+        return f"{self.name} {self.alpha:g}" if self.alpha else self.name
+
+
+class AugmentationSpec(_Model):
+    """Random changes of the training images; never part of validation, test or the model."""
+
+    flip: Literal["none", "horizontal", "both"] = _field(
+        "none", "Mirror half of the images, left to right or also top to bottom.")
+    rotation: float = _field(0, "Turn by up to this angle either way.", "degrees", ge=0, le=180)
+    zoom: float = _field(0, "Enlarge or shrink by up to this fraction.", "fraction", ge=0, le=0.9)
+    translation: float = _field(
+        0, "Move by up to this fraction of the image, either way.", "fraction", ge=0, le=0.5)
+    contrast: float = _field(
+        0, "Multiply the contrast by 1 plus or minus up to this fraction.", "fraction", ge=0, le=0.9)
+    brightness: float = _field(
+        0, "Add up to this fraction of the full range, either way.", "fraction", ge=0, le=0.9)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything random happens at all."""
+        return self != AugmentationSpec()
+
+
+class HeadSpec(_Model):
+    """What is put on the backbone."""
+
+    pooling: Literal["avg", "max"] = _field("avg", "How the last feature map becomes one vector.")
+    hidden: int = _field(
+        0, "Units of an extra hidden layer (ReLU); 0 leaves it out.", "units", ge=0, le=8192)
+    dropout: float = _field(
+        0.2, "Share of features dropped at each training step, against overfitting.", "fraction",
+        ge=0, le=0.9)  # fmt: skip
+    label_smoothing: float = _field(
+        0, "How much certainty is taken from the true label, against overconfidence.", "fraction",
+        ge=0, le=0.5)  # fmt: skip
+
+
+class StageSpec(_Model):
+    """One fit with its own trainable part, optimizer and schedule."""
+
+    name: str = _field("stage", "What charts and reports call this stage.", min_length=1,
+                       max_length=40, pattern=r"^[\w .-]+$")  # fmt: skip
+    trainable: str = _field(
+        "none", "Part of the backbone that learns: none, all, last N blocks, or from LAYER. The "
+        "head always learns.", pattern=TRAINABLE_PATTERN)  # fmt: skip
+    batch_norm: Literal["keep", "update"] = _field(
+        "keep", "keep: batch-normalization layers stay exactly as pretrained, the safe choice for "
+        "small data; update: trainable ones learn and follow the new images.")  # fmt: skip
+    epochs: int = _field(5, "Passes over the training images.", "epochs", ge=1, le=1000)
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = _field(
+        "adam", "The rule that turns gradients into steps.")
+    learning_rate: float = _field(1e-3, "Size of the steps at the start (after warm-up).", "",
+                                  gt=0, le=10)  # fmt: skip
+    schedule: Literal["constant", "inverse_time", "cosine", "exponential"] = _field(
+        "constant", "How the learning rate changes over the stage.")
+    warmup_epochs: float = _field(
+        0, "Epochs over which a cosine schedule rises from 0 to the learning rate.", "epochs",
+        ge=0, le=100)  # fmt: skip
+    decay_rate: float = _field(
+        0, "inverse_time: rate / (1 + decay x step); exponential: rate x decay ^ epoch.", "",
+        ge=0, le=10)  # fmt: skip
+    momentum: float = _field(0.9, "Memory of earlier steps, for sgd and rmsprop.", "fraction",
+                             ge=0, le=0.999)  # fmt: skip
+    weight_decay: float = _field(
+        0, "Pull of the weights towards zero at each step, apart from the gradient.", "", ge=0, le=1)
+    early_stopping: int = _field(
+        0, "Stop after this many epochs without a better validation loss; 0 never stops early.",
+        "epochs", ge=0, le=1000)  # fmt: skip
+
+    @model_validator(mode="after")
+    def _schedule_fits(self):
+        if self.schedule in ("inverse_time", "exponential") and self.decay_rate == 0:
+            raise ValueError(f"schedule {self.schedule} needs a decay_rate above 0")
+        if self.schedule == "exponential" and self.decay_rate > 1:
+            raise ValueError("an exponential decay_rate above 1 would grow without bound; use 0.5 "
+                             "to halve the rate every epoch")  # fmt: skip
+        if self.warmup_epochs and self.schedule != "cosine":
+            raise ValueError("warmup_epochs goes with the cosine schedule only")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below epochs ({self.epochs})")
+        return self
+
+
+def _none_is_off(value):
+    return {} if value in (None, "none", "off") else value
+
+
+class Recipe(_Model):
+    """Everything that decides a result. Field by field help: `python -m engine recipe`."""
+
+    name: str = _field("untitled", "A name for people; it does not change the result.",
+                       min_length=1, max_length=80)  # fmt: skip
+    description: str = _field("", "What this recipe is for.", max_length=2000)
+    dataset: DatasetSpec = _field(DatasetSpec(), "Which labelled images.")
+    split: SplitSpec = _field(SplitSpec(), "How they are divided.")
+    backbone: BackboneSpec = _field(BackboneSpec(weights="builtin"), "The pretrained network.")
+    image_size: int = _field(224, "Height and width the network sees.", "pixels", ge=32, le=1024)
+    resize: Literal["antialias", "plain"] = _field(
+        "antialias", "antialias: filtered bilinear, keeps detail honest when shrinking; plain: "
+        "unfiltered bilinear, as older code does.")  # fmt: skip
+    batch_size: int = _field(32, "Images for each step.", "images", ge=1, le=4096)
+    shuffle_buffer: int = _field(
+        0, "Shuffle within a window of this many images; 0 shuffles the whole training set.",
+        "images", ge=0, le=10_000_000)  # fmt: skip
+    augmentation: Annotated[AugmentationSpec, BeforeValidator(_none_is_off)] = _field(
+        AugmentationSpec(), "Random changes of the training images, or none.")
+    head: HeadSpec = _field(HeadSpec(), "What is put on the backbone.")
+    class_weights: Literal["none", "balanced"] = _field(
+        "none", "balanced: rare classes count for more, by n / (classes x n of the class).")
+    stages: tuple[StageSpec, ...] = _field(..., "The stages, in order.", min_length=1, max_length=10)
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = _field(
+        "auto", "Number format of the computation; auto: mixed_float16 on a GPU that is quick at "
+        "it, float32 elsewhere.")  # fmt: skip
+    memory_budget: int = _field(
+        2048, "Decoded images are kept in memory up to this size, and decoded anew in every epoch "
+        "beyond it.", "MiB", ge=0, le=1_000_000)  # fmt: skip
+    deterministic: bool = _field(
+        True, "The same recipe gives the same weights on the same machine; slower on some GPUs.")
+    seed: int = _field(0, "Start of everything random: new weights, order, dropout, augmentation.",
+                       ge=0, le=2**31 - 1)  # fmt: skip
+
+    @model_validator(mode="after")
+    def _stage_names_differ(self):
+        names = [stage.name for stage in self.stages]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two stages are named {name!r}; give each its own name")
+        return self
+
+    # -- reading and writing ------------------------------------------------------------------
+
+    @classmethod
+    def from_dict(cls, data) -> "Recipe":
+        """Validates plain data.
+
+        Raises:
+            RecipeError: with one sentence for each field that breaks a rule.
+        """
+        if not isinstance(data, dict):
+            raise RecipeError("a recipe must be a mapping of fields such as dataset: and stages:; "
+                              f"{type(data).__name__} was given")  # fmt: skip
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise RecipeError(_sentences(error)) from None
+
+    @classmethod
+    def from_yaml(cls, text: str, sets=()) -> "Recipe":
+        """Reads YAML text, applying `path=value` settings before validation."""
+        return cls.from_dict(apply_sets(parse_yaml(text), sets))
+
+    def to_dict(self) -> dict:
+        """Plain data, every field spelled out."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """YAML that `from_yaml` reads back to an equal recipe; small groups on one line."""
+        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, width=100,
+                         allow_unicode=True)  # fmt: skip
+
+    @property
+    def hash(self) -> str:
+        """12 hexadecimal digits of the SHA-256 of all fields but name and description."""
+        data = {k: v for k, v in self.to_dict().items() if k not in ("name", "description")}
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style for the recipe and its stages, flow style for leaves that fit a line."""
+
+    def represent_mapping(self, tag, mapping, flow_style=None):
+        leaf = not any(isinstance(v, (dict, list)) for v in mapping.values())
+        return super().represent_mapping(tag, mapping, flow_style=leaf and len(mapping) < 8)
+
+
+def parse_yaml(text: str) -> dict:
+    """YAML text to plain data, or one sentence that says where it breaks."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise RecipeError(f"the YAML cannot be read{where}: {getattr(error, 'problem', error)}") from None
+    if not isinstance(data, dict):
+        raise RecipeError("a recipe must be a YAML mapping with fields such as dataset: and stages:")
+    return data
+
+
+def apply_sets(data: dict, sets) -> dict:
+    """Returns `data` with settings such as "stages.0.epochs=3" applied.
+
+    A value is read as YAML, so numbers, true, lists and JSON work. Raises RecipeError for a
+    setting without "=" or a path that does not exist.
+    """
+    data = json.loads(json.dumps(data))
+    for setting in sets:
+        path, equals, raw = setting.partition("=")
+        if not equals or not path:
+            raise RecipeError(f"a setting must look like stages.0.epochs=3; {setting!r} was given")
+        try:
+            value = yaml.safe_load(raw)
+        except yaml.YAMLError:
+            raise RecipeError(f"the value of {path} is not valid YAML or JSON: {raw!r}") from None
+        *parents, last = path.split(".")
+        target = data
+        for key in parents:
+            if isinstance(target, dict):
+                target = target.setdefault(key, {})
+            elif isinstance(target, list) and key.isdigit() and int(key) < len(target):
+                target = target[int(key)]
+            else:
+                raise RecipeError({path: f"there is no {key!r} to set in this recipe"})
+        if isinstance(target, dict):
+            target[last] = value
+        elif isinstance(target, list) and last.isdigit() and int(last) < len(target):
+            target[int(last)] = value
+        else:
+            raise RecipeError({path: f"there is no {last!r} to set in this recipe"})
+    return data
+
+
+def preset_names() -> list[str]:
+    """Names of the presets, the default first."""
+    names = sorted(p.stem for p in PRESETS_FOLDER.glob("*.yaml"))
+    return sorted(names, key=lambda n: n != "sample")
+
+
+def preset_text(name: str) -> str:
+    """The preset's YAML with its comments, which give the reason for each value."""
+    path = PRESETS_FOLDER / f"{name}.yaml"
+    if name not in preset_names():
+        raise RecipeError(f"there is no preset {name!r}; the presets are {', '.join(preset_names())}")
+    return path.read_text()
+
+
+def load_preset(name: str, sets=()) -> Recipe:
+    """A preset as a recipe, with `path=value` settings applied."""
+    return Recipe.from_yaml(preset_text(name), sets)
+
+
+def load(preset_or_path: str, sets=()) -> Recipe:
+    """A recipe from a preset's name or a YAML file's path."""
+    path = Path(preset_or_path)
+    if preset_or_path in preset_names():
+        return load_preset(preset_or_path, sets)
+    if not path.is_file():
+        raise RecipeError(f"{preset_or_path!r} is neither a preset ({', '.join(preset_names())}) "
+                          "nor a recipe file")  # fmt: skip
+    try:
+        return Recipe.from_yaml(path.read_text(encoding="utf-8"), sets)
+    except UnicodeDecodeError:
+        raise RecipeError(f"{preset_or_path} is not a text file; a recipe is YAML") from None
+
+
+# -- help, the same words everywhere ----------------------------------------------------------
+
+
+def field_info(path: str) -> dict:
+    """What is known of a field.
+
+    Args:
+        path: such as "stages.0.epochs", "stages.epochs" or "batch_size".
+
+    Returns:
+        A dict with path, help, unit, default, minimum, maximum (inclusive or exclusive bounds as
+        given, None where there is none) and choices (list, or None).
+    """
+    model = Recipe
+    *parents, last = [part for part in path.split(".") if not part.isdigit()]
+    for part in parents:
+        model = _submodel(model.model_fields[part].annotation)
+    field = model.model_fields[last]
+    schema = model.model_json_schema(mode="validation")["properties"][last]
+    options = schema.get("anyOf", [schema]) if "allOf" not in schema else schema["allOf"]
+
+    def first(*keys):
+        return next((o[k] for o in options for k in keys if k in o), None)
+
+    return {
+        "path": path,
+        "help": field.description,
+        "unit": (field.json_schema_extra or {}).get("unit", ""),
+        "default": None if field.is_required() else field.default,
+        "minimum": first("minimum", "exclusiveMinimum"),
+        "maximum": first("maximum", "exclusiveMaximum"),
+        "choices": first("enum"),
+    }
+
+
+def field_help(path: str) -> str:
+    """One line for a tooltip: the sentence, the unit and the bounds."""
+    info = field_info(path)
+    low, high = info["minimum"], info["maximum"]
+    bounds = f"{low:g} to {high:g}" if low is not None and high is not None else ""
+    extra = " ".join(x for x in (bounds, info["unit"]) if x)
+    return f"{info['help']} ({extra})" if extra else info["help"]
+
+
+def all_fields() -> list[dict]:
+    """`field_info` of every leaf field, in the order of the YAML."""
+    rows = []
+
+    def walk(model, prefix):
+        for name, field in model.model_fields.items():
+            sub = _submodel(field.annotation)
+            if sub:
+                walk(sub, f"{prefix}{name}." + ("0." if name == "stages" else ""))
+            else:
+                rows.append(field_info(prefix + name))
+
+    walk(Recipe, "")
+    return rows
+
+
+def _submodel(annotation):
+    """The pydantic model inside an annotation such as tuple[StageSpec, ...], or None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if isinstance(argument, type) and issubclass(argument, BaseModel):
+            return argument
+    return None
+
+
+def _sentences(error: ValidationError) -> dict:
+    """pydantic's errors as `{path: sentence}`: the rule, then what was given."""
+    problems = {}
+    for item in error.errors():
+        # Union members ("float", "constrained-str") are pydantic's own path parts, not fields.
+        path = ".".join(str(p) for p in item["loc"] if isinstance(p, int) or p in _NAMES)
+        kind, context = item["type"], item.get("ctx", {})
+        given = item.get("input")
+        shown = f"; {given!r} was given" if isinstance(given, (str, int, float, bool)) else ""
+        if kind == "extra_forbidden":
+            unknown = str(item["loc"][-1])
+            near = difflib.get_close_matches(unknown, _NAMES, 1)
+            path = ".".join(str(p) for p in item["loc"])
+            text = "is not a field of a recipe" + (f"; did you mean {near[0]}?" if near else "")
+        elif kind == "missing":
+            text = "is required"
+        elif kind == "greater_than_equal":
+            text = f"must be at least {context['ge']:g}{shown}"
+        elif kind == "greater_than":
+            text = f"must be above {context['gt']:g}{shown}"
+        elif kind == "less_than_equal":
+            text = f"must be at most {context['le']:g}{shown}"
+        elif kind == "literal_error":
+            text = f"must be {context['expected']}{shown}"
+        elif kind == "string_pattern_mismatch" and path.endswith("trainable"):
+            text = f"must be none, all, last N blocks, or from LAYER{shown}"
+        elif kind == "value_error":
+            text = str(context["error"])
+        elif kind in ("model_type", "model_attributes_type"):
+            text = f"must be a group of fields{shown}"
+        else:
+            text = item["msg"][0].lower() + item["msg"][1:] + shown
+        problems.setdefault(path, text)
+    return problems
+
+
+_NAMES = {
+    name
+    for model in (Recipe, DatasetSpec, SplitSpec, BackboneSpec, AugmentationSpec, HeadSpec, StageSpec)
+    for name in model.model_fields
+}
