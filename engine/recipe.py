@@ -43,27 +43,42 @@ class DatasetSpec(_Model):
     """Which labelled images."""
 
     source: Literal["sample", "tfds", "folder"] = _field(
-        "sample", "Where the images come from: the built-in sample, a TensorFlow Datasets name, "
-        "or a directory on the host with one folder for each class.")  # fmt: skip
+        "sample",
+        "Where the images come from: the built-in sample, a TensorFlow Datasets name, "
+        "or a directory on the host with one folder for each class.",
+    )
     name: str = _field(
-        "", "TensorFlow Datasets name such as tf_flowers, with an optional config and version "
-        "(name/config:1.0.0); only for source tfds.", max_length=200)  # fmt: skip
+        "",
+        "TensorFlow Datasets name such as tf_flowers, with an optional config and version "
+        "(name/config:1.0.0); only for source tfds.",
+        max_length=200,
+    )
     path: str = _field(
-        "", "Directory on the host that holds one folder for each class; only for source folder.",
-        max_length=4096)  # fmt: skip
+        "",
+        "Directory on the host that holds one folder for each class; only for source folder.",
+        max_length=4096,
+    )
     images: int = _field(
-        600, "How many pictures the built-in sample draws; only for source sample.", "images",
-        ge=50, le=100_000)  # fmt: skip
+        600,
+        "How many pictures the built-in sample draws; only for source sample.",
+        "images",
+        ge=50,
+        le=100_000,
+    )
 
     @model_validator(mode="after")
     def _complete(self):
-        if self.source == "tfds" and not re.fullmatch(r"[a-z][\w]*(/[\w.-]+)?(:[\w.*]+)?", self.name):
+        if self.source == "tfds" and not re.fullmatch(
+            r"[a-z][\w]*(/[\w.-]+)?(:[\w.*]+)?", self.name
+        ):
             raise ValueError(
                 "source tfds needs a name such as tf_flowers (lower case, optionally "
                 f"name/config:version); {self.name!r} was given"
             )
         if self.source == "folder" and not self.path:
-            raise ValueError("source folder needs a path, a directory with one folder for each class")
+            raise ValueError(
+                "source folder needs a path, a directory with one folder for each class"
+            )
         return self
 
     @property
@@ -80,13 +95,17 @@ class SplitSpec(_Model):
     """How the images are divided into train, validation and test."""
 
     method: Literal["stratified", "slices", "source"] = _field(
-        "stratified", "stratified: percentages of every class, decided by each image's content; "
+        "stratified",
+        "stratified: percentages of every class, decided by each image's content; "
         "slices: TFDS expressions such as train[:10%]; source: the source's own train, validation "
-        "and test, a missing one being cut from train by its percentage.")  # fmt: skip
+        "and test, a missing one being cut from train by its percentage.",
+    )
     test: Percent | Slice = _field(
-        10.0, "Share of images kept untouched for the final, honest measurement.", "%")
+        10.0, "Share of images kept untouched for the final, honest measurement.", "%"
+    )
     validation: Percent | Slice = _field(
-        15.0, "Share of images that chooses the best weights and stops early.", "%")
+        15.0, "Share of images that chooses the best weights and stops early.", "%"
+    )
     train: Percent | Slice = _field(75.0, "Share of images the weights are fitted on.", "%")
     seed: int = _field(0, "Another number gives another stratified division.", ge=0, le=2**31 - 1)
 
@@ -108,7 +127,9 @@ class SplitSpec(_Model):
             )
         total = sum(values.values())
         if self.method == "stratified" and abs(total - 100) > 0.01:
-            raise ValueError(f"test, validation and train must add up to 100 %; they give {total:g}")
+            raise ValueError(
+                f"test, validation and train must add up to 100 %; they give {total:g}"
+            )
         empty = [k for k, v in values.items() if v <= 0]
         if empty:
             raise ValueError(f"{empty[0]} must be above 0 %: Graft needs all three parts")
@@ -119,14 +140,25 @@ class BackboneSpec(_Model):
     """The pretrained network without its top."""
 
     name: str = _field(
-        "GraftSmall", "Name from the catalogue of backbones, GraftSmall (built in, works offline), "
-        "or run:ID to go on from a finished run.", min_length=1, max_length=120)  # fmt: skip
+        "GraftSmall",
+        "Name from the catalogue of backbones, GraftSmall (built in, works offline), "
+        "or run:ID to go on from a finished run.",
+        min_length=1,
+        max_length=120,
+    )
     alpha: float | None = _field(
-        None, "Width multiplier of the MobileNet families; smaller is faster and less accurate.",
-        "x", gt=0, le=2)  # fmt: skip
+        None,
+        "Width multiplier of the MobileNet families; smaller is faster and less accurate.",
+        "x",
+        gt=0,
+        le=2,
+    )
     weights: str | None = _field(
-        None, "imagenet, builtin, none (random), or the path of a local weights file; left out, "
-        "the backbone's own pretrained weights.", max_length=4096)  # fmt: skip
+        None,
+        "imagenet, builtin, none (random), or the path of a local weights file; left out, "
+        "the backbone's own pretrained weights.",
+        max_length=4096,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -142,8 +174,10 @@ class BackboneSpec(_Model):
         if self.name == "GraftSmall" and self.weights == "imagenet":
             raise ValueError("GraftSmall has no ImageNet weights: set weights to builtin or none")
         if self.name != "GraftSmall" and self.weights == "builtin":
-            raise ValueError(f"only GraftSmall has builtin weights: set weights to imagenet, none or "
-                             f"a file for {self.name}")  # fmt: skip
+            raise ValueError(
+                f"only GraftSmall has builtin weights: set weights to imagenet, none or "
+                f"a file for {self.name}"
+            )
         if self.name.startswith("run:") != (self.weights == "run"):
             raise ValueError("weights: run goes with a backbone named run:ID, and only with it")
         return self
@@ -158,15 +192,19 @@ class AugmentationSpec(_Model):
     """Random changes of the training images; never part of validation, test or the model."""
 
     flip: Literal["none", "horizontal", "both"] = _field(
-        "none", "Mirror half of the images, left to right or also top to bottom.")
+        "none", "Mirror half of the images, left to right or also top to bottom."
+    )
     rotation: float = _field(0, "Turn by up to this angle either way.", "degrees", ge=0, le=180)
     zoom: float = _field(0, "Enlarge or shrink by up to this fraction.", "fraction", ge=0, le=0.9)
     translation: float = _field(
-        0, "Move by up to this fraction of the image, either way.", "fraction", ge=0, le=0.5)
+        0, "Move by up to this fraction of the image, either way.", "fraction", ge=0, le=0.5
+    )
     contrast: float = _field(
-        0, "Multiply the contrast by 1 plus or minus up to this fraction.", "fraction", ge=0, le=0.9)
+        0, "Multiply the contrast by 1 plus or minus up to this fraction.", "fraction", ge=0, le=0.9
+    )
     brightness: float = _field(
-        0, "Add up to this fraction of the full range, either way.", "fraction", ge=0, le=0.9)
+        0, "Add up to this fraction of the full range, either way.", "fraction", ge=0, le=0.9
+    )
 
     @property
     def active(self) -> bool:
@@ -179,54 +217,92 @@ class HeadSpec(_Model):
 
     pooling: Literal["avg", "max"] = _field("avg", "How the last feature map becomes one vector.")
     hidden: int = _field(
-        0, "Units of an extra hidden layer (ReLU); 0 leaves it out.", "units", ge=0, le=8192)
+        0, "Units of an extra hidden layer (ReLU); 0 leaves it out.", "units", ge=0, le=8192
+    )
     dropout: float = _field(
-        0.2, "Share of features dropped at each training step, against overfitting.", "fraction",
-        ge=0, le=0.9)  # fmt: skip
+        0.2,
+        "Share of features dropped at each training step, against overfitting.",
+        "fraction",
+        ge=0,
+        le=0.9,
+    )
     label_smoothing: float = _field(
-        0, "How much certainty is taken from the true label, against overconfidence.", "fraction",
-        ge=0, le=0.5)  # fmt: skip
+        0,
+        "How much certainty is taken from the true label, against overconfidence.",
+        "fraction",
+        ge=0,
+        le=0.5,
+    )
 
 
 class StageSpec(_Model):
     """One fit with its own trainable part, optimizer and schedule."""
 
-    name: str = _field("stage", "What charts and reports call this stage.", min_length=1,
-                       max_length=40, pattern=r"^[\w .-]+$")  # fmt: skip
+    name: str = _field(
+        "stage",
+        "What charts and reports call this stage.",
+        min_length=1,
+        max_length=40,
+        pattern=r"^[\w .-]+$",
+    )
     trainable: str = _field(
-        "none", "Part of the backbone that learns: none, all, last N blocks, or from LAYER. The "
-        "head always learns.", pattern=TRAINABLE_PATTERN)  # fmt: skip
+        "none",
+        "Part of the backbone that learns: none, all, last N blocks, or from LAYER. The "
+        "head always learns.",
+        pattern=TRAINABLE_PATTERN,
+    )
     batch_norm: Literal["keep", "update"] = _field(
-        "keep", "keep: batch-normalization layers stay exactly as pretrained, the safe choice for "
-        "small data; update: trainable ones learn and follow the new images.")  # fmt: skip
+        "keep",
+        "keep: batch-normalization layers stay exactly as pretrained, the safe choice for "
+        "small data; update: trainable ones learn and follow the new images.",
+    )
     epochs: int = _field(5, "Passes over the training images.", "epochs", ge=1, le=1000)
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = _field(
-        "adam", "The rule that turns gradients into steps.")
-    learning_rate: float = _field(1e-3, "Size of the steps at the start (after warm-up).", "",
-                                  gt=0, le=10)  # fmt: skip
+        "adam", "The rule that turns gradients into steps."
+    )
+    learning_rate: float = _field(
+        1e-3, "Size of the steps at the start (after warm-up).", "", gt=0, le=10
+    )
     schedule: Literal["constant", "inverse_time", "cosine", "exponential"] = _field(
-        "constant", "How the learning rate changes over the stage.")
+        "constant", "How the learning rate changes over the stage."
+    )
     warmup_epochs: float = _field(
-        0, "Epochs over which a cosine schedule rises from 0 to the learning rate.", "epochs",
-        ge=0, le=100)  # fmt: skip
+        0,
+        "Epochs over which a cosine schedule rises from 0 to the learning rate.",
+        "epochs",
+        ge=0,
+        le=100,
+    )
     decay_rate: float = _field(
-        0, "inverse_time: rate / (1 + decay x step); exponential: rate x decay ^ epoch.", "",
-        ge=0, le=10)  # fmt: skip
-    momentum: float = _field(0.9, "Memory of earlier steps, for sgd and rmsprop.", "fraction",
-                             ge=0, le=0.999)  # fmt: skip
+        0,
+        "inverse_time: rate / (1 + decay x step); exponential: rate x decay ^ epoch.",
+        "",
+        ge=0,
+        le=10,
+    )
+    momentum: float = _field(
+        0.9, "Memory of earlier steps, for sgd and rmsprop.", "fraction", ge=0, le=0.999
+    )
     weight_decay: float = _field(
-        0, "Pull of the weights towards zero at each step, apart from the gradient.", "", ge=0, le=1)
+        0, "Pull of the weights towards zero at each step, apart from the gradient.", "", ge=0, le=1
+    )
     early_stopping: int = _field(
-        0, "Stop after this many epochs without a better validation loss; 0 never stops early.",
-        "epochs", ge=0, le=1000)  # fmt: skip
+        0,
+        "Stop after this many epochs without a better validation loss; 0 never stops early.",
+        "epochs",
+        ge=0,
+        le=1000,
+    )
 
     @model_validator(mode="after")
     def _schedule_fits(self):
         if self.schedule in ("inverse_time", "exponential") and self.decay_rate == 0:
             raise ValueError(f"schedule {self.schedule} needs a decay_rate above 0")
         if self.schedule == "exponential" and self.decay_rate > 1:
-            raise ValueError("an exponential decay_rate above 1 would grow without bound; use 0.5 "
-                             "to halve the rate every epoch")  # fmt: skip
+            raise ValueError(
+                "an exponential decay_rate above 1 would grow without bound; use 0.5 "
+                "to halve the rate every epoch"
+            )
         if self.warmup_epochs and self.schedule != "cosine":
             raise ValueError("warmup_epochs goes with the cosine schedule only")
         if self.warmup_epochs >= self.epochs:
@@ -241,36 +317,59 @@ def _none_is_off(value):
 class Recipe(_Model):
     """Everything that decides a result. Field by field help: `python -m engine recipe`."""
 
-    name: str = _field("untitled", "A name for people; it does not change the result.",
-                       min_length=1, max_length=80)  # fmt: skip
+    name: str = _field(
+        "untitled", "A name for people; it does not change the result.", min_length=1, max_length=80
+    )
     description: str = _field("", "What this recipe is for.", max_length=2000)
     dataset: DatasetSpec = _field(DatasetSpec(), "Which labelled images.")
     split: SplitSpec = _field(SplitSpec(), "How they are divided.")
     backbone: BackboneSpec = _field(BackboneSpec(weights="builtin"), "The pretrained network.")
     image_size: int = _field(224, "Height and width the network sees.", "pixels", ge=32, le=1024)
     resize: Literal["antialias", "plain"] = _field(
-        "antialias", "antialias: filtered bilinear, keeps detail honest when shrinking; plain: "
-        "unfiltered bilinear, as older code does.")  # fmt: skip
+        "antialias",
+        "antialias: filtered bilinear, keeps detail honest when shrinking; plain: "
+        "unfiltered bilinear, as older code does.",
+    )
     batch_size: int = _field(32, "Images for each step.", "images", ge=1, le=4096)
     shuffle_buffer: int = _field(
-        0, "Shuffle within a window of this many images; 0 shuffles the whole training set.",
-        "images", ge=0, le=10_000_000)  # fmt: skip
+        0,
+        "Shuffle within a window of this many images; 0 shuffles the whole training set.",
+        "images",
+        ge=0,
+        le=10_000_000,
+    )
     augmentation: Annotated[AugmentationSpec, BeforeValidator(_none_is_off)] = _field(
-        AugmentationSpec(), "Random changes of the training images, or none.")
+        AugmentationSpec(), "Random changes of the training images, or none."
+    )
     head: HeadSpec = _field(HeadSpec(), "What is put on the backbone.")
     class_weights: Literal["none", "balanced"] = _field(
-        "none", "balanced: rare classes count for more, by n / (classes x n of the class).")
-    stages: tuple[StageSpec, ...] = _field(..., "The stages, in order.", min_length=1, max_length=10)
+        "none", "balanced: rare classes count for more, by n / (classes x n of the class)."
+    )
+    stages: tuple[StageSpec, ...] = _field(
+        ..., "The stages, in order.", min_length=1, max_length=10
+    )
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = _field(
-        "auto", "Number format of the computation; auto: mixed_float16 on a GPU that is quick at "
-        "it, float32 elsewhere.")  # fmt: skip
+        "auto",
+        "Number format of the computation; auto: mixed_float16 on a GPU that is quick at "
+        "it, float32 elsewhere.",
+    )
     memory_budget: int = _field(
-        2048, "Decoded images are kept in memory up to this size, and decoded anew in every epoch "
-        "beyond it.", "MiB", ge=0, le=1_000_000)  # fmt: skip
+        2048,
+        "Decoded images are kept in memory up to this size, and decoded anew in every epoch "
+        "beyond it.",
+        "MiB",
+        ge=0,
+        le=1_000_000,
+    )
     deterministic: bool = _field(
-        True, "The same recipe gives the same weights on the same machine; slower on some GPUs.")
-    seed: int = _field(0, "Start of everything random: new weights, order, dropout, augmentation.",
-                       ge=0, le=2**31 - 1)  # fmt: skip
+        True, "The same recipe gives the same weights on the same machine; slower on some GPUs."
+    )
+    seed: int = _field(
+        0,
+        "Start of everything random: new weights, order, dropout, augmentation.",
+        ge=0,
+        le=2**31 - 1,
+    )
 
     @model_validator(mode="after")
     def _stage_names_differ(self):
@@ -290,8 +389,10 @@ class Recipe(_Model):
             RecipeError: with one sentence for each field that breaks a rule.
         """
         if not isinstance(data, dict):
-            raise RecipeError("a recipe must be a mapping of fields such as dataset: and stages:; "
-                              f"{type(data).__name__} was given")  # fmt: skip
+            raise RecipeError(
+                "a recipe must be a mapping of fields such as dataset: and stages:; "
+                f"{type(data).__name__} was given"
+            )
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -308,8 +409,9 @@ class Recipe(_Model):
 
     def to_yaml(self) -> str:
         """YAML that `from_yaml` reads back to an equal recipe; small groups on one line."""
-        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, width=100,
-                         allow_unicode=True)  # fmt: skip
+        return yaml.dump(
+            self.to_dict(), Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True
+        )
 
     @property
     def hash(self) -> str:
@@ -333,9 +435,13 @@ def parse_yaml(text: str) -> dict:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise RecipeError(f"the YAML cannot be read{where}: {getattr(error, 'problem', error)}") from None
+        raise RecipeError(
+            f"the YAML cannot be read{where}: {getattr(error, 'problem', error)}"
+        ) from None
     if not isinstance(data, dict):
-        raise RecipeError("a recipe must be a YAML mapping with fields such as dataset: and stages:")
+        raise RecipeError(
+            "a recipe must be a YAML mapping with fields such as dataset: and stages:"
+        )
     return data
 
 
@@ -382,7 +488,9 @@ def preset_text(name: str) -> str:
     """The preset's YAML with its comments, which give the reason for each value."""
     path = PRESETS_FOLDER / f"{name}.yaml"
     if name not in preset_names():
-        raise RecipeError(f"there is no preset {name!r}; the presets are {', '.join(preset_names())}")
+        raise RecipeError(
+            f"there is no preset {name!r}; the presets are {', '.join(preset_names())}"
+        )
     return path.read_text()
 
 
@@ -397,8 +505,10 @@ def load(preset_or_path: str, sets=()) -> Recipe:
     if preset_or_path in preset_names():
         return load_preset(preset_or_path, sets)
     if not path.is_file():
-        raise RecipeError(f"{preset_or_path!r} is neither a preset ({', '.join(preset_names())}) "
-                          "nor a recipe file")  # fmt: skip
+        raise RecipeError(
+            f"{preset_or_path!r} is neither a preset ({', '.join(preset_names())}) "
+            "nor a recipe file"
+        )
     try:
         return Recipe.from_yaml(path.read_text(encoding="utf-8"), sets)
     except UnicodeDecodeError:
@@ -513,6 +623,14 @@ def _sentences(error: ValidationError) -> dict:
 
 _NAMES = {
     name
-    for model in (Recipe, DatasetSpec, SplitSpec, BackboneSpec, AugmentationSpec, HeadSpec, StageSpec)
+    for model in (
+        Recipe,
+        DatasetSpec,
+        SplitSpec,
+        BackboneSpec,
+        AugmentationSpec,
+        HeadSpec,
+        StageSpec,
+    )
     for name in model.model_fields
 }

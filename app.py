@@ -1,0 +1,38 @@
+"""Graft's Streamlit app: `streamlit run app.py`.
+
+The pages live behind `pages/_shell.py`, so that every address, cold ones too, goes through it.
+"""
+
+import logging
+from pathlib import Path
+
+import plotly
+import streamlit as st
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+ROOT = Path(__file__).resolve().parent
+
+
+def explain(error: Exception) -> bool:
+    """Shows one sentence for whatever a page did not expect; the traceback goes to the log."""
+    from engine import GraftError
+
+    logging.getLogger("graft").error("a page failed", exc_info=error)
+    if isinstance(error, GraftError):
+        st.error(f"{error}.", icon=":material/error:")
+    else:
+        st.error(
+            f"This page met something it did not expect ({type(error).__name__}); the server's log "
+            "says more. Nothing you trained is lost: reload the page to go on.",
+            icon=":material/error:",
+        )
+    return True
+
+
+app = st.App(
+    ROOT / "pages" / "_shell.py",
+    # Charts load Plotly's script once from the installed wheel, not from the network.
+    routes=[Mount("/vendor", StaticFiles(directory=Path(plotly.__file__).parent / "package_data"))],
+    on_script_error=explain,
+)

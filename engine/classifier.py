@@ -1,0 +1,161 @@
+"""A finished run, ready to predict, without TensorFlow.
+
+The run's own inference model runs in LiteRT, which starts in a moment. The page, the CLI and the
+published evaluation all come through here, so they give the same answers.
+"""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+from PIL import Image
+
+from engine import images
+from engine.errors import ImageError, RunError
+
+
+@dataclass
+class Answer:
+    """What the classifier says of one image.
+
+    Attributes:
+        name: the file's name, or "image 1" …
+        classes: class names.
+        probabilities: float32 array (classes,), adding up to 1; empty on error.
+        features: float32 array (features,), the pooled vector the head sees; empty on error.
+        image: what was read, a PIL image of mode RGB, upright; None on error.
+        seconds: from bytes to probabilities.
+        error: one sentence, or None.
+    """
+
+    name: str
+    classes: list[str]
+    probabilities: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    features: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    image: Image.Image | None = None
+    seconds: float = 0.0
+    error: str | None = None
+
+    def top(self, k: int = 3) -> list[tuple[str, float]]:
+        """The k most probable classes, best first: (label, probability 0 to 1)."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.classes[i], float(self.probabilities[i])) for i in order]
+
+
+class Classifier:
+    """Predicts with a finished run; owns decoding, resizing and preprocessing.
+
+        answers = Classifier(run).predict(["photo.jpg"])
+        answers[0].top(3)
+
+    Args:
+        run: a finished Run.
+        threads: images worked on at once; by default, one for each core.
+
+    Raises:
+        RunError: if the run has no model.
+    """
+
+    def __init__(self, run, threads: int | None = None):
+        model = run.path / "inference.tflite"
+        if not model.exists():
+            raise RunError(
+                f"run {run.id} has no model to predict with (it is {run.status}); choose a "
+                "finished run"
+            )
+        from ai_edge_litert.interpreter import Interpreter
+
+        architecture = run.architecture
+        self.run = run
+        self.classes = list(architecture["classes"])
+        self.size = architecture["image_size"]
+        self.resize = run.recipe.resize
+        self._threads = threads or len(os.sched_getaffinity(0))
+        # A one-thread interpreter for each worker thread is quicker than one with many threads,
+        # and its sums do not depend on the number of cores.
+        self._idle = SimpleQueue()
+        content = model.read_bytes()
+        try:
+            for _ in range(self._threads):
+                interpreter = Interpreter(model_content=content, num_threads=1)
+                interpreter.allocate_tensors()
+                self._idle.put(interpreter)
+        except (ValueError, RuntimeError) as error:
+            raise RunError(
+                f"the model of run {run.id} is damaged ({error}); train it again"
+            ) from None
+
+    def predict(self, sources, progress=None) -> list[Answer]:
+        """Classifies images.
+
+        Args:
+            sources: iterable of bytes, paths or PIL images.
+            progress: called with the number done so far.
+
+        Returns:
+            One Answer for each, in order; what cannot be read has an `error` instead of
+            probabilities.
+        """
+        answers = []
+        with ThreadPoolExecutor(self._threads) as pool:
+            for answer in pool.map(self._answer, enumerate(sources, 1)):
+                answers.append(answer)
+                if progress:
+                    progress(len(answers))
+        return answers
+
+    def outputs(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Runs the network on prepared pixels.
+
+        Args:
+            pixels: uint8 or float array (size, size, 3), 0 to 255.
+
+        Returns:
+            probabilities (classes,), features (features,) and feature map (height, width,
+            channels), all float32.
+        """
+        interpreter = self._idle.get()
+        try:
+            interpreter.set_tensor(
+                interpreter.get_input_details()[0]["index"],
+                np.ascontiguousarray(pixels[None], np.float32),
+            )
+            interpreter.invoke()
+            # The signature's outputs are output_0 … in the order of the Keras model's.
+            details = sorted(interpreter.get_output_details(), key=lambda d: d["name"])
+            found = [interpreter.get_tensor(d["index"])[0] for d in details]
+        finally:
+            self._idle.put(interpreter)
+        return tuple(found)
+
+    def probabilities(self, prepared) -> np.ndarray:
+        """Class probabilities of prepared pixels.
+
+        Args:
+            prepared: iterable of uint8 arrays (size, size, 3).
+
+        Returns:
+            float32 array (n, classes).
+        """
+        with ThreadPoolExecutor(self._threads) as pool:
+            rows = list(pool.map(lambda pixels: self.outputs(pixels)[0], prepared))
+        return np.array(rows, np.float32).reshape(-1, len(self.classes))
+
+    def _answer(self, numbered) -> Answer:
+        number, source = numbered
+        is_path = isinstance(source, (str, Path))
+        answer = Answer(str(source) if is_path else f"image {number}", self.classes)
+        begun = time.perf_counter()
+        try:
+            answer.image = images.read(source)
+        except ImageError as error:
+            answer.error = str(error)
+        else:
+            pixels = images.to_pixels(answer.image, self.size, self.resize)
+            answer.probabilities, answer.features, _ = self.outputs(pixels)
+        answer.seconds = time.perf_counter() - begun
+        return answer

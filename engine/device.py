@@ -1,0 +1,53 @@
+"""What the host computes with, told without TensorFlow."""
+
+import os
+import shutil
+import subprocess
+
+import psutil
+
+
+def describe() -> dict:
+    """The device a run would use.
+
+    Returns:
+        A dict: kind "gpu" or "cpu"; name; memory_mb (of the GPU, or of the host); cores; and text,
+        one line for people. A GPU counts if `nvidia-smi` lists it and CUDA_VISIBLE_DEVICES, as the
+        server was started, does not hide it.
+    """
+    cores = len(os.sched_getaffinity(0))
+    memory = psutil.virtual_memory().total // 2**20
+    gpu = None if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else _nvidia()
+    if gpu:
+        name, gpu_memory = gpu
+        return {
+            "kind": "gpu",
+            "name": name,
+            "memory_mb": gpu_memory,
+            "cores": cores,
+            "text": f"{name}, {gpu_memory / 1024:.0f} GB",
+        }
+    return {
+        "kind": "cpu",
+        "name": "CPU",
+        "memory_mb": memory,
+        "cores": cores,
+        "text": f"CPU, {cores} core{'s' * (cores != 1)}, {memory / 1024:.0f} GB",
+    }
+
+
+def _nvidia():
+    """(name, memory in MiB) of the first NVIDIA GPU, or None."""
+    tool = shutil.which("nvidia-smi")
+    if not tool:
+        return None
+    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    first = answer.stdout.strip().splitlines()
+    if answer.returncode or not first:
+        return None
+    name, memory = first[0].rsplit(",", 1)
+    return name.strip(), int(memory)

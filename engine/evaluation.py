@@ -1,0 +1,121 @@
+"""Figures on images that were never used to choose anything."""
+
+import math
+
+import numpy as np
+
+Z95 = 1.959964
+"""The 97.5% point of the normal distribution, for 95% intervals."""
+
+
+def wilson_interval(right: int, n: int) -> tuple[float, float]:
+    """The 95% Wilson score interval of a share (Wilson 1927, Probable inference, JASA 22:209-212).
+
+    It holds up for small n and shares near 1, where the plain normal interval does not.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    share = right / n
+    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
+    # The ends are exactly 0 and 1 at the extremes; rounding must not put the share outside.
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+
+
+def measure(probabilities, labels, classes) -> dict:
+    """Compares answers with the truth.
+
+    Args:
+        probabilities: float array (n, classes), rows adding up to 1.
+        labels: int array (n,), true classes.
+        classes: names.
+
+    Returns:
+        A dict: n; accuracy; interval (95%, Wilson); loss (mean cross-entropy, nats); per_class,
+        rows of label, precision, recall, f1 (None where there is nothing to divide by) and
+        support; confusion, rows = true class, columns = answer.
+    """
+    probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels, int)
+    n, count = len(labels), len(classes)
+    answers = probabilities.argmax(1) if n else np.zeros(0, int)
+    confusion = np.zeros((count, count), int)
+    np.add.at(confusion, (labels, answers), 1)
+    right = int(np.trace(confusion))
+    # Keras clips at the same 1e-7 before the logarithm.
+    loss = (
+        float(-np.log(np.clip(probabilities[np.arange(n), labels], 1e-7, 1)).mean()) if n else None
+    )
+    rows = []
+    for i, label in enumerate(classes):
+        hits, answered, support = confusion[i, i], confusion[:, i].sum(), confusion[i].sum()
+        precision = float(hits / answered) if answered else None
+        recall = float(hits / support) if support else None
+        both = (precision or 0) + (recall or 0)
+        f1 = (
+            2 * precision * recall / both
+            if both and precision is not None and recall is not None
+            else (0.0 if support or answered else None)
+        )
+        rows.append(
+            {
+                "label": label,
+                "precision": precision,
+                "recall": recall,
+                "f1": f1,
+                "support": int(support),
+            }
+        )
+    return {
+        "n": n,
+        "accuracy": right / n if n else None,
+        "interval": list(wilson_interval(right, n)),
+        "loss": loss,
+        "per_class": rows,
+        "confusion": confusion.tolist(),
+    }
+
+
+def evaluate_folder(classifier, folder, progress=None) -> dict:
+    """Evaluates a classifier on a class-per-folder directory.
+
+    Class folders must be named as the run's classes; others are named in the result and left out,
+    as are unreadable files.
+
+    Returns:
+        `measure`'s dict, with `unreadable` (rows of name, sentence) and `unknown_classes`.
+
+    Raises:
+        DatasetError: if the folder holds no image of a known class.
+    """
+    from engine import datasets
+    from engine.errors import DatasetError
+
+    datasets.check(_folder_spec(folder))
+    rows = datasets.list_folder(folder, least_classes=1)
+    known = {name: i for i, name in enumerate(classifier.classes)}
+    unknown = sorted({row[2] for row in rows} - set(known))
+    rows = [row for row in rows if row[2] in known]
+    if not rows:
+        raise DatasetError(
+            f"{folder} has no folder named like one of the run's classes "
+            f"({', '.join(classifier.classes)})"
+        )
+    root = datasets.folder_root(folder)
+    answers = classifier.predict([root / row[0] for row in rows], progress)
+    read = [(a, known[row[2]]) for a, row in zip(answers, rows, strict=True) if a.error is None]
+    figures = measure(
+        np.array([a.probabilities for a, _ in read]).reshape(len(read), len(known)),
+        [label for _, label in read],
+        classifier.classes,
+    )
+    figures["unreadable"] = [
+        [row[0], a.error] for a, row in zip(answers, rows, strict=True) if a.error
+    ]
+    figures["unknown_classes"] = unknown
+    return figures
+
+
+def _folder_spec(folder):
+    from engine.recipe import DatasetSpec
+
+    return DatasetSpec(source="folder", path=str(folder))

@@ -1,0 +1,72 @@
+"""Where Graft writes: one home for datasets, runs and caches; and how files are written safely."""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from engine.errors import GraftError
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def home(path=None) -> Path:
+    """The folder for all that Graft writes, made if missing.
+
+    Args:
+        path: overrides the environment variable GRAFT_HOME, which overrides `.graft` beside app.py.
+
+    Raises:
+        GraftError: if it cannot be made or written.
+    """
+    folder = Path(path or os.environ.get("GRAFT_HOME") or PROJECT / ".graft").expanduser().resolve()
+    try:
+        for part in ("runs", "datasets"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GraftError(
+            f"Graft cannot write to its home {folder} ({error.strerror}); set GRAFT_HOME to a folder "
+            "you can write to"
+        ) from None
+    if not os.access(folder / "runs", os.W_OK):
+        raise GraftError(
+            f"Graft's home {folder} is read-only; set GRAFT_HOME to a folder you can write to"
+        )
+    return folder
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode="w"):
+    """Opens a file beside `path`, and puts it in `path`'s place only when all is safely on disk.
+
+    A reader sees the old file or the new one, never half of either (facts: a kill in mid-write).
+    """
+    path = Path(path)
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise
+
+
+def write_json(path: Path, data) -> None:
+    """Writes JSON through `replacing`."""
+    with replacing(path) as file:
+        json.dump(data, file, indent=1)
+        file.write("\n")
+
+
+def read_json(path: Path, default=None):
+    """Reads JSON; `default` if the file does not exist."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        return default

@@ -1,0 +1,325 @@
+"""Prepares a dataset: `python -m engine.ingest SPEC_JSON HOME`, or `ingest` in the foreground.
+
+TensorFlow Datasets, and TensorFlow with it, is imported only for source tfds.
+"""
+
+import difflib
+import hashlib
+import itertools
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine import datasets, images, processes
+from engine import home as homes
+from engine.errors import DatasetError, GraftError, ImageError
+
+
+@dataclass
+class Source:
+    """What a source says of itself, and its images in a fixed order.
+
+    Attributes:
+        title, description: for people.
+        classes: names; an item's label is an index.
+        total: number of items, as far as known.
+        items: iterator of (name, label, own part, read), where read() gives the encoded bytes.
+        folder: where the files lie, or "" if their bytes are to be copied.
+        listing: hash of a folder's listing, or "".
+    """
+
+    title: str
+    description: str
+    classes: list
+    total: int
+    items: object
+    folder: str = ""
+    listing: str = ""
+
+
+def ingest(spec, home, progress=None) -> datasets.Dataset:
+    """Prepares a dataset, or opens it if it is ready and unchanged.
+
+    Args:
+        spec: a DatasetSpec.
+        home: Graft's home.
+        progress: called with (text, done, total) now and then.
+
+    Returns:
+        The open Dataset.
+
+    Raises:
+        DatasetError: one sentence.
+    """
+    home = Path(home)
+    datasets.check(spec)
+    with datasets.lock(home, spec):
+        if not datasets.outdated(spec, home):
+            return datasets.open_dataset(spec, home)
+        report = progress or (lambda text, done, total: None)
+        report(f"Opening {spec.title}", 0, None)
+        source = {"sample": _sample, "folder": _folder, "tfds": _tfds}[spec.source](spec, report)
+        target = home / "datasets" / datasets.key(spec)
+        for leftover in target.parent.glob(f".{target.name}.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            _write(source, spec, aside, report)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(aside, target)
+        except OSError as error:
+            raise DatasetError(
+                f"the dataset could not be written to {target.parent} ({error.strerror}); free some "
+                "space or set GRAFT_HOME to another disk"
+            ) from None
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return datasets.open_dataset(spec, home)
+
+
+def _write(source: Source, spec, folder: Path, report) -> None:
+    """Checks every image with the decoder that will train, and writes index and manifest."""
+    rows, unreadable, offset = [], [], 0
+    report("Checking images", 0, source.total)
+    with open(folder / "images.bin", "wb") as packed, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, (name, label, part, outcome) in enumerate(_checked(source.items, pool), 1):
+            if isinstance(outcome, str):
+                unreadable.append((name, outcome))
+            else:
+                data, (width, height, format), digest = outcome
+                rows.append((name, label, part, width, height, format, digest, offset, len(data)))
+                if not source.folder:
+                    packed.write(data)
+                    offset += len(data)
+            if done % 50 == 0 or done == source.total:
+                report("Checking images", done, source.total)
+    columns = list(zip(*rows, strict=True)) or [()] * 9
+    labels = np.array(columns[1], np.int32)
+    present = set(labels.tolist())
+    if len(present) < 2:
+        raise DatasetError(
+            f"{source.title} has readable images of {len(present)} class{'es' * (len(present) != 1)}; "
+            f"at least two are needed ({len(unreadable)} files could not be read)"
+        )
+    # A class whose every image was unreadable cannot be learnt, so it is no class here.
+    kept = [i for i in range(len(source.classes)) if i in present]
+    labels = np.searchsorted(kept, labels).astype(np.int32)
+    classes = [source.classes[i] for i in kept]
+    lines = sorted(f"{d}:{classes[i]}" for d, i in zip(columns[6], labels.tolist(), strict=True))
+    np.savez(
+        folder / "index.npz",
+        labels=labels,
+        names=np.array(columns[0]),
+        source_splits=np.array(columns[2]),
+        widths=np.array(columns[3], np.int32),
+        heights=np.array(columns[4], np.int32),
+        formats=np.array(columns[5]),
+        contents=np.array(columns[6]),
+        offsets=np.array(columns[7], np.int64),
+        lengths=np.array(columns[8], np.int64),
+    )
+    homes.write_json(
+        folder / "manifest.json",
+        {
+            "title": source.title,
+            "description": source.description,
+            "classes": classes,
+            "source": spec.model_dump(),
+            "folder": source.folder,
+            "listing": source.listing,
+            "count": len(rows),
+            "unreadable": unreadable,
+            "prepared": time.time(),
+            "fingerprint": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        },
+    )
+
+
+def _checked(items, pool):
+    """Runs `_check` over items in a pool, in order, with a bounded number under way."""
+    waiting = deque()
+    iterator = iter(items)
+    for item in itertools.chain(iterator):
+        waiting.append((item[:3], pool.submit(_check, item[3])))
+        if len(waiting) > 64:
+            head, future = waiting.popleft()
+            yield *head, future.result()
+    for head, future in waiting:
+        yield *head, future.result()
+
+
+def _check(read):
+    """(bytes, (width, height, format), SHA-256) of a readable image, or a sentence."""
+    try:
+        data = read()
+        return data, images.info(data), hashlib.sha256(data).hexdigest()
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        return f"the file cannot be read ({error.strerror})"
+
+
+def _sample(spec, report) -> Source:
+    from engine import sample
+
+    made = sample.generate(spec.images)
+    return Source(
+        "sample",
+        sample.DESCRIPTION,
+        list(sample.CLASSES),
+        spec.images,
+        ((name, label, "train", lambda data=data: data) for name, label, data in made),
+    )
+
+
+def _folder(spec, report) -> Source:
+    root = datasets.folder_root(spec.path)
+    rows = datasets.list_folder(root)
+    classes = sorted({row[2] for row in rows})
+    numbers = {name: i for i, name in enumerate(classes)}
+
+    def reader(name, size):
+        if size > images.MAX_BYTES:
+            return lambda: images.read(root / name)  # raises the sentence, without reading it all
+        return lambda: (root / name).read_bytes()
+
+    items = ((name, numbers[cls], part, reader(name, size)) for name, part, cls, size, _ in rows)
+    return Source(
+        root.name,
+        f"Images in {root}",
+        classes,
+        len(rows),
+        items,
+        str(root),
+        datasets.listing_hash(rows),
+    )
+
+
+def _tfds(spec, report) -> Source:
+    report("Starting TensorFlow Datasets", 0, None)
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(spec.name)
+    except tfds.core.registered.DatasetNotFoundError:
+        near = difflib.get_close_matches(
+            spec.name.split("/")[0].split(":")[0], sorted(set(tfds.list_builders())), 3
+        )
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise DatasetError(f"TensorFlow Datasets knows no dataset {spec.name!r}{hint}") from None
+    except Exception as error:  # an unknown config or version, in several exception types
+        raise DatasetError(
+            f"TensorFlow Datasets cannot open {spec.name!r}: {_line(error)}"
+        ) from None
+    features = builder.info.features
+    pictures = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
+    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    if builder.info.supervised_keys and len(builder.info.supervised_keys) == 2:
+        wanted, answer = builder.info.supervised_keys
+        pictures = [wanted] if wanted in pictures else pictures
+        labels = [answer] if answer in labels else labels
+    if not pictures or not labels:
+        raise DatasetError(
+            f"{spec.name} is not an image classification dataset (its features are "
+            f"{', '.join(features)}); choose one with an image and a class label"
+        )
+    try:
+        if not builder.is_prepared():
+            report(f"Downloading {spec.name} with TensorFlow Datasets", 0, None)
+            _reach([url for url in builder.url_infos or {}])
+            builder.download_and_prepare()
+    except Exception as error:  # network, disk, checksum and manual-download errors of many types
+        raise DatasetError(
+            f"{spec.name} could not be downloaded ({_line(error)}); without a network, copy a "
+            f"prepared {spec.name} into {builder.data_dir} or set TFDS_DATA_DIR to where it lies, "
+            "use a folder of images, or the built-in sample"
+        ) from None
+    picture, label = pictures[0], labels[0]
+    names = list(features[label].names)
+    counts = {name: info.num_examples for name, info in builder.info.splits.items()}
+
+    def items():
+        # One file at a time, so that positions are those that slices such as train[:10%] mean.
+        reading = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+        for part in counts:
+            data = builder.as_dataset(
+                split=part,
+                shuffle_files=False,
+                read_config=reading,
+                decoders={picture: tfds.decode.SkipDecoding()},
+            )
+            for place, example in enumerate(data.as_numpy_iterator()):
+                number = int(example[label])
+                if number < 0:  # a part published without labels
+                    continue
+                content = bytes(example[picture])
+                yield f"{part}/{names[number]}/{place:06d}", number, part, lambda c=content: c
+
+    return Source(
+        spec.name,
+        builder.info.description.strip().split("\n")[0],
+        names,
+        sum(counts.values()),
+        items(),
+    )
+
+
+def _reach(urls) -> None:
+    """Raises OSError at once if the first host cannot be reached: the downloader itself would try
+    again for minutes. Behind a proxy the downloader is left to find out."""
+    if not urls or urllib.request.getproxies():
+        return
+    host = urllib.parse.urlsplit(urls[0]).hostname
+    try:
+        socket.create_connection((host, 443), timeout=10).close()
+    except OSError:
+        raise OSError(f"{host} cannot be reached") from None
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, shortened."""
+    text = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+    return text if len(text) < 160 else text[:157] + "…"
+
+
+def main(spec_json: str, home: str) -> int:
+    """Entry of the background process: keeps the progress file, which the pages read."""
+    from engine.recipe import DatasetSpec
+
+    spec = DatasetSpec.model_validate_json(spec_json)
+    path = Path(home) / "datasets" / f"{datasets.key(spec)}.progress.json"
+    facts = processes.identity()
+    last = [0.0, ""]
+
+    def report(text, done, total):
+        # At most five writes a second: a page looks once a second.
+        if text == last[1] and time.time() - last[0] < 0.2 and done != total:
+            return
+        if text != last[1]:
+            facts["started_counting"] = time.time()
+        last[:] = time.time(), text
+        homes.write_json(path, facts | {"text": text, "done": done, "total": total})
+
+    try:
+        ingest(spec, home, report)
+    except GraftError as error:
+        homes.write_json(path, facts | {"error": str(error)})
+        print(error, file=sys.stderr)
+        return 1
+    homes.write_json(path, facts | {"done_at": time.time()})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

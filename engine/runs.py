@@ -1,0 +1,234 @@
+"""Runs: one folder for each execution of a recipe, readable while it grows.
+
+recipe.yaml         what was asked
+status.json         where it stands; the worker's identity
+environment.json    versions, device, git commit
+events.jsonl        everything that happened
+worker.log          what the worker printed
+architecture.json   the network's blocks and preprocessing
+split.json          which images (by content hash) were in which part
+examples/           a few test images with their true labels
+final.keras         the model with the best weights, float32, pixels 0 to 255 in
+inference.tflite    the same for LiteRT: probabilities, features, feature map
+evaluation.json     the figures on the untouched test part
+"""
+
+import os
+import re
+import secrets
+import shutil
+import time
+from functools import cached_property
+from pathlib import Path
+
+from engine import events, processes
+from engine import home as homes
+from engine.errors import RecipeError, RunError
+from engine.recipe import Recipe
+
+STATUSES = ("queued", "starting", "running", "finished", "stopped", "failed")
+ACTIVE = ("queued", "starting", "running")
+_ID = re.compile(r"^[\w.-]{1,120}$")
+
+
+class Run:
+    """A run's folder, seen from outside. Every attribute reads the disk, so it is never stale."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.id = self.path.name
+
+    def __repr__(self):
+        return f"Run({str(self.path)!r})"
+
+    def __eq__(self, other):
+        return isinstance(other, Run) and self.path == other.path
+
+    def __hash__(self):
+        return hash(self.path)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe. Raises RunError if it can't be read."""
+        try:
+            return Recipe.from_yaml((self.path / "recipe.yaml").read_text())
+        except (OSError, RecipeError) as error:
+            raise RunError(f"the recipe of run {self.id} cannot be read ({error})") from None
+
+    @property
+    def state(self) -> dict:
+        """What status.json says, corrected for a worker that has died without a word."""
+        state = homes.read_json(self.path / "status.json", {"status": "failed", "error": None})
+        if state["status"] in ("starting", "running") and not processes.alive(state):
+            # It may have ended properly between the two looks.
+            state = homes.read_json(self.path / "status.json", state)
+            if state["status"] in ("starting", "running"):
+                state |= {
+                    "status": "failed",
+                    "error": "the worker ended without a word: it was killed, "
+                    "or ran out of memory; the end of its log may say why",
+                }
+        return state
+
+    @property
+    def status(self) -> str:
+        """queued, starting, running, finished, stopped or failed."""
+        return self.state["status"]
+
+    @property
+    def error(self) -> str | None:
+        """One sentence if the run failed."""
+        return self.state.get("error")
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a model to use: true also for a run stopped with its best so far."""
+        return self.status in ("finished", "stopped") and (self.path / "inference.tflite").exists()
+
+    @property
+    def created(self) -> float:
+        """Unix seconds."""
+        return self.state.get("created") or self.path.stat().st_mtime
+
+    @property
+    def started(self) -> float | None:
+        """Unix seconds, or None before the worker began."""
+        return self.state.get("started")
+
+    @property
+    def ended(self) -> float | None:
+        """Unix seconds, or None; of a worker that died, the time of its last event."""
+        state = self.state
+        if state.get("ended") or state["status"] != "failed":
+            return state.get("ended")
+        log = self.path / "events.jsonl"
+        return log.stat().st_mtime if log.exists() else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Duration so far, or of the whole run; None before the worker began."""
+        started = self.started
+        return None if started is None else (self.ended or time.time()) - started
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the probabilities; empty before the data was read."""
+        return (homes.read_json(self.path / "architecture.json") or {}).get("classes", [])
+
+    @property
+    def architecture(self) -> dict | None:
+        """The network's blocks, parameter counts and preprocessing."""
+        return homes.read_json(self.path / "architecture.json")
+
+    @property
+    def environment(self) -> dict:
+        """Versions, device, git commit."""
+        return homes.read_json(self.path / "environment.json", {})
+
+    @property
+    def evaluation(self) -> dict | None:
+        """Figures on the test and validation parts; see `engine.evaluation`."""
+        return homes.read_json(self.path / "evaluation.json")
+
+    @property
+    def kept_stage(self) -> str | None:
+        """Name of the stage whose weights the run kept."""
+        return self.state.get("kept_stage")
+
+    def events(self, offset: int = 0) -> tuple[list[dict], int]:
+        """Events after a byte offset, and the offset for the next call."""
+        return events.read(self.path / "events.jsonl", offset)
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines that the worker printed."""
+        try:
+            with open(self.path / "worker.log", "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - 400 * lines))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def examples(self) -> list[dict]:
+        """Test images kept with the run: dicts of path, label (the true one) and name."""
+        rows = homes.read_json(self.path / "examples" / "examples.json", [])
+        return [row | {"path": self.path / "examples" / row["file"]} for row in rows]
+
+    def stages(self) -> list[dict]:
+        """The `stage_end` events: one report for each stage that ended."""
+        return [e for e in self.events()[0] if e["event"] == "stage_end"]
+
+    def summary(self) -> dict:
+        """Plain data for `show --json`."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "error": self.error,
+            "recipe": self.recipe.to_dict(),
+            "recipe_hash": self.recipe.hash,
+            "classes": self.classes,
+            "evaluation": self.evaluation,
+            "kept_stage": self.kept_stage,
+            "stages": self.stages(),
+            "seconds": self.seconds,
+            "created": self.created,
+            "started": self.started,
+            "ended": self.ended,
+            "environment": self.environment,
+            "path": str(self.path),
+        }
+
+    def update(self, **changes) -> None:
+        """Changes fields of status.json, aside and then in one step."""
+        path = self.path / "status.json"
+        homes.write_json(path, homes.read_json(path, {}) | changes)
+
+
+def create(recipe: Recipe, home: Path) -> Run:
+    """Makes the folder of a new run, status queued."""
+    slug = re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-")[:40] or "run"
+    identity = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug}-{secrets.token_hex(2)}"
+    path = Path(home) / "runs" / identity
+    path.mkdir(parents=True)
+    with homes.replacing(path / "recipe.yaml") as file:
+        file.write(recipe.to_yaml())
+    run = Run(path)
+    run.update(status="queued", created=time.time())
+    return run
+
+
+def list_runs(home: Path) -> list[Run]:
+    """All runs, newest first. A folder that is no run is passed over."""
+    folder = Path(home) / "runs"
+    found = (
+        [Run(p) for p in folder.iterdir() if (p / "recipe.yaml").exists()]
+        if folder.exists()
+        else []
+    )
+    return sorted(found, key=lambda run: (run.created, run.id), reverse=True)
+
+
+def get_run(home: Path, identity: str) -> Run:
+    """One run by its id, or "latest" for the newest with a model. Raises RunError."""
+    if identity == "latest":
+        found = next((run for run in list_runs(home) if run.finished), None)
+        if found is None:
+            raise RunError("there is no finished run yet; train one first")
+        return found
+    path = Path(home) / "runs" / identity
+    if not _ID.match(identity) or identity in (".", "..") or not (path / "recipe.yaml").exists():
+        raise RunError(
+            f"there is no run {identity!r} in {home}; list them with: python -m engine runs"
+        )
+    return Run(path)
+
+
+def delete_run(run: Run) -> None:
+    """Deletes a run's folder. Raises RunError while it is active."""
+    if run.status in ACTIVE:
+        raise RunError(f"run {run.id} is {run.status}; stop it before deleting it")
+    # Renamed first: a half-deleted folder is never listed as a run.
+    aside = run.path.with_name(f".deleted-{run.id}")
+    os.replace(run.path, aside)
+    shutil.rmtree(aside)

@@ -1,0 +1,200 @@
+"""What all pages share: the home, errors as sentences, the rail, numbers with units."""
+
+import contextlib
+import time
+
+import streamlit as st
+
+from engine import GraftError, device, jobs, runs
+from engine import home as homes
+
+STATUS = {
+    "queued": ":material/schedule: Waiting",
+    "starting": ":material/hourglass_top: Starting",
+    "running": ":material/play_circle: Running",
+    "finished": ":material/check_circle: Finished",
+    "stopped": ":material/stop_circle: Stopped",
+    "failed": ":material/error: Failed",
+}
+ACTIVE = ("queued", "starting", "running")
+
+
+def home():
+    """Graft's home folder."""
+    return homes.home()
+
+
+@contextlib.contextmanager
+def guard():
+    """Turns a GraftError into one sentence on the page."""
+    try:
+        yield
+    except GraftError as error:
+        fail(error)
+
+
+def fail(error) -> None:
+    """Shows an error as one sentence."""
+    text = str(error).strip().rstrip(".")
+    st.error(f"{text[:1].upper()}{text[1:]}.", icon=":material/error:")
+
+
+def header(title: str, text: str) -> None:
+    """A page's title with one sentence about what is done here."""
+    st.title(title, anchor=False)
+    st.caption(text)
+
+
+def empty(text: str, page: str, label: str) -> None:
+    """An empty state: what is missing, and the way to it."""
+    with st.container(border=True):
+        st.markdown(text)
+        st.page_link(page, label=label, icon=":material/arrow_forward:")
+
+
+# -- the run that is looked at ------------------------------------------------------------------
+
+
+def chosen_run():
+    """The run named by the address (`?run=`) or chosen before in this session, or None.
+
+    An address wins, so that a link shows what its sender saw.
+    """
+    wanted = st.query_params.get("run") or st.session_state.get("run")
+    if not wanted:
+        return None
+    try:
+        run = runs.get_run(home(), wanted)
+    except GraftError as error:
+        choose_run(None)
+        fail(error)
+        return None
+    choose_run(run)
+    return run
+
+
+def choose_run(run) -> None:
+    """Remembers a run for the other pages and puts it into the address; None forgets it."""
+    st.session_state["run"] = run.id if run else None
+    if not run:
+        st.query_params.pop("run", None)
+    elif st.query_params.get("run") != run.id:
+        st.query_params["run"] = run.id
+
+
+def run_label(run) -> str:
+    """A run in one line, such as "sample on GraftSmall, 24 Nov 10:04"."""
+    when = time.strftime("%d %b %H:%M", time.localtime(run.created))
+    return f"{run.recipe.name}: {run.recipe.dataset.title} on {run.recipe.backbone.title}, {when}"
+
+
+# -- the rail -----------------------------------------------------------------------------------
+
+
+@st.cache_data(ttl=600, show_spinner=False)
+def device_text() -> dict:
+    """`engine.device.describe()`, asked for every ten minutes."""
+    return device.describe()
+
+
+# The mark: a shoot that joins a stem.
+_LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="150" height="40" viewBox="0 0 150 40">
+<g fill="none" stroke="#2a8f6d" stroke-width="3.4" stroke-linecap="round">
+<path d="M14 36V21"/><path d="M14 21L24 9" /><path d="M14 21C14 13 9 9 4 8"/></g>
+<circle cx="26" cy="7" r="4" fill="#2a8f6d"/><circle cx="14" cy="21" r="3.4" fill="#e0822d"/>
+<text x="40" y="30" font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="25"
+ font-weight="650" fill="#2a8f6d">Graft</text></svg>"""
+
+
+def rail() -> None:
+    """Device and the run in progress, below the pages in the side bar."""
+    st.logo(_LOGO, size="large")
+    about = device_text()
+    icon = ":material/developer_board:" if about["kind"] == "gpu" else ":material/memory:"
+    st.caption(f"{icon} {about['text']}", help="What runs on this host compute with (device).")
+    with guard():
+        # Quick while something runs; slow otherwise, to notice a run begun in another tab.
+        st.fragment(_live_line, run_every=2 if jobs.active(home()) else 10)()
+
+
+def _live_line() -> None:
+    with guard():
+        for run in jobs.active(home())[:3]:
+            history = history_of(run)
+            latest, total = history.latest, history.start.get("total_steps")
+            parts = [STATUS[run.status], f"**{run.recipe.name}**"]
+            if total and latest.get("step"):
+                parts.append(f"{100 * latest['step'] / total:.0f} %")
+            if latest.get("eta_seconds") is not None:
+                parts.append(f"{duration(latest['eta_seconds'])} left")
+            st.markdown(" · ".join(parts))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _collected(path: str, run_id: str) -> dict:
+    import threading
+
+    from engine.charts import History
+
+    return {"history": History(), "offset": 0, "lock": threading.Lock()}
+
+
+def history_of(run):
+    """A run's History, kept on the server and brought up to date with what is new only."""
+    kept = _collected(str(run.path), run.id)
+    with kept["lock"]:
+        events, kept["offset"] = run.events(kept["offset"])
+        kept["history"].add(events)
+    return kept["history"]
+
+
+# -- words and numbers --------------------------------------------------------------------------
+
+
+def stage_words(stage) -> str:
+    """A stage in a stakeholder's words, the technical ones beside them."""
+    what = {"none": "train only the new head (frozen)", "all": "train the whole network (unfrozen)"}
+    part = what.get(stage.trainable, f"train the head and {stage.trainable} of the backbone")
+    epochs = f"{stage.epochs} epoch{'s' * (stage.epochs > 1)}"
+    return f"{part}, {epochs} with {stage.optimizer} at {stage.learning_rate:g} ({stage.schedule})"
+
+
+def duration(seconds) -> str:
+    """Seconds for people: "8 s", "2 min 05 s", "1 h 12 min"."""
+    if seconds is None:
+        return "–"
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def percent(value, digits=1) -> str:
+    """A fraction as "91.7 %"."""
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def accuracy_text(evaluation, part="test") -> str:
+    """Accuracy with its 95 % interval: "91.7 % (81.9 to 96.4)"."""
+    figures = (evaluation or {}).get(part)
+    if not figures:
+        return "–"
+    low, high = figures["interval"]
+    return f"{percent(figures['accuracy'])} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def count(number, unit="") -> str:
+    """A whole number with its unit: "3,670 images"."""
+    return f"{number:,}" + (f" {unit}" if unit else "")
+
+
+def short(number) -> str:
+    """A large number in few letters: "98 k", "2.4 M"."""
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
+
+
+def finished_runs() -> list:
+    """Runs with a model to use, newest first."""
+    return [run for run in runs.list_runs(home()) if run.finished]

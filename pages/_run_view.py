@@ -1,0 +1,161 @@
+"""What is shown of a run, the same on Train and on Runs: progress, curves, log, results."""
+
+import streamlit as st
+
+from engine import charts, runs
+from pages import _common
+from pages._live_chart import chart
+
+PHASES = {
+    "data": "Preparing images",
+    "model": "Building the model",
+    "training": "Learning",
+    "evaluation": "Measuring on the test images",
+    "export": "Saving the classifier",
+}
+
+
+def live(run) -> None:
+    """Progress and curves; refreshed every second while the run is active, without flicker."""
+    active = run.status in _common.ACTIVE
+
+    def body():
+        with _common.guard():
+            now = runs.get_run(_common.home(), run.id)
+            if active and now.status not in _common.ACTIVE:
+                st.rerun()  # the whole page: the run has ended, and other buttons are due
+            progress(now)
+            curves(now)
+
+    st.fragment(body, run_every=1 if active else None)()
+
+
+def progress(run) -> None:
+    """Where the run is: phase, stage, numbers, time left."""
+    history = _common.history_of(run)
+    latest, total = history.latest, history.start.get("total_steps")
+    stage_count = len(history.start.get("stages") or run.recipe.stages)
+    if run.status in _common.ACTIVE:
+        st.progress(*_bar(run, history, latest, total, stage_count))
+    columns = st.columns(5)
+    by_epoch = history.epochs
+    shown = [
+        ("Accuracy, train", _last(by_epoch["accuracy"], history.batches["accuracy"]), "percent"),
+        ("Accuracy, validation", _last(by_epoch["val_accuracy"]), "percent"),
+        ("Loss, validation", _last(by_epoch["val_loss"]), "number"),
+        ("Speed", latest.get("images_per_second"), "speed"),
+    ]
+    for column, (label, value, kind) in zip(columns, shown, strict=False):
+        text = {"percent": _common.percent, "number": lambda v: f"{v:.3f}",
+                "speed": lambda v: f"{_common.count(round(v))} images/s"}[kind]  # fmt: skip
+        column.metric(label, "–" if value is None else text(value))
+    if run.status in _common.ACTIVE:
+        columns[4].metric("Time left", _common.duration(latest.get("eta_seconds")))
+    else:
+        columns[4].metric("Duration", _common.duration(run.seconds))
+
+
+def _bar(run, history, latest, total, stage_count):
+    if run.status != "running":
+        waits = run.status == "queued"
+        return 0.0, "Waiting for the run before it" if waits else "Starting the training process"
+    step, phase = latest.get("step", 0), history.phase
+    name = PHASES.get(phase.get("phase"), phase.get("text", "Starting"))
+    if phase.get("phase") == "training" and total and latest and history.stages:
+        stage = history.stages[-1]
+        epochs = run.recipe.stages[min(len(history.stages), len(run.recipe.stages)) - 1].epochs
+        text = (f"{name}: stage {len(history.stages)} of {stage_count} ({stage['name']}), epoch "
+                f"{latest.get('epoch', 0) + 1} of {epochs}, step {step} of {total}")  # fmt: skip
+        return min(1.0, step / total), text
+    done, whole = phase.get("done"), phase.get("total")
+    text = phase.get("text") or name
+    if whole:
+        text += f": {_common.count(done or 0)} of {_common.count(whole)}"
+        return min(1.0, (done or 0) / whole), text
+    return (min(1.0, step / total) if total else 0.0), text
+
+
+def _last(*columns):
+    for values in columns:
+        for value in reversed(values):
+            if value is not None:
+                return value
+    return None
+
+
+def curves(run) -> None:
+    """The four charts of training."""
+    history = _common.history_of(run)
+    by = st.segmented_control("Horizontal axis", ["step", "epoch"], default="step", required=True,
+                              key=f"axis_{run.id}", format_func=lambda v: v + "s",
+                              persist_state="session", label_visibility="collapsed",
+                              help="A step is one batch of images; an epoch, all training images once.")  # fmt: skip
+    left, right = st.columns(2)
+    with left:
+        chart(charts.accuracy(history, by), f"accuracy_{run.id}")
+        chart(charts.learning_rate(history, by), f"rate_{run.id}")
+    with right:
+        chart(charts.loss(history, by), f"loss_{run.id}")
+        chart(charts.throughput(history, by), f"speed_{run.id}")
+
+
+def notes(run) -> None:
+    """What the run said of itself, warnings first."""
+    history = _common.history_of(run)
+    for note in sorted(history.notes, key=lambda n: n["event"] != "warning"):
+        if note["event"] == "warning":
+            st.warning(note["text"], icon=":material/warning:")
+        else:
+            st.caption(f":material/info: {note['text']}")
+
+
+def outcome(run) -> None:
+    """How the run ended, in one box; nothing while it is active."""
+    if run.status == "failed":
+        _common.fail(run.error or "the run failed")
+        st.markdown("The last lines of its log:")
+        st.code(run.log_tail(20) or "(empty)", language=None)
+    elif run.status == "stopped":
+        kept = f" The best weights of stage {run.kept_stage} were kept." if run.finished else ""
+        st.info(f"Stopped before its end.{kept}", icon=":material/stop_circle:")
+    if run.finished and run.evaluation:
+        test = run.evaluation["test"]
+        low, high = test["interval"]
+        st.success(
+            f"**{_common.percent(test['accuracy'])} of the test images were named right**: "
+            f"{_common.count(test['n'], 'images')} it never learned from, 95 % interval "
+            f"{100 * low:.1f} to {100 * high:.1f} %.",
+            icon=":material/check_circle:",
+        )
+
+
+def stages(run) -> None:
+    """What every stage did: a table."""
+    history, rows = _common.history_of(run), []
+    names = {"completed": "all epochs", "early_stopping": "stopped early", "diverged": "diverged",
+             "stopped": "stopped by you"}  # fmt: skip
+    for stage in history.stages:
+        helped = stage.get("helped")
+        rows.append({
+            "Stage": stage["name"],
+            "Learned": _common.count(stage.get("trainable_params", 0)),
+            "Frozen": _common.count(stage.get("frozen_params", 0)),
+            "Best validation loss": stage.get("best_val_loss"),
+            "Best epoch": None if stage.get("best_epoch") is None else stage["best_epoch"] + 1,
+            "Ended": names.get(stage.get("reason"), "in progress"),
+            "Better than before": "–" if helped is None else "yes" if helped else "no, undone",
+            "Kept": "✓" if stage["name"] == run.kept_stage else "",
+        })  # fmt: skip
+    if rows:
+        st.dataframe(rows, hide_index=True)
+        st.caption("Learned and Frozen count the numbers (parameters) of the network that a stage changed or "
+                   "left alone. The model keeps the stage with the lowest validation loss.")  # fmt: skip
+    else:
+        st.caption("No stage has begun.")
+
+
+def log(run, lines=40) -> None:
+    """The end of the run's log, folded."""
+    with st.expander("Log", key=f"log_{run.id}", on_change="rerun") as folded:
+        if folded.open:
+            st.code(run.log_tail(lines) or "(empty)", language=None)

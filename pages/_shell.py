@@ -1,0 +1,49 @@
+"""The shell around every page: page config, navigation and the rail.
+
+`app.py` runs this file for every address; a file of `pages/` run on its own would show no frame.
+"""
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # Streamlit puts only this script's own folder there
+    sys.path.insert(0, str(ROOT))
+
+from pages import _common, _draft
+
+st.set_page_config(page_title="Graft", page_icon=":material/potted_plant:", layout="wide")
+
+
+
+def start() -> None:
+    """The root address leads to the first step of the walk; it keeps what a link carries."""
+    st.switch_page("dataset.py", query_params=st.query_params.to_dict())
+
+
+PAGES = [
+    # A default page answers at the root alone: so that /dataset is an address too, the root has
+    # its own, hidden one.
+    st.Page(start, default=True, visibility="hidden"),
+    st.Page("dataset.py", title="Dataset", icon=":material/photo_library:",
+            help="Choose labelled images and look at what the network will see."),
+    st.Page("configure.py", title="Configure", icon=":material/tune:",
+            help="Put the recipe together: backbone, stages, learning rate."),
+    st.Page("train.py", title="Train", icon=":material/model_training:",
+            help="Start a run and watch it learn; stop it at any time."),
+    st.Page("test.py", title="Test", icon=":material/center_focus_strong:",
+            help="Show a trained classifier images of your own."),
+    st.Page("runs.py", title="Runs", icon=":material/history:",
+            help="Every run with its results, charts and recipe."),
+]  # fmt: skip
+
+page = st.navigation(PAGES, expanded=True)
+with st.sidebar:
+    _common.rail()
+with _common.guard():
+    _draft.load_from_url()
+    page.run()
+# Also after a page has shown an error: the address must keep what was chosen.
+_draft.keep_in_url()

@@ -1,0 +1,87 @@
+"""The stages of the recipe, a card each."""
+
+import streamlit as st
+
+from engine import backbones
+from engine.recipe import StageSpec
+from pages import _common, _draft
+from pages._fields import field, problem
+
+
+def cards() -> None:
+    """A card for every stage, two abreast, and the button that adds one."""
+    st.subheader("Stages", anchor=False)
+    st.caption("A stage trains one part of the network for some epochs. First only the new head learns "
+               "(frozen); then, with smaller steps, the pretrained network too (unfrozen).")  # fmt: skip
+    stages = _draft.get("stages")
+    columns = st.columns(2)
+    for place in range(len(stages)):
+        with columns[place % 2].container(border=True):
+            _card(place, len(stages))
+    st.button("Add a stage", key="add_stage", icon=":material/add:", disabled=len(stages) >= 10,
+              on_click=_draft.edit_stages, args=("add", len(stages) - 1))  # fmt: skip
+    problem("stages")
+
+
+def _card(place, count):
+    base = f"stages.{place}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**Stage {place + 1}: {_draft.get(base + '.name')}**", width="stretch")
+        actions = [
+            ("up", ":material/arrow_back:", "Earlier", place == 0),
+            ("down", ":material/arrow_forward:", "Later", place == count - 1),
+            ("duplicate", ":material/content_copy:", "Duplicate", count >= 10),
+            ("remove", ":material/delete:", "Remove", count == 1),
+        ]
+        for action, icon, label, disabled in actions:
+            st.button("", icon=icon, key=f"{action}_{place}", help=f"{label} (stage {place + 1})",
+                      disabled=disabled, on_click=_draft.edit_stages, args=(action, place),
+                      type="tertiary")  # fmt: skip
+    try:
+        st.caption(_common.stage_words(StageSpec.model_validate(_draft.get(base))))
+    except ValueError:
+        pass  # its fields say what is wrong
+    choices, words = _parts()
+    field(f"{base}.trainable", "What learns (trainable)", choices=choices, words=words,
+          accept_new_options=True)  # fmt: skip
+    left, right = st.columns(2)
+    with left:
+        field(f"{base}.epochs", "Length")
+    with right:
+        field(f"{base}.learning_rate", "Learning rate", step=1e-4)
+    with st.expander("More settings"):
+        _more(base)
+    problem(base)
+
+
+def _more(base):
+    left, right = st.columns(2)
+    schedule = _draft.get(f"{base}.schedule")
+    with left:
+        field(f"{base}.name", "Name")
+        field(f"{base}.schedule", "Learning rate over time (schedule)")
+        if schedule == "cosine" or _draft.get(f"{base}.warmup_epochs"):
+            field(f"{base}.warmup_epochs", "Warm-up", step=0.5)
+        if schedule in ("inverse_time", "exponential") or _draft.get(f"{base}.decay_rate"):
+            field(f"{base}.decay_rate", "Decay (decay_rate)", step=0.001)
+        field(f"{base}.early_stopping", "Stop early after")
+    with right:
+        field(f"{base}.optimizer", "Optimizer")
+        field(f"{base}.batch_norm", "Batch normalization (batch_norm)")
+        if _draft.get(f"{base}.optimizer") in ("sgd", "rmsprop"):
+            field(f"{base}.momentum", "Momentum")
+        field(f"{base}.weight_decay", "Weight decay", step=1e-4)
+
+
+def _parts():
+    """What may be chosen for `trainable`, and the words for it."""
+    choices = ["none", "all"]
+    words = {"none": "Only the new head (none)", "all": "The whole network (all)"}
+    name = _draft.get("backbone.name")
+    if name in backbones.names():
+        count = len(backbones.blocks(name))
+        for number in range(1, count):
+            choice = f"last {number} block{'s' * (number > 1)}"
+            choices.append(choice)
+            words[choice] = f"Head and the {choice} of {count}"
+    return choices, words

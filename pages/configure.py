@@ -1,0 +1,207 @@
+"""Configure: put the recipe together, and see what it will do before it starts."""
+
+import math
+
+import numpy as np
+import streamlit as st
+
+from engine import backbones, charts, datasets, schedules
+from engine.errors import GraftError
+from engine.recipe import DatasetSpec, preset_names
+from pages import _common, _draft, _stages, _yaml
+from pages._fields import field, problem, split_fields
+from pages._freeze_map import freeze_map
+from pages._live_chart import chart
+
+
+def show() -> None:
+    """Draws the page."""
+    _common.header("Configure", "The recipe: which pretrained network, what learns in which stage, and how "
+                                "fast. The defaults are good; everything can be changed.")  # fmt: skip
+    _start_from()
+    _wrong()
+    _backbone()
+    _stages.cards()
+    _preview()
+    st.subheader("Everything else", anchor=False)
+    with st.expander("Images: size, batch, augmentation"):
+        _images()
+    with st.expander("Head: what is put on the backbone"):
+        _head()
+    with st.expander("How the images are divided (split)"):
+        split_fields()
+    with st.expander("Computation: precision, memory, seed"):
+        _computation()
+    with st.expander("The recipe as text (YAML)", expanded=bool(st.session_state.get("yaml_problems"))):
+        _yaml.editor()
+
+
+def _start_from():
+    with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
+        with st.container(width=300):
+            key = f"preset@{_draft.version()}"
+            st.session_state.setdefault(key, _draft.preset())
+            st.selectbox("Start from a preset", preset_names(), key=key, on_change=_preset, args=(key,),
+                         help="A preset is a complete recipe; picking one replaces what is below.")  # fmt: skip
+        st.toggle("Keep my dataset", key="keep_dataset", persist_state="session",
+                  help="Take a preset's backbone and stages, but train on the dataset chosen before.")  # fmt: skip
+        if st.button("Use this recipe", type="primary", key="use_recipe", icon=":material/arrow_forward:",
+                     disabled=bool(_draft.problems())):  # fmt: skip
+            # A finished run that was looked at must not stand in the way of a new one.
+            _common.choose_run(None)
+            st.session_state["start_anew"] = True
+            st.switch_page("train.py")
+    changed = len(_draft.differences())
+    title = _draft.get("dataset.name") or _draft.get("dataset.path") or _draft.get("dataset.source")
+    text = _draft.get("description") or "A recipe of your own."
+    st.caption(f"{text} Dataset: **{title}**. " + (
+        f"{changed} setting{'s' * (changed > 1)} differ{'s' * (changed == 1)} from the preset "
+        f"{_draft.preset()}." if changed else f"Exactly the preset {_draft.preset()}."))  # fmt: skip
+
+
+def _preset(key):
+    _draft.use_preset(st.session_state[key], st.session_state.get("keep_dataset", False))
+
+
+def _wrong():
+    problems = _draft.problems()
+    if problems:
+        lines = "\n".join(f"- **{path or 'recipe'}**: {text}" for path, text in problems.items())
+        st.error(f"Before this recipe can be used:\n{lines}", icon=":material/error:")
+
+
+# -- backbone -----------------------------------------------------------------------------------
+
+
+def _backbone():
+    st.subheader("Pretrained network (backbone)", anchor=False)
+    known = backbones.names()
+    name = _draft.get("backbone.name")
+    columns = st.columns([2, 1, 1, 1, 1], vertical_alignment="bottom")
+    with columns[0]:
+        going_on = [f"run:{run.id}" for run in _common.finished_runs()[:10]]
+        words = {choice: f"go on from {choice[4:]}" for choice in going_on}
+        field("backbone.name", "Network", choices=[*known, *going_on], words=words)
+    if name in known:
+        entry = _entry(name, _draft.get("backbone.alpha"))
+        with columns[1]:
+            if entry.alphas:
+                if _draft.get("backbone.alpha") is None:
+                    _draft.put("backbone.alpha", entry.default_alpha)
+                field("backbone.alpha", "Width (alpha)", choices=list(entry.alphas))
+        columns[2].metric("Parameters", _common.short(entry.params))
+        columns[3].metric("Download", "none" if name == "GraftSmall" else f"{entry.weights_mb:.0f} MB")
+        columns[4].metric("ImageNet top-1", "–" if entry.top1 is None else f"{entry.top1:.1f} %",
+                          help=f"Accuracy of the complete network on ImageNet, by {entry.source}.")  # fmt: skip
+        if _draft.get("image_size", 224) < entry.min_image_size:
+            st.caption(f":red[:material/error: {name} needs images of at least {entry.min_image_size} px]")
+    with st.expander("Compare all backbones"):
+        _catalogue(known, name)
+    with st.expander("Other weights"):
+        field("backbone.weights", "Weights")
+    problem("backbone")
+
+
+def _entry(name, alpha):
+    try:
+        return backbones.get(name, alpha)
+    except GraftError as error:  # a width from a link that this family does not have
+        _common.fail(error)
+        return backbones.get(name)
+
+
+def _catalogue(known, name):
+    rows = [{
+        "Network": entry.name, "Family": entry.family, "Parameters (M)": round(entry.params / 1e6, 2),
+        "Weights (MB)": entry.weights_mb, "Image size (px)": entry.image_size,
+        "ImageNet top-1 (%)": entry.top1, "Features": entry.features,
+        "Widths": ", ".join(f"{a:g}" for a in entry.alphas) or "–", "Source": entry.source,
+    } for entry in backbones.catalogue()]  # fmt: skip
+    key = f"catalogue@{_draft.version()}"
+    st.dataframe(
+        rows, hide_index=True, key=key, height=320, selection_mode="single-row",
+        on_select=lambda: _pick(key, [row["Network"] for row in rows]),
+        column_config={"Source": st.column_config.LinkColumn(display_text="page")},
+    )  # fmt: skip
+    st.caption(f"Choose a row to use it; now chosen: **{name}**. More parameters: usually more accurate, and slower.")
+
+
+def _pick(key, names):
+    places = st.session_state[key].selection.rows
+    if places:
+        _draft.choose_backbone(names[places[0]])
+
+
+# -- what it will do ----------------------------------------------------------------------------
+
+
+def _preview():
+    recipe = _draft.recipe()
+    st.subheader("What it will do", anchor=False)
+    if recipe is None:
+        st.caption("Shown as soon as nothing is wrong with the recipe.")
+        return
+    classes, images, known = _dataset_size(recipe)
+    steps = max(1, math.ceil(images / recipe.batch_size))
+    left, right = st.columns([3, 2])
+    with left, _common.guard():
+        freeze_map(recipe, classes)
+    with right:
+        rates = [(s.name, np.asarray(schedules.learning_rates(s, steps))) for s in recipe.stages]
+        chart(charts.planned_learning_rate(rates, steps), "planned_rate")
+        size = f"{_common.count(images, 'training images')} in batches of {recipe.batch_size}"
+        st.caption(f"{_common.count(steps)} steps an epoch ({size})." if known else
+                   f"The dataset is not prepared yet, so this assumes {size}.")  # fmt: skip
+
+
+def _dataset_size(recipe):
+    """(classes, training images, whether they are known) of the draft's dataset."""
+    spec: DatasetSpec = recipe.dataset
+    home = _common.home()
+    if datasets.state(spec, home)["state"] == "ready":
+        try:
+            dataset = datasets.open_dataset(spec, home)
+            return len(dataset.classes), len(dataset.split(recipe.split)["train"]), True
+        except GraftError as error:
+            _common.fail(error)
+    return 5, round(0.75 * (spec.images if spec.source == "sample" else 3000)), False
+
+
+# -- the rest -----------------------------------------------------------------------------------
+
+
+def _grid(fields, columns=3):
+    places = st.columns(columns, vertical_alignment="bottom")
+    for place, (path, label, *options) in enumerate(fields):
+        with places[place % columns]:
+            field(path, label, **(options[0] if options else {}))
+
+
+def _images():
+    _grid([("image_size", "Image size", {"step": 32}), ("batch_size", "Images at a time (batch)", {"step": 8}),
+           ("resize", "Shrinking")])  # fmt: skip
+    st.markdown("**Augmentation**: random changes of the training images, so that fewer suffice.")
+    _grid([("augmentation.flip", "Mirror (flip)"), ("augmentation.rotation", "Turn (rotation)", {"step": 5.0}),
+           ("augmentation.zoom", "Zoom"), ("augmentation.translation", "Move (translation)"),
+           ("augmentation.contrast", "Contrast"), ("augmentation.brightness", "Brightness")])  # fmt: skip
+    problem("augmentation")
+    st.caption("See its effect on your own images in Dataset, under What the network will see.")
+
+
+def _head():
+    _grid([("head.pooling", "Summary of the image (pooling)"), ("head.hidden", "Extra layer (hidden)", {"step": 32}),
+           ("head.dropout", "Dropout"), ("head.label_smoothing", "Label smoothing"),
+           ("class_weights", "Weight of the classes")])  # fmt: skip
+    problem("head")
+
+
+def _computation():
+    _grid([("name", "Name of the recipe"), ("precision", "Number format (precision)"),
+           ("seed", "Start of everything random (seed)"),
+           ("memory_budget", "Memory for decoded images", {"step": 256}),
+           ("shuffle_buffer", "Shuffle window", {"step": 1000}),
+           ("deterministic", "Same recipe, same weights (deterministic)")])  # fmt: skip
+    field("description", "What it is for", area=True)
+
+
+show()

@@ -1,0 +1,154 @@
+"""Runs: every run with its results; open, compare and delete them."""
+
+import json
+import time
+
+import streamlit as st
+
+from engine import charts, runs
+from pages import _common, _draft, _run_view
+from pages._live_chart import chart
+
+
+def show() -> None:
+    """Draws the page."""
+    _common.header("Runs", "Everything that was trained here. Choose a row to open it.")
+    everything = runs.list_runs(_common.home())
+    if not everything:
+        _common.empty("**No runs yet.** A run appears here as soon as training starts.",
+                      "train.py", "Go to Train")  # fmt: skip
+        return
+    chosen = _table(everything)
+    if chosen is not None:
+        _common.choose_run(chosen)
+    run = chosen or _common.chosen_run()
+    if run is None:
+        st.caption(":material/arrow_upward: Choose a row to see its charts, results and recipe.")
+        return
+    _detail(run)
+
+
+def _table(everything):
+    rows = [{
+        "Status": _common.STATUS[run.status].split(": ", 1)[1],
+        "Name": run.recipe.name,
+        "Dataset": run.recipe.dataset.title,
+        "Backbone": run.recipe.backbone.title,
+        "Test accuracy": _accuracy(run),
+        "95 % interval": _interval(run),
+        "Duration": _common.duration(run.seconds),
+        "Started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
+        "Run": run.id,
+    } for run in everything]  # fmt: skip
+    # Keyed by the list: a row number chosen in another list would open the wrong run.
+    picked = st.dataframe(
+        rows, hide_index=True, on_select="rerun", selection_mode="single-row",
+        key=f"runs_{hash(tuple(run.id for run in everything))}",
+        column_config={"Test accuracy": st.column_config.ProgressColumn(
+            format="%.1f %%", min_value=0, max_value=100,
+            help="Share of the test images that were named right.")},
+    )  # fmt: skip
+    places = picked.selection.rows
+    return everything[places[0]] if places and places[0] < len(everything) else None
+
+
+def _accuracy(run):
+    test = (run.evaluation or {}).get("test")
+    return round(100 * test["accuracy"], 1) if test else None
+
+
+def _interval(run):
+    test = (run.evaluation or {}).get("test")
+    return "{:.1f} to {:.1f} %".format(*(100 * v for v in test["interval"])) if test else "–"
+
+
+def _detail(run):
+    st.subheader(_common.run_label(run), anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(_common.STATUS[run.status])
+        st.caption(f"Run {run.id}")
+        if run.finished:
+            if st.button("Test this model", type="primary", key="open_test",
+                         icon=":material/center_focus_strong:"):  # fmt: skip
+                st.switch_page("test.py", query_params={"run": run.id})
+        elif run.status in _common.ACTIVE:
+            if st.button("Watch it", type="primary", key="open_train", icon=":material/monitoring:"):
+                st.switch_page("train.py", query_params={"run": run.id})
+        if st.button("Use its recipe", key="take_recipe", icon=":material/content_copy:"):
+            _draft.replace(run.recipe.to_dict())
+            st.switch_page("configure.py")
+        if st.button("Delete", key="delete", icon=":material/delete:",
+                     disabled=run.status in _common.ACTIVE):  # fmt: skip
+            _confirm(run)
+    _run_view.outcome(run)
+    _run_view.notes(run)
+    names = ["Charts", "Confusion matrix", "Each class", "Stages", "Recipe", "Environment", "Log"]
+    tabs = dict(zip(names, st.tabs(names, key="run_view", on_change="rerun"), strict=True))
+    views = {"Charts": _run_view.live, "Confusion matrix": _confusion, "Each class": _classes,
+             "Stages": _run_view.stages, "Recipe": _recipe, "Environment": _environment,
+             "Log": lambda run: st.code(run.log_tail(200) or "(empty)", language=None)}  # fmt: skip
+    for name, tab in tabs.items():
+        if tab.open:  # a closed tab's body would run all the same
+            with tab, _common.guard():
+                views[name](run)
+
+
+@st.dialog("Delete this run?")
+def _confirm(run):
+    st.markdown(f"**{_common.run_label(run)}** with its model, charts and log. This cannot be undone.")
+    with st.container(horizontal=True):
+        if st.button("Delete it", type="primary", key="delete_sure"):
+            runs.delete_run(run)
+            _common.choose_run(None)
+            st.rerun()
+        if st.button("Keep it", key="delete_not"):
+            st.rerun()
+
+
+def _evaluated(run):
+    part = st.segmented_control("Measured on", ["test", "validation"], default="test", required=True,
+                                key="evaluated_part", persist_state="session",
+                                help="The test images decided nothing in training; the validation images "
+                                     "chose the best weights, so their figures flatter.")  # fmt: skip
+    return (run.evaluation or {}).get(part)
+
+
+def _confusion(run):
+    figures = _evaluated(run)
+    if not figures:
+        st.caption("The run was not evaluated.")
+        return
+    chart(charts.confusion_matrix(figures["confusion"], run.classes), f"confusion_{run.id}")
+    st.caption("A number counts images; the darker, the larger its share of the true class.")
+
+
+def _classes(run):
+    figures = _evaluated(run)
+    if not figures:
+        st.caption("The run was not evaluated.")
+        return
+    left, right = st.columns(2)
+    with left:
+        chart(charts.per_class(figures["per_class"]), f"classes_{run.id}")
+    with right:
+        percent = st.column_config.NumberColumn(format="percent")
+        st.dataframe(figures["per_class"], hide_index=True, column_config={
+            "label": "Class", "precision": percent, "recall": percent, "f1": percent, "support": "Images",
+        })  # fmt: skip
+        st.caption("Recall: of the images of this class, how many were found. Precision: of the answers that "
+                   "named it, how many were right. F1: their harmonic mean.")  # fmt: skip
+
+
+def _recipe(run):
+    text = run.recipe.to_yaml()
+    st.download_button("Download the recipe", text, f"{run.recipe.name}.yaml", "application/yaml",
+                       on_click="ignore", icon=":material/download:")  # fmt: skip
+    st.code(text, language="yaml")
+
+
+def _environment(run):
+    st.caption("What the run computed with, as it wrote it down.")
+    st.code(json.dumps(run.environment, indent=1, default=str), language="json")
+
+
+show()
