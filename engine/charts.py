@@ -31,11 +31,11 @@ pio.templates["graft"] = go.layout.Template(
         "font": {"family": "Source Sans, Source Sans Pro, system-ui, sans-serif", "size": 13, "color": _GREY},
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "colorway": [TRAIN, VALIDATION, TEST, ACCENT], "hovermode": "x unified",
-        "margin": {"l": 8, "r": 12, "t": 58, "b": 8}, "xaxis": _axis, "yaxis": _axis,
-        "title": {"x": 0, "xref": "container", "xanchor": "left", "y": 0.98, "yanchor": "top", "font": {"size": 15}},
-        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "xref": "container", "y": 0.99,
-                   "yanchor": "top", "yref": "container", "bgcolor": "rgba(0,0,0,0)"},
-        "hoverlabel": {"font": {"size": 12}}, "bargap": 0.25, "dragmode": "zoom", "height": 320,
+        "margin": {"l": 8, "r": 12, "t": 58, "b": 34}, "xaxis": _axis, "yaxis": _axis,
+        "title": {"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 8}, "font": {"size": 15}},
+        "legend": {"orientation": "h", "x": 0.5, "xanchor": "center", "xref": "container", "y": 0.0,
+                   "yanchor": "bottom", "yref": "container", "bgcolor": "rgba(0,0,0,0)"},
+        "hoverlabel": {"font": {"size": 12}}, "bargap": 0.25, "dragmode": "zoom", "height": 340,
     }
 )  # fmt: skip
 
@@ -164,7 +164,7 @@ def throughput(events, by="step") -> go.Figure:
 def _batch_line(events, field, title, y, by):
     history = as_history(events)
     made, unit = _run_figure(history, title, y, by)
-    made.update_layout(height=240)
+    made.update_layout(height=240, margin_b=8)
     steps, values = thin(history.batches["step"], history.batches[field])
     made.add_scatter(x=rounded(steps / unit), y=rounded(values), mode="lines", name="train",
                      line={"color": TRAIN, "width": 1.8}, showlegend=False)  # fmt: skip
@@ -175,7 +175,7 @@ def _curves(events, field, title, y, by, scale=1):
     history = as_history(events)
     made, unit = _run_figure(history, title, y, by)
     steps, values = thin(history.batches["step"], history.batches[field])
-    made.add_scatter(x=rounded(steps / unit), y=rounded(values * scale), mode="lines", opacity=0.35,
+    made.add_scatter(x=rounded(steps / unit), y=rounded(values * scale), mode="lines", opacity=0.45,
                      name="train, each step", line={"color": TRAIN, "width": 1})  # fmt: skip
     styles = [(field, "train", TRAIN, "solid", "circle"),
               (f"val_{field}", "validation", VALIDATION, "dash", "diamond")]  # fmt: skip
@@ -196,7 +196,7 @@ def _run_figure(history, title, y, by):
     # The planned end, until the true one is known: the axis stands still while points arrive.
     end = history.last_step if history.end else history.start.get("total_steps") or history.last_step
     if end:
-        made.update_xaxes(range=[0, max(end, history.last_step) / unit])
+        made.update_xaxes(range=[0, 1.015 * max(end, history.last_step) / unit])
     bands = [(s["name"], s["first"], history.last_step if s["last"] is None else s["last"])
              for s in history.stages]  # fmt: skip
     _bands(made, [(name, first / unit, last / unit) for name, first, last in bands])
@@ -221,7 +221,7 @@ def planned_learning_rate(stages, steps_per_epoch: int) -> go.Figure:
         stages: list of (name, rates), rates holding one number for each step of the stage.
         steps_per_epoch: for the horizontal axis, which counts epochs.
     """
-    made = figure("Learning rate of the whole run", "epochs", "", height=250, showlegend=False)
+    made = figure("Learning rate of the whole run", "epochs", "", height=250, showlegend=False, margin_b=8)
     first, bands, peak, low = 0, [], 0, math.inf
     for name, rates in stages:
         rates = np.asarray(rates, float)

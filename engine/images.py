@@ -18,7 +18,7 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 200_000_000
 """Largest file that is opened."""
 
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF", "PPM", "ICO", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF", "PPM", "ICO", "JPEG2000")
 EXTENSIONS = (
     "jpg",
     "jpeg",

@@ -122,12 +122,13 @@ def _live_line() -> None:
         for run in jobs.active(home())[:3]:
             history = history_of(run)
             latest, total = history.latest, history.start.get("total_steps")
-            parts = [STATUS[run.status], f"**{run.recipe.name}**"]
+            facts = []
             if total and latest.get("step"):
-                parts.append(f"{100 * latest['step'] / total:.0f} %")
+                facts.append(f"{100 * latest['step'] / total:.0f} %")
             if latest.get("eta_seconds") is not None:
-                parts.append(f"{duration(latest['eta_seconds'])} left")
-            st.markdown(" · ".join(parts))
+                facts.append(f"{duration(latest['eta_seconds'])} left")
+            line = f"{STATUS[run.status]}: **{run.recipe.name}**"
+            st.markdown("  \n".join([line, " · ".join(facts)]) if facts else line)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -190,11 +191,30 @@ def count(number, unit="") -> str:
     return f"{number:,}" + (f" {unit}" if unit else "")
 
 
+def metrics(values: dict, width: int = 150) -> None:
+    """Large numbers side by side, each of one width so that they stand still; they wrap."""
+    with st.container(horizontal=True):
+        for label, value in values.items():
+            st.metric(label, value, width=width)
+
+
 def short(number) -> str:
     """A large number in few letters: "98 k", "2.4 M"."""
     return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
 
 
+def all_runs() -> tuple[list, list]:
+    """(runs, newest first; [(name, sentence)] of those whose recipe cannot be read)."""
+    whole, damaged = [], []
+    for run in runs.list_runs(home()):
+        try:
+            run.recipe  # noqa: B018  read once here, so that no page meets the error later
+            whole.append(run)
+        except GraftError as error:
+            damaged.append((run.id, str(error)))
+    return whole, damaged
+
+
 def finished_runs() -> list:
     """Runs with a model to use, newest first."""
-    return [run for run in runs.list_runs(home()) if run.finished]
+    return [run for run in all_runs()[0] if run.finished]

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine import backbones, charts, freezing
+from engine import backbones, charts, freezing, runs
 from pages import _common
 from pages._live_chart import chart
 
@@ -15,7 +15,7 @@ def freeze_map(recipe, classes: int) -> None:
         classes: how many the head tells apart.
     """
     name = recipe.backbone.name
-    blocks, features = _blocks(name, recipe.backbone.alpha)
+    blocks, features = blocks_of(name, recipe.backbone.alpha)
     head = freezing.head_params(features, recipe.head.hidden, classes)
     rows = freezing.freeze_map(blocks, recipe.stages, head)
     names = [stage.name for stage in recipe.stages]
@@ -31,11 +31,9 @@ def freeze_map(recipe, classes: int) -> None:
         st.dataframe(_table(rows, names), hide_index=True)
 
 
-def _blocks(name, alpha):
+def blocks_of(name: str, alpha: float | None) -> tuple:
     """(blocks, length of the feature vector), also of a backbone that is a run."""
     if name.startswith("run:"):
-        from engine import runs
-
         built = runs.get_run(_common.home(), name[4:]).architecture or {}
         return backbones.blocks_from_json(built.get("blocks", [])), built.get("features", 0)
     return backbones.blocks(name, alpha), backbones.get(name, alpha).features

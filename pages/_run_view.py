@@ -37,22 +37,18 @@ def progress(run) -> None:
     stage_count = len(history.start.get("stages") or run.recipe.stages)
     if run.status in _common.ACTIVE:
         st.progress(*_bar(run, history, latest, total, stage_count))
-    columns = st.columns(5)
     by_epoch = history.epochs
-    shown = [
-        ("Accuracy, train", _last(by_epoch["accuracy"], history.batches["accuracy"]), "percent"),
-        ("Accuracy, validation", _last(by_epoch["val_accuracy"]), "percent"),
-        ("Loss, validation", _last(by_epoch["val_loss"]), "number"),
-        ("Speed", latest.get("images_per_second"), "speed"),
-    ]
-    for column, (label, value, kind) in zip(columns, shown, strict=False):
-        text = {"percent": _common.percent, "number": lambda v: f"{v:.3f}",
-                "speed": lambda v: f"{_common.count(round(v))} images/s"}[kind]  # fmt: skip
-        column.metric(label, "–" if value is None else text(value))
+    shown = {
+        "Accuracy, train": (_last(by_epoch["accuracy"], history.batches["accuracy"]), _common.percent),
+        "Accuracy, validation": (_last(by_epoch["val_accuracy"]), _common.percent),
+        "Loss, validation": (_last(by_epoch["val_loss"]), lambda v: f"{v:.3f}"),
+        "Speed": (latest.get("images_per_second"), lambda v: f"{_common.count(round(v))} images/s"),
+    }
     if run.status in _common.ACTIVE:
-        columns[4].metric("Time left", _common.duration(latest.get("eta_seconds")))
+        shown["Time left"] = (latest.get("eta_seconds"), _common.duration)
     else:
-        columns[4].metric("Duration", _common.duration(run.seconds))
+        shown["Duration"] = (run.seconds, _common.duration)
+    _common.metrics({label: "–" if v is None else text(v) for label, (v, text) in shown.items()}, 165)
 
 
 def _bar(run, history, latest, total, stage_count):

@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from engine import backbones
+from engine.errors import GraftError
 from engine.recipe import StageSpec
 from pages import _common, _draft
 from pages._fields import field, problem
+from pages._freeze_map import blocks_of
 
 
 def cards() -> None:
@@ -77,11 +78,12 @@ def _parts():
     """What may be chosen for `trainable`, and the words for it."""
     choices = ["none", "all"]
     words = {"none": "Only the new head (none)", "all": "The whole network (all)"}
-    name = _draft.get("backbone.name")
-    if name in backbones.names():
-        count = len(backbones.blocks(name))
-        for number in range(1, count):
-            choice = f"last {number} block{'s' * (number > 1)}"
-            choices.append(choice)
-            words[choice] = f"Head and the {choice} of {count}"
+    try:
+        count = len(blocks_of(_draft.get("backbone.name"), _draft.get("backbone.alpha"))[0])
+    except GraftError:  # an unknown backbone: its own field says so
+        count = 0
+    for number in range(1, count):
+        choice = f"last {number} block{'s' * (number > 1)}"
+        choices.append(choice)
+        words[choice] = f"Head and the {choice} of {count}"
     return choices, words

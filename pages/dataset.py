@@ -119,12 +119,9 @@ def _look(dataset):
     except DatasetError as error:
         _common.fail(error)
         parts = None
-    shown = st.columns(5)
-    shown[0].metric("Images", _common.count(len(dataset)))
-    shown[1].metric("Classes", len(dataset.classes))
-    for place, part in enumerate(("train", "validation", "test"), 2):
-        size = len(parts[part]) if parts else None
-        shown[place].metric(part.capitalize(), _common.count(size) if parts else "–")
+    sizes = {p.capitalize(): _common.count(len(parts[p])) if parts else "–"
+             for p in ("train", "validation", "test")}
+    _common.metrics({"Images": _common.count(len(dataset)), "Classes": len(dataset.classes)} | sizes)
     if dataset.description:
         st.caption(dataset.description)
     _unreadable(dataset)
@@ -178,7 +175,7 @@ def _gallery(dataset):
     with st.container(horizontal=True, gap="small"):
         for index in members[(page - 1) * PAGE : page * PAGE].tolist():
             name = dataset.classes[dataset.labels[index]]
-            st.image(thumbnail(dataset, dataset.fingerprint, index), width=136, caption=name, alt=name)
+            st.image(thumbnail(dataset, dataset.fingerprint, index), width=148, caption=name, alt=name)
 
 
 @st.cache_data(max_entries=4000, show_spinner=False)
@@ -224,7 +221,7 @@ def _row(views, dataset, chosen):
     with st.container(horizontal=True, gap="small"):
         for view, index in zip(views, chosen.tolist(), strict=True):
             name = dataset.classes[dataset.labels[index]]
-            st.image(view, width=136, caption=name, alt=f"{name} as the network sees it")
+            st.image(view, width=112, caption=name, alt=f"{name} as the network sees it")
 
 
 def _figures(dataset, parts):

@@ -13,7 +13,9 @@ from pages._live_chart import chart
 def show() -> None:
     """Draws the page."""
     _common.header("Runs", "Everything that was trained here. Choose a row to open it.")
-    everything = runs.list_runs(_common.home())
+    everything, damaged = _common.all_runs()
+    for name, why in damaged:
+        st.warning(f"The run {name} is passed over: {why}.", icon=":material/warning:")
     if not everything:
         _common.empty("**No runs yet.** A run appears here as soon as training starts.",
                       "train.py", "Go to Train")  # fmt: skip
@@ -77,9 +79,10 @@ def _detail(run):
         if st.button("Use its recipe", key="take_recipe", icon=":material/content_copy:"):
             _draft.replace(run.recipe.to_dict())
             st.switch_page("configure.py")
-        if st.button("Delete", key="delete", icon=":material/delete:",
-                     disabled=run.status in _common.ACTIVE):  # fmt: skip
-            _confirm(run)
+        if run.status not in _common.ACTIVE:
+            with st.popover("Delete", icon=":material/delete:"):
+                st.markdown("Delete this run with its model, charts and log? This cannot be undone.")
+                st.button("Delete it", key="delete_sure", on_click=_delete, args=(run,))
     _run_view.outcome(run)
     _run_view.notes(run)
     names = ["Charts", "Confusion matrix", "Each class", "Stages", "Recipe", "Environment", "Log"]
@@ -93,16 +96,10 @@ def _detail(run):
                 views[name](run)
 
 
-@st.dialog("Delete this run?")
-def _confirm(run):
-    st.markdown(f"**{_common.run_label(run)}** with its model, charts and log. This cannot be undone.")
-    with st.container(horizontal=True):
-        if st.button("Delete it", type="primary", key="delete_sure"):
-            runs.delete_run(run)
-            _common.choose_run(None)
-            st.rerun()
-        if st.button("Keep it", key="delete_not"):
-            st.rerun()
+def _delete(run):
+    with _common.guard():
+        runs.delete_run(run)
+        _common.choose_run(None)
 
 
 def _evaluated(run):
@@ -131,10 +128,10 @@ def _classes(run):
     with left:
         chart(charts.per_class(figures["per_class"]), f"classes_{run.id}")
     with right:
-        percent = st.column_config.NumberColumn(format="percent")
-        st.dataframe(figures["per_class"], hide_index=True, column_config={
-            "label": "Class", "precision": percent, "recall": percent, "f1": percent, "support": "Images",
-        })  # fmt: skip
+        names = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
+        table = [{"Class": row["label"]} | {n: _common.percent(row[k]) for k, n in names.items()}
+                 | {"Images": row["support"]} for row in figures["per_class"]]
+        st.dataframe(table, hide_index=True)
         st.caption("Recall: of the images of this class, how many were found. Precision: of the answers that "
                    "named it, how many were right. F1: their harmonic mean.")  # fmt: skip
 

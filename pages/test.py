@@ -4,21 +4,22 @@ import hashlib
 
 import streamlit as st
 
-from engine import charts, runs
+from engine import charts
 from engine.classifier import Classifier
 from engine.images import EXTENSIONS
 from pages import _common
 from pages._live_chart import chart
 
-MOST = 12
-"""Answers on one page; more are paged through."""
+MOST = 12  # answers on one page; more are paged through
+ABREAST = 3
+BOX = (300, 260)  # an image is shown no larger, so that cards line up; in pixels
 
 
 def show() -> None:
     """Draws the page."""
     _common.header("Test", "Show the classifier images it has never seen. It answers with exactly the model "
                            "that was saved, on this host.")  # fmt: skip
-    finished = [run for run in runs.list_runs(_common.home()) if run.finished]
+    finished = _common.finished_runs()
     if not finished:
         _common.empty("**No classifier yet.** Train one first: the default recipe takes under a minute.",
                       "train.py", "Go to Train")  # fmt: skip
@@ -95,7 +96,7 @@ def answer(run_path: str, run_id: str, digest: str, _run, _image, _name):
     picture = None
     if found.image is not None:
         picture = found.image.copy()
-        picture.thumbnail((480, 480))
+        picture.thumbnail((2 * BOX[0], 2 * BOX[1]))  # sharp on a dense screen too
     return {"error": found.error, "top": [] if found.error else found.top(20), "seconds": found.seconds,
             "image": picture}  # fmt: skip
 
@@ -104,18 +105,20 @@ def _answers(run, images):
     pages = -(-len(images) // MOST)
     page = st.pagination(pages, key="answers_page") if pages > 1 else 1
     shown = images[(page - 1) * MOST : page * MOST]
-    columns = st.columns(3)
-    for place, (name, image, truth) in enumerate(shown):
-        content = image if isinstance(image, bytes) else str(image).encode()
-        digest = hashlib.sha256(content).hexdigest()
-        given = answer(str(run.path), run.id, digest, run, image, name)
-        with columns[place % 3].container(border=True):
-            _card(name, truth, given, f"{place}_{digest[:12]}")
+    for first in range(0, len(shown), ABREAST):
+        # A row at a time: cards of different heights then still begin on one line.
+        for column, (name, image, truth) in zip(st.columns(ABREAST), shown[first:], strict=False):
+            content = image if isinstance(image, bytes) else str(image).encode()
+            digest = hashlib.sha256(content).hexdigest()
+            given = answer(str(run.path), run.id, digest, run, image, name)
+            with column.container(border=True):
+                _card(name, truth, given, f"{digest[:12]}_{shown.index((name, image, truth))}")
 
 
 def _card(name, truth, given, key):
     if given["image"] is not None:
-        st.image(given["image"], width="stretch", alt=name)
+        width, height = given["image"].size
+        st.image(given["image"], width=max(1, round(min(BOX[0], BOX[1] * width / height))), alt=name)
     if given["error"]:
         st.error(f"{name}: {given['error']}.", icon=":material/broken_image:")
         return

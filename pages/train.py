@@ -30,11 +30,12 @@ def _ready():
         st.page_link("configure.py", label="Mend the recipe in Configure", icon=":material/tune:")
         return
     with st.container(border=True):
-        facts = st.columns(4)
-        facts[0].metric("Dataset", recipe.dataset.title)
-        facts[1].metric("Backbone", recipe.backbone.title)
-        facts[2].metric("Image size", f"{recipe.image_size} px")
-        facts[3].metric("Epochs", sum(stage.epochs for stage in recipe.stages))
+        _common.metrics({
+            "Dataset": recipe.dataset.title,
+            "Backbone": recipe.backbone.title,
+            "Image size": f"{recipe.image_size} px",
+            "Epochs": sum(stage.epochs for stage in recipe.stages),
+        }, 230)
         for place, stage in enumerate(recipe.stages, 1):
             st.markdown(f"**{place}. {stage.name}**: {_common.stage_words(stage)}")
     for other in jobs.active(_common.home())[:1]:
@@ -61,7 +62,7 @@ def _run(run):
             if run.finished and st.button("Test this model", type="primary", key="test_model",
                                           icon=":material/center_focus_strong:"):  # fmt: skip
                 st.switch_page("test.py", query_params={"run": run.id})
-            if st.button("Train again", key="again", icon=":material/replay:",
+            if st.button("New run", key="again", icon=":material/add:",
                          help="Shows the recipe as it now is in Configure, ready to start."):  # fmt: skip
                 _common.choose_run(None)
                 st.session_state["start_anew"] = True

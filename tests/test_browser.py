@@ -1,0 +1,229 @@
+"""The pages as a user meets them, in Chromium: read each test as a story."""
+
+import re
+import urllib.request
+from pathlib import Path
+
+import pytest
+from browser_support import GrowingRun, chromium, server
+from playwright.sync_api import expect
+
+from engine import home as homes
+from engine import load_preset
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not chromium(), reason="needs a browser: apt-get install chromium"),
+]
+PAGES = ("dataset", "configure", "train", "test", "runs")
+TRAINING = 120_000  # milliseconds: a bound for a wait, never a measurement
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args():
+    """Debian's Chromium, without what a container does not have."""
+    options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+    return {"executable_path": chromium(), "args": options}
+
+
+@pytest.fixture(scope="session")
+def browser_context_args():
+    return {"viewport": {"width": 1440, "height": 1000}}
+
+
+@pytest.fixture(scope="session")
+def walk_home(tmp_path_factory):
+    """An empty home for the server that the stories share."""
+    return homes.home(tmp_path_factory.mktemp("walk"))
+
+
+@pytest.fixture(scope="session")
+def live(walk_home, tmp_path_factory):
+    """(address, process) of a fresh server."""
+    with server(walk_home, tmp_path_factory.mktemp("log") / "server.log") as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def patience():
+    """A shared machine with two cores is slow now and then."""
+    expect.set_options(timeout=20_000)
+
+
+@pytest.fixture(scope="session")
+def growing(walk_home):
+    """A run in progress that grows when a test says so; deleted from sight at the end."""
+    run = GrowingRun(walk_home)
+    run.grow(20)
+    yield run
+    run.fail("the test is over")
+
+
+def title(page, name):
+    """The page's heading."""
+    return page.get_by_role("heading", name=name, exact=True, level=1)
+
+
+def chart(page, alt):
+    """A chart by its title."""
+    return page.get_by_role("img", name=alt)
+
+
+def drawn(page, alt):
+    """Waits for a chart and returns the number of points of its pale every-step curve."""
+    expect(chart(page, alt).locator(".main-svg").first).to_be_visible()
+    return points(page, alt)
+
+
+def points(page, alt):
+    return chart(page, alt).evaluate("box => box.data[0].x.length")
+
+
+def test_cold_deep_link_shows_the_shell(walk_home, tmp_path, page):
+    with server(walk_home, tmp_path / "cold.log") as (address, _):
+        page.goto(f"{address}/train")  # the first request that this server ever gets
+        expect(title(page, "Train")).to_be_visible()
+        for name in PAGES:
+            expect(page.get_by_role("link", name=name.capitalize(), exact=True)).to_be_visible()
+        expect(page.get_by_text("Page not found")).to_have_count(0)
+
+
+def test_four_primary_buttons_end_with_a_classifier_that_names_an_image(live, page, tmp_path):
+    address, _ = live
+    page.goto(address)
+    expect(title(page, "Dataset")).to_be_visible()
+    expect(page.get_by_text("Generated drawings, not photos.")).to_be_visible()
+    page.get_by_role("button", name="Use this dataset").click()
+    expect(title(page, "Configure")).to_be_visible()
+    page.get_by_role("button", name="Use this recipe").click()
+    expect(title(page, "Train")).to_be_visible()
+    page.get_by_role("button", name="Start training").click()
+    page.get_by_role("button", name="Test this model").click(timeout=TRAINING)
+    expect(title(page, "Test")).to_be_visible()
+
+    upload(page, *draw(tmp_path))
+    right = sum(
+        page.get_by_test_id("stHeading").filter(has_text=re.compile(rf"^{label}\s")).count()
+        for label in answered(page, 2)
+    )
+    assert right >= 2, "an image is answered with a class"
+    expect(page.get_by_role("img", name=re.compile("Likeliest classes: "))).to_have_count(2)
+
+    # What is no image is one sentence, and the others are answered all the same.
+    bad = tmp_path / "notes.png"
+    bad.write_text("this is no picture")
+    upload(page, bad)
+    expect(page.get_by_text("it is not an image Graft can read")).to_be_visible()
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+
+
+def draw(folder):
+    """Two images of different classes, drawn as the built-in sample draws them."""
+    from engine import sample
+
+    files = []
+    for number, label in enumerate(sample.CLASSES[:2]):
+        path = folder / f"{label}.png"
+        sample.render(number, seed=12_345).save(path)
+        files.append(path)
+    return files
+
+
+def upload(page, *files: Path):
+    """Puts files into the uploader and waits until each is listed."""
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files([str(f) for f in files])
+    for file in files:
+        expect(page.get_by_text(file.name).first).to_be_visible()
+
+
+def answered(page, count):
+    """Waits for so many answers; the classes they name."""
+    headings = page.get_by_role("heading", level=4)
+    expect(headings).to_have_count(count)
+    return [text.split("\u00a0")[0].strip() for text in headings.all_inner_texts()]
+
+
+def test_second_tab_and_refresh_show_the_same_running_charts(live, growing, page, context):
+    address, _ = live
+    link = f"{address}/train?run={growing.run.id}"
+    page.goto(link)
+    drawn(page, "Loss (how wrong the answers are)")
+    second = context.new_page()
+    second.goto(link)
+    drawn(second, "Loss (how wrong the answers are)")
+    growing.grow(5)
+    for tab in (page, second):
+        expect(tab.get_by_text(f"step {growing.step} of 120")).to_be_visible()
+    second.reload()
+    expect(second.get_by_text(f"step {growing.step} of 120")).to_be_visible()
+    assert f"run={growing.run.id}" in second.url
+
+
+def test_zoom_is_kept_while_points_arrive(live, growing, page):
+    address, _ = live
+    alt = "Accuracy (share of right answers)"
+    page.goto(f"{address}/train?run={growing.run.id}")
+    before = drawn(page, alt)
+    # The same node must live on: a chart mounted anew would lose its mark, and blink.
+    chart(page, alt).evaluate("box => { box.mark = 'mine' }")
+    plot = chart(page, alt).locator(".nsewdrag").bounding_box()
+    page.mouse.move(plot["x"] + 40, plot["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(plot["x"] + 160, plot["y"] + 120, steps=6)
+    page.mouse.up()
+    page.wait_for_function(
+        "box => box.layout.xaxis.range[1] < 100", arg=chart(page, alt).element_handle()
+    )
+    zoomed = chart(page, alt).evaluate("box => box.layout.xaxis.range")
+
+    growing.grow(12)
+    page.wait_for_function(
+        "([box, before]) => box.data[0].x.length >= before + 12",
+        arg=[chart(page, alt).element_handle(), before],
+    )
+    assert chart(page, alt).evaluate("box => box.layout.xaxis.range") == zoomed
+    assert chart(page, alt).evaluate("box => box.mark") == "mine"
+
+
+def test_uploaded_recipe_with_a_bad_value_shows_a_sentence(live, page, tmp_path):
+    address, _ = live
+    page.goto(f"{address}/configure")
+    page.get_by_text("The recipe as text (YAML)").click()
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(load_preset("sample").to_yaml().replace("batch_size: 32", "batch_size: lots"))
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(str(recipe))
+    expect(page.get_by_text("batch_size", exact=True).first).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="'lots' was given")).to_be_visible()
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+
+
+def test_what_was_chosen_stays_between_pages_and_after_a_refresh(live, page):
+    address, _ = live
+    page.goto(f"{address}/configure")
+    length = page.get_by_role("spinbutton", name="Length (epochs)").first
+    length.fill("7")
+    length.press("Enter")
+    expect(page.get_by_text("1 setting differs")).to_be_visible()
+    page.get_by_role("link", name="Dataset", exact=True).click()
+    expect(title(page, "Dataset")).to_be_visible()
+    page.get_by_role("link", name="Configure", exact=True).click()
+    expect(page.get_by_role("spinbutton", name="Length (epochs)").first).to_have_value("7")
+    page.wait_for_url(re.compile(r"set=stages\.0\.epochs"))
+    page.reload()
+    expect(page.get_by_role("spinbutton", name="Length (epochs)").first).to_have_value("7")
+
+
+def test_server_has_not_loaded_tensorflow_after_every_page(live, page):
+    address, process = live
+    for name in PAGES:
+        page.goto(f"{address}/{name}")
+        expect(title(page, name.capitalize())).to_be_visible()
+    loaded = Path(f"/proc/{process.pid}/maps").read_text()
+    assert "/streamlit/" in loaded or "/numpy/" in loaded
+    assert "/tensorflow/" not in loaded
+
+
+def test_plotly_comes_from_this_server(live):
+    address, _ = live
+    with urllib.request.urlopen(f"{address}/vendor/plotly.min.js") as answer:
+        assert answer.status == 200

@@ -1,0 +1,102 @@
+"""The command line, as a user or a script meets it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import picture
+
+
+def graft(*arguments, home):
+    """Runs `python -m engine …` and returns the finished process."""
+    command = [sys.executable, "-m", "engine", *map(str, arguments)]
+    environment = {**__import__("os").environ, "GRAFT_HOME": str(home)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+
+
+def test_train_follow_show_predict_evaluate(graft_home, tmp_path, class_folder):
+    done = graft("train", "sample", "--set", "stages.0.epochs=1", "--set", "stages.1.epochs=1",
+                 "--set", "dataset.images=200", home=graft_home)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = done.stdout.strip().splitlines()[-1]
+    shown = json.loads(graft("show", run, "--json", home=graft_home).stdout)
+    assert shown["id"] == run and shown["status"] == "finished"
+    assert {"accuracy", "interval", "n"} <= set(shown["evaluation"]["test"])
+    assert shown["kept_stage"] in ("frozen", "unfrozen") and shown["seconds"] > 0
+    assert shown["recipe"]["stages"][0]["epochs"] == 1
+
+    picture().save(tmp_path / "a.png")
+    (tmp_path / "b.txt").write_text("words")
+    said = graft(
+        "predict",
+        run,
+        tmp_path / "a.png",
+        tmp_path / "b.txt",
+        "--json",
+        "--top",
+        2,
+        home=graft_home,
+    )
+    first, second = json.loads(said.stdout)
+    assert said.returncode == 2  # one of them is no image
+    assert (
+        first["image"].endswith("a.png") and len(first["answers"]) == 2 and first["error"] is None
+    )
+    assert second["answers"] == [] and "not an image" in second["error"]
+    assert graft("predict", "latest", tmp_path / "a.png", home=graft_home).returncode == 0
+
+    figures = json.loads(graft("evaluate", run, "--json", home=graft_home).stdout)
+    assert figures["accuracy"] == shown["evaluation"]["test"]["accuracy"]
+    refused = graft("evaluate", run, "--data", class_folder, home=graft_home)
+    assert refused.returncode == 2 and "named like one of the run's classes" in refused.stderr
+    (class_folder / "red").rename(class_folder / "teacup")
+    (class_folder / "teacup" / "broken.png").write_bytes(b"x")
+    own = json.loads(
+        graft("evaluate", run, "--data", class_folder, "--json", home=graft_home).stdout
+    )
+    assert (
+        own["n"] == 12
+        and own["unknown_classes"] == ["blue", "green"]
+        and len(own["unreadable"]) == 1
+    )
+
+    listed = json.loads(graft("runs", "--json", home=graft_home).stdout)
+    assert run in [r["id"] for r in listed]
+    assert run in graft("runs", home=graft_home).stdout
+    prepared = json.loads(graft("datasets", "--json", home=graft_home).stdout)["prepared"]
+    assert "sample" in [d["title"] for d in prepared]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "nothing"], "neither a preset"),
+        (["train", "sample", "--set", "stages.0.epochs=0"], "at least 1; 0 was given"),
+        (["train", "sample", "--set", "nonsense"], "must look like"),
+        (["predict", "none", "x.jpg"], "there is no run 'none'"),
+        (["show", "../.."], "there is no run"),
+        (["evaluate", "none"], "there is no run"),
+        (["stop", "none"], "there is no run"),
+        (["fly"], "No such command"),
+        (["presets", "none"], "there is no preset"),
+    ],
+)
+def test_bad_input_is_exit_code_2_and_a_sentence(arguments, words, tmp_path):
+    done = graft(*arguments, home=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_lists_are_json_where_asked(tmp_path):
+    for command in ("presets", "recipe", "datasets", "backbones", "runs"):
+        done = graft(command, "--json", home=tmp_path)
+        assert done.returncode == 0
+        json.loads(done.stdout)
+        assert graft(command, home=tmp_path).returncode == 0
+
+
+def test_a_home_that_cannot_be_written_gets_a_sentence():
+    done = graft("runs", home="/proc/graft")
+    assert done.returncode == 2 and "GRAFT_HOME" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,210 @@
+"""Datasets: sources, preparing, splits."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from conftest import encode, picture, real_data
+
+from engine import datasets, home, ingest, splits
+from engine.errors import DatasetError
+from engine.recipe import DatasetSpec, SplitSpec, load_preset
+
+
+@pytest.fixture
+def own_home(tmp_path):
+    return home.home(tmp_path / "home")
+
+
+def folder_spec(path):
+    return DatasetSpec(source="folder", path=str(path))
+
+
+def test_a_folder_is_read_where_it_lies(class_folder, own_home):
+    dataset = ingest.ingest(folder_spec(class_folder), own_home)
+    assert dataset.classes == ("blue", "green", "red")
+    assert len(dataset) == 36 and set(np.bincount(dataset.labels)) == {12}
+    assert dataset.image_bytes(0) == (class_folder / dataset.names[0]).read_bytes()
+    assert set(dataset.widths) == {64} and set(dataset.formats) == {"JPEG"}
+
+
+def test_unreadable_files_are_named_and_left_out(class_folder, own_home):
+    good = (class_folder / "red" / "00.jpg").read_bytes()
+    (class_folder / "red" / "cut.jpg").write_bytes(good[:300])
+    (class_folder / "red" / "empty.png").write_bytes(b"")
+    (class_folder / "blue" / "words.jpg").write_text("not an image")
+    (class_folder / "blue" / "notes.txt").write_text("no image by its name, so no one misses it")
+    (class_folder / "green" / "avif.jpg").write_bytes(encode(picture(), "AVIF"))
+    (class_folder / "empty class").mkdir()
+    os.symlink("/nowhere.jpg", class_folder / "red" / "dangling.jpg")
+    dataset = ingest.ingest(folder_spec(class_folder), own_home)
+    assert {name for name, _ in dataset.unreadable} == {
+        "red/cut.jpg", "red/empty.png", "blue/words.jpg", "red/dangling.jpg",
+    }  # fmt: skip
+    assert len(dataset) == 37 and "green/avif.jpg" in dataset.names
+    assert dataset.classes == ("blue", "green", "red")
+
+
+@pytest.mark.parametrize("case", ["missing", "file", "empty", "one class"])
+def test_a_folder_that_is_no_dataset_gets_a_sentence(case, class_folder, tmp_path, own_home):
+    path = {"missing": tmp_path / "none", "file": class_folder / "red" / "00.jpg",
+            "empty": tmp_path / "empty", "one class": class_folder}[case]  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    if case == "one class":
+        shutil.rmtree(class_folder / "red")
+        shutil.rmtree(class_folder / "blue")
+    with pytest.raises(DatasetError) as caught:
+        ingest.ingest(folder_spec(path), own_home)
+    assert "folder" in str(caught.value)
+    assert not list((own_home / "datasets").glob(f"*{path.name}*/manifest.json"))
+
+
+def test_a_changed_folder_is_prepared_again(class_folder, own_home):
+    spec = folder_spec(class_folder)
+    before = ingest.ingest(spec, own_home)
+    assert not datasets.outdated(spec, own_home)
+    (class_folder / "red" / "new.png").write_bytes(encode(picture(seed=999)))
+    assert datasets.outdated(spec, own_home)
+    after = ingest.ingest(spec, own_home)
+    assert len(after) == len(before) + 1 and after.fingerprint != before.fingerprint
+
+
+def test_own_parts_of_a_folder(class_folder, tmp_path, own_home):
+    root = tmp_path / "parts"
+    for part, sub in (("train", slice(0, 8)), ("val", slice(8, 10)), ("test", slice(10, 12))):
+        for colour in ("red", "green", "blue"):
+            (root / part / colour).mkdir(parents=True)
+            for file in sorted((class_folder / colour).iterdir())[sub]:
+                shutil.copy(file, root / part / colour)
+    dataset = ingest.ingest(folder_spec(root), own_home)
+    assert dataset.classes == ("blue", "green", "red")
+    parts = dataset.split(SplitSpec(method="source"))
+    assert {part: len(i) for part, i in parts.items()} == {"train": 24, "validation": 6, "test": 6}
+    assert all(
+        "/" in dataset.names[i] and dataset.names[i].startswith("val") for i in parts["validation"]
+    )
+
+
+def test_background_preparation_reports_and_can_be_cancelled(own_home):
+    spec = DatasetSpec(source="sample", images=20_000)
+    assert datasets.state(spec, own_home)["state"] == "missing"
+    datasets.prepare(spec, own_home)
+    assert datasets.state(spec, own_home)["state"] == "preparing"
+    datasets.cancel(spec, own_home)
+    assert datasets.state(spec, own_home)["state"] == "missing"
+    assert not [p for p in (own_home / "datasets").iterdir() if p.is_dir()]
+    with pytest.raises(DatasetError, match="not prepared"):
+        datasets.open_dataset(spec, own_home)
+
+
+def test_failed_preparation_says_why(own_home, class_folder):
+    spec = folder_spec(class_folder)
+    for file in class_folder.rglob("*.jpg"):
+        file.write_bytes(b"broken")
+    datasets.prepare(spec, own_home)
+    while (state := datasets.state(spec, own_home))["state"] == "preparing":
+        pass
+    assert state["state"] == "failed" and "at least two are needed" in state["error"]
+
+
+def arrays(count=200, classes=4, seed=0):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, count)
+    contents = np.array([f"content-{i}" for i in range(count)])
+    return labels, contents, np.full(count, "train"), [f"class {i}" for i in range(classes)]
+
+
+def test_stratified_splits_are_disjoint_complete_seeded_and_even():
+    labels, contents, sources, classes = arrays()
+    first = splits.split(SplitSpec(), labels, contents, sources, classes)
+    again = splits.split(SplitSpec(), labels, contents, sources, classes)
+    other = splits.split(SplitSpec(seed=1), labels, contents, sources, classes)
+    everything = np.concatenate(list(first.values()))
+    assert sorted(everything) == list(range(200))
+    assert all(np.array_equal(first[p], again[p]) for p in first)
+    assert not np.array_equal(first["test"], other["test"])
+    for part, share in (("test", 0.10), ("validation", 0.15), ("train", 0.75)):
+        for label in range(4):
+            wanted = share * (labels == label).sum()
+            assert abs((labels[first[part]] == label).sum() - wanted) <= 1.01
+
+
+def test_the_split_follows_content_and_copies_stay_together():
+    labels, contents, sources, classes = arrays()
+    parts = splits.split(SplitSpec(), labels, contents, sources, classes)
+    order = np.random.default_rng(1).permutation(200)
+    shuffled = splits.split(SplitSpec(), labels[order], contents[order], sources, classes)
+    for part in parts:
+        assert set(contents[parts[part]]) == set(contents[order][shuffled[part]])
+    contents[100:] = contents[:100]  # every image twice, some under another label
+    parts = splits.split(SplitSpec(), labels, contents, sources, classes)
+    found = [set(contents[i]) for i in parts.values()]
+    assert not (found[0] & found[1] or found[0] & found[2] or found[1] & found[2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"train": "train[5%:]"}, "share"), ({"test": "train[:0%]"}, "empty"),
+     ({"test": "tset[:10%]"}, "no split 'tset'"), ({"test": "train[10%]"}, "not a slice")],
+)  # fmt: skip
+def test_bad_slices_get_a_sentence(changes, words):
+    labels, contents, sources, classes = arrays()
+    spec = load_preset("reference").split.model_copy(update=changes)
+    with pytest.raises(DatasetError, match=words):
+        splits.split(spec, labels, contents, sources, classes)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["train[:10%]", "train[10%:25%]", "train[25%:]", "train[-7:]", "train[3:8]+test", "test[33%:]"],
+)
+def test_slices_mean_what_tfds_means(expression):
+    import tensorflow_datasets as tfds
+
+    counts, starts = {"train": 347, "test": 91}, {"train": 0, "test": 347}
+    sources = np.repeat(["train", "test"], [347, 91])
+    infos = {
+        name: tfds.core.SplitInfo(name=name, shard_lengths=[count], num_bytes=0)
+        for name, count in counts.items()
+    }
+    wanted = []
+    for part in tfds.core.ReadInstruction.from_spec(expression).to_absolute(infos):
+        low = part.from_ or 0
+        high = counts[part.splitname] if part.to is None else part.to
+        wanted += [starts[part.splitname] + i for i in range(low, high)]
+    assert splits._slice(expression, sources).tolist() == sorted(wanted)
+
+
+@pytest.mark.parametrize("name", ["tf_flower", "coco", "beans"])
+def test_tfds_names_that_cannot_be_had_get_a_sentence(name, own_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    import tensorflow_datasets.core.constants as constants
+
+    monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(ingest, "_reach", _unreachable)
+    words = {"tf_flower": "did you mean", "coco": "not an image classification",
+             "beans": "could not be downloaded"}[name]  # fmt: skip
+    with pytest.raises(DatasetError) as caught:
+        ingest.ingest(DatasetSpec(source="tfds", name=name), own_home)
+    assert words in str(caught.value)
+
+
+def _unreachable(urls):
+    raise OSError("the host cannot be reached")
+
+
+@real_data
+def test_real_tfds_flowers(graft_home):
+    dataset = ingest.ingest(load_preset("flowers").dataset, graft_home)
+    assert set(dataset.classes) == {"daisy", "dandelion", "roses", "sunflowers", "tulips"}
+    assert len(dataset) == 3458 and not dataset.unreadable
+    sizes = {p: len(i) for p, i in dataset.split(load_preset("reference").split).items()}
+    assert sizes == {"train": 2594, "validation": 518, "test": 346}
+
+
+def test_the_sample_is_prepared_like_any_other(graft_home, trained_run):
+    spec = load_preset("sample").dataset
+    assert datasets.state(spec, graft_home)["state"] == "ready"
+    dataset = datasets.open_dataset(spec, graft_home)
+    assert len(dataset) == 600 and "generated" in dataset.description.lower()

@@ -1,0 +1,59 @@
+"""The built-in sample and the built-in backbone."""
+
+import hashlib
+import json
+
+import numpy as np
+from conftest import encode
+
+from engine import images, sample
+from engine.builtin import network, source_task
+
+
+def test_the_sample_is_repeatable_balanced_and_decodable():
+    first, again = list(sample.generate(50)), list(sample.generate(50))
+    assert first == again
+    assert list(sample.generate(5, seed=1)) != first[:5]
+    assert np.bincount([label for _, label, _ in first]).tolist() == [10] * 5
+    assert len({data for _, _, data in first}) == 50
+    for name, label, data in first:
+        assert name.startswith(sample.CLASSES[label])
+        width, height, format = images.info(data)
+        assert 96 <= width <= 128 and 96 <= height <= 128 and format == "PNG"
+
+
+def test_render_depends_on_nothing_but_its_seed():
+    assert encode(sample.render(2, 7)) == encode(sample.render(2, 7))
+    assert encode(sample.render(2, 7)) != encode(sample.render(2, 8))
+
+
+def test_the_sample_says_that_it_is_generated():
+    assert "generated" in sample.DESCRIPTION.lower() and "not photos" in sample.DESCRIPTION
+
+
+def test_colour_alone_does_not_tell_the_classes():
+    from sklearn.linear_model import LogisticRegression
+
+    pixels = [images.load(data, 96) for _, _, data in sample.generate(300)]
+    means = np.array([[*p.mean((0, 1)), *p.std((0, 1))] for p in pixels]) / 255
+    labels = np.arange(300) % 5
+    model = LogisticRegression(max_iter=2000).fit(means[:200], labels[:200])
+    # Five classes by chance give 20%.
+    assert model.score(means[200:], labels[200:]) < 0.5
+
+
+def test_the_source_task_is_another_task():
+    assert len(source_task.CLASSES) > 40 and not set(source_task.CLASSES) & set(sample.CLASSES)
+    assert encode(source_task.render(3, 1)) == encode(source_task.render(3, 1))
+
+
+def test_the_weights_are_those_of_the_log():
+    log = json.loads((network.WEIGHTS.parent / "pretrain_log.json").read_text())
+    content = network.WEIGHTS.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == log["weights_sha256"]
+    assert len(content) < 1_500_000
+    model = network.build()
+    before = model.get_weights()
+    network.load_weights(model)
+    assert model.count_params() == log["parameters"]
+    assert any(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))

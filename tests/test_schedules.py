@@ -1,0 +1,61 @@
+import keras
+import numpy as np
+import pytest
+
+from engine.modeling import optimizer
+from engine.recipe import StageSpec
+from engine.schedules import learning_rates
+
+SCHEDULES = {
+    "constant": {"learning_rate": 0.01},
+    "inverse_time": {"learning_rate": 0.2, "decay_rate": 0.01},
+    "exponential": {"learning_rate": 0.1, "decay_rate": 0.5},
+    "cosine": {"learning_rate": 3e-4},
+    "cosine with warm-up": {"learning_rate": 3e-4, "warmup_epochs": 1.5},
+}
+
+
+def staged(kind, **more):
+    return StageSpec(schedule=kind.split()[0], epochs=4, **SCHEDULES[kind], **more)
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_the_curve_is_what_the_optimizer_yields_at_each_step(kind):
+    stage = staged(kind)
+    made = optimizer(stage, 7)
+    variable = keras.Variable(np.zeros(1, "float32"))
+    made.build([variable])
+    seen = []
+    for _ in range(4 * 7):
+        seen.append(float(made.learning_rate))
+        made.apply([keras.ops.zeros(1)], [variable])
+    np.testing.assert_allclose(learning_rates(stage, 7), seen, rtol=2e-5, atol=1e-9)
+
+
+def test_cosine_rises_from_zero_to_the_rate_and_falls_towards_zero():
+    rates = learning_rates(staged("cosine with warm-up"), 10)
+    assert rates.shape == (40,) and rates[0] == 0
+    assert rates.argmax() == 15 and rates[15] == pytest.approx(3e-4)
+    assert 0 < rates[-1] < 2e-6
+
+
+def test_inverse_time_is_the_reference_recipes_decay():
+    rates = learning_rates(staged("inverse_time"), 7)
+    assert rates[10] == pytest.approx(0.2 / (1 + 0.01 * 10))
+
+
+def test_exponential_multiplies_once_an_epoch():
+    rates = learning_rates(staged("exponential"), 7)
+    assert rates[[0, 7, 14]] == pytest.approx([0.1, 0.05, 0.025])
+
+
+@pytest.mark.parametrize(
+    "name, kind", [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW"), ("rmsprop", "RMSprop")]
+)
+def test_optimizers_take_momentum_and_weight_decay(name, kind):
+    made = optimizer(StageSpec(optimizer=name, momentum=0.7, weight_decay=0.1), 5)
+    assert type(made).__name__ == kind and made.weight_decay == pytest.approx(0.1)
+    if name in ("sgd", "rmsprop"):
+        assert made.momentum == 0.7
+    plain = optimizer(StageSpec(optimizer=name), 5)
+    assert not plain.weight_decay
