@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from engine import home as homes
 from engine import runs
 from engine.errors import GraftError
+from engine.terminal import NOTES, follow, percent, progress_bars
 
 app = typer.Typer(
     add_completion=False,
@@ -21,8 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Graft: transfer learning. A recipe goes in, a run comes out.",
 )
-# People read standard error's neighbour, scripts read standard output: progress goes to stderr.
-console, notes = Console(), Console(stderr=True)
+console = Console()
 
 Home = Annotated[
     Path | None,
@@ -163,9 +162,9 @@ def train(
 
     run = jobs.start(load(recipe, sets or []), homes.home(home))
     jobs.interrupt_to_stop(run)
-    _follow(run)
+    follow(run)
     if run.status == "failed":
-        notes.print(f"Run {run.id} failed: {escape(run.error or '')}", style="red")
+        NOTES.print(f"Run {run.id} failed: {escape(run.error or '')}", style="red")
         print(run.id)
         raise typer.Exit(1)
     print(run.id)
@@ -178,7 +177,7 @@ def list_runs(home: Home = None, json_: AsJson = False):
     if json_:
         return _json([r.summary() for r in found])
     if not found:
-        return notes.print("There are no runs yet; begin with: python -m engine train sample")
+        return NOTES.print("There are no runs yet; begin with: python -m engine train sample")
     _table(
         ["run", "status", "dataset", "backbone", "test accuracy", "duration"],
         [
@@ -213,7 +212,7 @@ def show(run: RunId, home: Home = None, json_: AsJson = False):
         _table(
             ["class", "precision", "recall", "F1", "images"],
             [
-                [r["label"], *(_percent(r[k]) for k in ("precision", "recall", "f1")), r["support"]]
+                [r["label"], *(percent(r[k]) for k in ("precision", "recall", "f1")), r["support"]]
                 for r in found.evaluation["test"]["per_class"]
             ],
         )
@@ -278,7 +277,7 @@ def evaluate(
             raise GraftError(f"run {found.id} has no evaluation (it is {found.status})")
         figures = found.evaluation["test"]
     else:
-        with _progress() as bar:
+        with progress_bars() as bar:
             task = bar.add_task("Classifying", total=None, eta="")
             figures = evaluation.evaluate_folder(
                 Classifier(found), data, lambda done: bar.update(task, completed=done)
@@ -291,13 +290,13 @@ def evaluate(
         f"({low:.1%} to {high:.1%}), loss {figures['loss']:.3f}"
     )
     for name, why in figures.get("unreadable", []):
-        notes.print(f"left out: {escape(name)}: {escape(why)}")
+        NOTES.print(f"left out: {escape(name)}: {escape(why)}")
     for name in figures.get("unknown_classes", []):
-        notes.print(f"left out: folder {escape(name)} is not a class of this run")
+        NOTES.print(f"left out: folder {escape(name)} is not a class of this run")
     _table(
         ["class", "precision", "recall", "F1", "images"],
         [
-            [r["label"], *(_percent(r[k]) for k in ("precision", "recall", "f1")), r["support"]]
+            [r["label"], *(percent(r[k]) for k in ("precision", "recall", "f1")), r["support"]]
             for r in figures["per_class"]
         ],
     )
@@ -315,63 +314,9 @@ def stop(
     found = runs.get_run(homes.home(home), run)
     if kill:
         jobs.kill(found)
-        return notes.print(f"Run {found.id} was killed.")
+        return NOTES.print(f"Run {found.id} was killed.")
     jobs.stop(found)
-    notes.print(f"Asked run {found.id} to stop; it finishes with the best so far.")
-
-
-def _follow(run):
-    """Shows a run's events as progress until it ends."""
-    from engine import jobs
-
-    offset, tasks, total, ended = 0, {}, 0, False
-    with _progress() as bar:
-        while not ended:
-            jobs.wait(run, 0.3)
-            ended = run.status not in runs.ACTIVE
-            found, offset = run.events(offset)
-            for e in found:
-                kind = e["event"]
-                if kind == "phase" and e["phase"] not in ("training",):
-                    task = tasks.setdefault(e["text"], None)
-                    if task is None:
-                        task = tasks[e["text"]] = bar.add_task(
-                            e["text"], total=e["total"] or 1, eta=""
-                        )
-                    bar.update(
-                        task, completed=e["done"] if e["total"] else 1, total=e["total"] or 1
-                    )
-                elif kind == "start":
-                    total = e["total_steps"]
-                    counts = ", ".join(f"{n} {part}" for part, n in e["counts"].items())
-                    bar.console.print(f"{counts} images of {len(e['classes'])} classes")
-                    tasks["training"] = bar.add_task("Training", total=total, eta="")
-                elif kind == "batch":
-                    eta = "" if e["eta_seconds"] is None else f"{e['eta_seconds']:.0f} s left"
-                    bar.update(tasks["training"], completed=e["step"], eta=eta)
-                elif kind == "epoch" and "loss" in e:
-                    bar.console.print(
-                        f"stage {e['stage'] + 1} epoch {e['epoch'] + 1}: loss {_number(e['loss'])}, "
-                        f"validation {_number(e['val_loss'])}, accuracy {_percent(e['accuracy'])}, "
-                        f"validation {_percent(e['val_accuracy'])}, {e['images_per_second']:.0f} images/s",
-                        highlight=False,
-                    )
-                elif kind in ("note", "warning", "stage_end", "end"):
-                    bar.console.print(
-                        escape(e["text"]),
-                        highlight=False,
-                        style="yellow" if kind == "warning" else None,
-                    )
-
-
-def _progress():
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[eta]}"),
-        console=notes,
-    )
+    NOTES.print(f"Asked run {found.id} to stop; it finishes with the best so far.")
 
 
 def _table(columns, rows):
@@ -386,14 +331,6 @@ def _table(columns, rows):
 
 def _json(data):
     print(json.dumps(data, indent=1, default=str))
-
-
-def _percent(value):
-    return "-" if value is None else f"{value:.1%}"
-
-
-def _number(value):
-    return "not a number" if value is None else f"{value:.3f}"
 
 
 def _accuracy(run):

@@ -4,7 +4,7 @@
     events, _ = run.events()
     charts.loss(events).show()
 
-Curves take a run's events, or a `History` that has collected them piece by piece. Train and
+Curves take a run's events, or an `engine.history.History` that has collected them piece by piece. Train and
 validation keep one colour, one line and one marker each in every chart, and stages are shaded
 bands with their names, so colour is never the only signal. Light and dark share one template.
 """
@@ -15,122 +15,72 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from engine.history import POINTS, as_history, rounded, thin
+
 TRAIN, VALIDATION, TEST, ACCENT = "#3d7fe0", "#e0822d", "#9168cf", "#2a8f6d"
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-POINTS = 600
-"""Most points that one trace draws; more cost time on every refresh and cannot be seen apart."""
-
 _GREY, _LINE, _SHADE = "#7d8794", "rgba(128,138,150,0.22)", "rgba(128,138,150,0.13)"
-_SCALE = [[0, "rgba(42,143,109,0.03)"], [0.5, "rgba(42,143,109,0.45)"], [1, "rgba(42,143,109,0.95)"]]
+_SCALE = [
+    [0, "rgba(42,143,109,0.03)"],
+    [0.5, "rgba(42,143,109,0.45)"],
+    [1, "rgba(42,143,109,0.95)"],
+]
 
 # Transparent paper and mid-grey text: legible on white and on near-black without knowing which.
-_axis = {"gridcolor": _LINE, "linecolor": _LINE, "zeroline": False, "automargin": True, "ticks": "",
-             "title": {"standoff": 8}, "nticks": 7}  # fmt: skip
+_axis = {
+    "gridcolor": _LINE,
+    "linecolor": _LINE,
+    "zeroline": False,
+    "automargin": True,
+    "ticks": "",
+    "title": {"standoff": 8},
+    "nticks": 7,
+}
 pio.templates["graft"] = go.layout.Template(
     layout={
-        "font": {"family": "Source Sans, Source Sans Pro, system-ui, sans-serif", "size": 13, "color": _GREY},
-        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-        "colorway": [TRAIN, VALIDATION, TEST, ACCENT], "hovermode": "x unified",
-        "margin": {"l": 8, "r": 12, "t": 58, "b": 34}, "xaxis": _axis, "yaxis": _axis,
-        "title": {"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 8}, "font": {"size": 15}},
-        "legend": {"orientation": "h", "x": 0.5, "xanchor": "center", "xref": "container", "y": 0.0,
-                   "yanchor": "bottom", "yref": "container", "bgcolor": "rgba(0,0,0,0)"},
-        "hoverlabel": {"font": {"size": 12}}, "bargap": 0.25, "dragmode": "zoom", "height": 340,
+        "font": {
+            "family": "Source Sans, Source Sans Pro, system-ui, sans-serif",
+            "size": 13,
+            "color": _GREY,
+        },
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": [TRAIN, VALIDATION, TEST, ACCENT],
+        "hovermode": "x unified",
+        "margin": {"l": 8, "r": 12, "t": 58, "b": 34},
+        "xaxis": _axis,
+        "yaxis": _axis,
+        "title": {
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 8},
+            "font": {"size": 15},
+        },
+        "legend": {
+            "orientation": "h",
+            "x": 0.5,
+            "xanchor": "center",
+            "xref": "container",
+            "y": 0.0,
+            "yanchor": "bottom",
+            "yref": "container",
+            "bgcolor": "rgba(0,0,0,0)",
+        },
+        "hoverlabel": {"font": {"size": 12}},
+        "bargap": 0.25,
+        "dragmode": "zoom",
+        "height": 340,
     }
-)  # fmt: skip
+)
 
 
 def figure(title="", x="", y="", **layout) -> go.Figure:
     """An empty figure in Graft's template, with titled axes."""
     made = go.Figure(layout=dict(template="graft", title_text=title, uirevision="graft", **layout))
     return made.update_xaxes(title_text=x).update_yaxes(title_text=y)
-
-
-class History:
-    """A run's events, collected for charts a piece at a time.
-
-    Attributes:
-        start: the start event, or {}.
-        phase: the latest phase event, or {}.
-        stages: list of dicts: name, first and last step (last None while it runs), and what
-            stage_end said.
-        batches, epochs: `{field: list}`, one item for each event.
-        notes: list of note and warning events.
-        end: the end event, or None.
-        count: number of events so far; a chart is worth drawing again only when it has changed.
-    """
-
-    _BATCH = ("step", "loss", "accuracy", "learning_rate", "images_per_second")
-    _EPOCH = ("step", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
-
-    def __init__(self, events=()):
-        self.start, self.phase, self.stages, self.notes, self.end = {}, {}, [], [], None
-        self.batches = {field: [] for field in self._BATCH}
-        self.epochs = {field: [] for field in self._EPOCH}
-        self.latest, self.count = {}, 0
-        self.add(events)
-
-    def add(self, events) -> "History":
-        """Takes in events that follow those it has."""
-        for event in events:
-            self.count += 1
-            kind = event.get("event")
-            if kind in ("batch", "epoch"):
-                columns = self.batches if kind == "batch" else self.epochs
-                for field, values in columns.items():
-                    values.append(event.get(field))
-                self.latest = {**self.latest, **event}
-            elif kind == "start":
-                self.start = event
-            elif kind == "phase":
-                self.phase = event
-            elif kind == "stage_start":
-                self.stages.append({**event, "first": event.get("step", 0), "last": None})
-            elif kind == "stage_end" and self.stages:
-                self.stages[-1] |= {**event, "last": event.get("step")}
-            elif kind in ("note", "warning"):
-                self.notes.append(event)
-            elif kind == "end":
-                self.end = event
-        return self
-
-    @property
-    def last_step(self) -> int:
-        """The latest step seen."""
-        steps = [columns["step"][-1] for columns in (self.batches, self.epochs) if columns["step"]]
-        return max(steps, default=0)
-
-
-def as_history(events) -> History:
-    """`events` itself if it is a History, otherwise a History of them."""
-    return events if isinstance(events, History) else History(events)
-
-
-def thin(x, y, points=POINTS):
-    """At most `points` points of a curve, keeping the lowest and highest of every stretch.
-
-    Args:
-        x, y: equally long sequences; None and NaN in y are left out.
-        points: an even number.
-
-    Returns:
-        Two arrays.
-    """
-    x, y = np.asarray(x, float), np.asarray([math.nan if v is None else v for v in y], float)
-    known = np.isfinite(y)
-    x, y = x[known], y[known]
-    if len(x) <= points:
-        return x, y
-    kept = {0, len(x) - 1}
-    for stretch in np.array_split(np.arange(len(x)), points // 2 - 1):
-        kept |= {int(stretch[y[stretch].argmin()]), int(stretch[y[stretch].argmax()])}
-    kept = sorted(kept)
-    return x[kept], y[kept]
-
-
-def rounded(values, digits=5) -> list:
-    """Numbers with so many significant digits: what a chart shows, in a third of the bytes."""
-    return [float(f"{v:.{digits}g}") for v in np.asarray(values, float).ravel()]
 
 
 def loss(events, by="step") -> go.Figure:
@@ -166,8 +116,14 @@ def _batch_line(events, field, title, y, by):
     made, unit = _run_figure(history, title, y, by)
     made.update_layout(height=240, margin_b=8)
     steps, values = thin(history.batches["step"], history.batches[field])
-    made.add_scatter(x=rounded(steps / unit), y=rounded(values), mode="lines", name="train",
-                     line={"color": TRAIN, "width": 1.8}, showlegend=False)  # fmt: skip
+    made.add_scatter(
+        x=rounded(steps / unit),
+        y=rounded(values),
+        mode="lines",
+        name="train",
+        line={"color": TRAIN, "width": 1.8},
+        showlegend=False,
+    )
     return made
 
 
@@ -175,16 +131,28 @@ def _curves(events, field, title, y, by, scale=1):
     history = as_history(events)
     made, unit = _run_figure(history, title, y, by)
     steps, values = thin(history.batches["step"], history.batches[field])
-    made.add_scatter(x=rounded(steps / unit), y=rounded(values * scale), mode="lines", opacity=0.45,
-                     name="train, each step", line={"color": TRAIN, "width": 1})  # fmt: skip
-    styles = [(field, "train", TRAIN, "solid", "circle"),
-              (f"val_{field}", "validation", VALIDATION, "dash", "diamond")]  # fmt: skip
+    made.add_scatter(
+        x=rounded(steps / unit),
+        y=rounded(values * scale),
+        mode="lines",
+        opacity=0.45,
+        name="train, each step",
+        line={"color": TRAIN, "width": 1},
+    )
+    styles = [
+        (field, "train", TRAIN, "solid", "circle"),
+        (f"val_{field}", "validation", VALIDATION, "dash", "diamond"),
+    ]
     for column, name, colour, dash, symbol in styles:
         steps, values = thin(history.epochs["step"], history.epochs[column])
         made.add_scatter(
-            x=rounded(steps / unit), y=rounded(values * scale), mode="lines+markers", name=name,
-            line={"color": colour, "width": 2.2, "dash": dash}, marker={"size": 8, "symbol": symbol},
-        )  # fmt: skip
+            x=rounded(steps / unit),
+            y=rounded(values * scale),
+            mode="lines+markers",
+            name=name,
+            line={"color": colour, "width": 2.2, "dash": dash},
+            marker={"size": 8, "symbol": symbol},
+        )
     return made
 
 
@@ -194,11 +162,15 @@ def _run_figure(history, title, y, by):
     unit = per_epoch if by == "epoch" else 1
     made = figure(title, by + "s", y)
     # The planned end, until the true one is known: the axis stands still while points arrive.
-    end = history.last_step if history.end else history.start.get("total_steps") or history.last_step
+    end = (
+        history.last_step if history.end else history.start.get("total_steps") or history.last_step
+    )
     if end:
         made.update_xaxes(range=[0, 1.015 * max(end, history.last_step) / unit])
-    bands = [(s["name"], s["first"], history.last_step if s["last"] is None else s["last"])
-             for s in history.stages]  # fmt: skip
+    bands = [
+        (s["name"], s["first"], history.last_step if s["last"] is None else s["last"])
+        for s in history.stages
+    ]
     _bands(made, [(name, first / unit, last / unit) for name, first, last in bands])
     return made, unit
 
@@ -210,8 +182,17 @@ def _bands(made, bands):
             made.add_vrect(x0=first, x1=last, fillcolor=_SHADE, line_width=0, layer="below")
         if place:
             made.add_vline(x=first, line={"color": _GREY, "width": 1, "dash": "dot"})
-        made.add_annotation(x=first, y=1, yref="paper", text=f"{place + 1} {name}", showarrow=False,
-                            xanchor="left", yanchor="bottom", xshift=-2, font={"size": 11})  # fmt: skip
+        made.add_annotation(
+            x=first,
+            y=1,
+            yref="paper",
+            text=f"{place + 1} {name}",
+            showarrow=False,
+            xanchor="left",
+            yanchor="bottom",
+            xshift=-2,
+            font={"size": 11},
+        )
 
 
 def planned_learning_rate(stages, steps_per_epoch: int) -> go.Figure:
@@ -221,7 +202,9 @@ def planned_learning_rate(stages, steps_per_epoch: int) -> go.Figure:
         stages: list of (name, rates), rates holding one number for each step of the stage.
         steps_per_epoch: for the horizontal axis, which counts epochs.
     """
-    made = figure("Learning rate of the whole run", "epochs", "", height=250, showlegend=False, margin_b=8)
+    made = figure(
+        "Learning rate of the whole run", "epochs", "", height=250, showlegend=False, margin_b=8
+    )
     first, bands, peak, low = 0, [], 0, math.inf
     for name, rates in stages:
         rates = np.asarray(rates, float)
@@ -230,12 +213,15 @@ def planned_learning_rate(stages, steps_per_epoch: int) -> go.Figure:
         first += len(rates)
         x, y = thin(x, rates)
         peak, low = max(peak, y.max(initial=0)), min(low, y.max(initial=math.inf))
-        made.add_scatter(x=rounded(x), y=rounded(y), mode="lines", name=name,
-                         line={"color": TRAIN, "width": 2.2})  # fmt: skip
+        made.add_scatter(
+            x=rounded(x), y=rounded(y), mode="lines", name=name, line={"color": TRAIN, "width": 2.2}
+        )
     _bands(made, bands)
     if bands and peak > 30 * low:  # otherwise the smaller stage would lie flat on the axis
         made.update_yaxes(type="log", dtick=1)
-    return made.update_xaxes(range=[0, first / steps_per_epoch]).update_yaxes(exponentformat="power")
+    return made.update_xaxes(range=[0, first / steps_per_epoch]).update_yaxes(
+        exponentformat="power"
+    )
 
 
 def class_counts(counts) -> go.Figure:
@@ -245,12 +231,23 @@ def class_counts(counts) -> go.Figure:
         counts: `{"train": {class: number}, "validation": …, "test": …}`.
     """
     classes = list(next(iter(counts.values()), {}))
-    made = figure("Images of each class", "images", "", barmode="stack", hovermode="y unified",
-                  height=max(260, 110 + 26 * len(classes)))  # fmt: skip
+    made = figure(
+        "Images of each class",
+        "images",
+        "",
+        barmode="stack",
+        hovermode="y unified",
+        height=max(260, 110 + 26 * len(classes)),
+    )
     patterns = {"train": "", "validation": "/", "test": "."}
     for part, numbers in counts.items():
-        made.add_bar(y=classes, x=[numbers[c] for c in classes], name=part, orientation="h",
-                     marker={"color": PARTS[part], "pattern_shape": patterns[part]})  # fmt: skip
+        made.add_bar(
+            y=classes,
+            x=[numbers[c] for c in classes],
+            name=part,
+            orientation="h",
+            marker={"color": PARTS[part], "pattern_shape": patterns[part]},
+        )
     made.update_yaxes(autorange="reversed", nticks=0, type="category", showgrid=False)
     return made.update_layout(legend_traceorder="normal")
 
@@ -267,10 +264,17 @@ def image_sizes(widths, heights) -> go.Figure:
         pairs, numbers = pairs[kept], numbers[kept]
     made = figure("Image sizes", "width (pixels)", "height (pixels)", hovermode="closest")
     made.add_scatter(
-        x=pairs[:, 0].tolist(), y=pairs[:, 1].tolist(), mode="markers", customdata=numbers.tolist(),
-        marker={"color": ACCENT, "opacity": 0.65, "size": (7 + 16 * np.sqrt(numbers / numbers.max())).tolist()},
+        x=pairs[:, 0].tolist(),
+        y=pairs[:, 1].tolist(),
+        mode="markers",
+        customdata=numbers.tolist(),
+        marker={
+            "color": ACCENT,
+            "opacity": 0.65,
+            "size": (7 + 16 * np.sqrt(numbers / numbers.max())).tolist(),
+        },
         hovertemplate="%{x} × %{y} pixels: %{customdata} images<extra></extra>",
-    )  # fmt: skip
+    )
     return made.update_xaxes(rangemode="tozero").update_yaxes(rangemode="tozero")
 
 
@@ -284,14 +288,28 @@ def confusion_matrix(matrix, classes) -> go.Figure:
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = len(classes)
-    made = figure("Confusion matrix (true class down, answer across)", "answer", "true class",
-                  height=min(140 + 34 * side, 900), hovermode="closest")  # fmt: skip
+    made = figure(
+        "Confusion matrix (true class down, answer across)",
+        "answer",
+        "true class",
+        height=min(140 + 34 * side, 900),
+        hovermode="closest",
+    )
     made.add_heatmap(
-        z=share.round(4).tolist(), x=list(classes), y=list(classes), customdata=matrix.tolist(),
-        text=matrix.tolist() if side <= 30 else None, texttemplate="%{text}" if side <= 30 else None,
-        colorscale=_SCALE, zmin=0, zmax=1, xgap=2, ygap=2, showscale=side > 30,
+        z=share.round(4).tolist(),
+        x=list(classes),
+        y=list(classes),
+        customdata=matrix.tolist(),
+        text=matrix.tolist() if side <= 30 else None,
+        texttemplate="%{text}" if side <= 30 else None,
+        colorscale=_SCALE,
+        zmin=0,
+        zmax=1,
+        xgap=2,
+        ygap=2,
+        showscale=side > 30,
         hovertemplate="true %{y}, answer %{x}: %{customdata} images (%{z:.0%})<extra></extra>",
-    )  # fmt: skip
+    )
     made.update_xaxes(type="category", nticks=0, showgrid=False)
     return made.update_yaxes(type="category", nticks=0, autorange="reversed", showgrid=False)
 
@@ -303,12 +321,25 @@ def per_class(rows) -> go.Figure:
         rows: list of {label, precision, recall, f1, support}.
     """
     labels = [row["label"] for row in rows]
-    made = figure("Each class: found (recall) and trusted (precision)", "", "", barmode="group",
-                  hovermode="y unified", height=max(260, 110 + 34 * len(rows)))  # fmt: skip
-    for field, name, colour, pattern in (("recall", "recall", ACCENT, ""),
-                                         ("precision", "precision", TEST, "/")):  # fmt: skip
-        made.add_bar(y=labels, x=[round(100 * (row[field] or 0), 1) for row in rows], name=name, orientation="h",
-                     marker={"color": colour, "pattern_shape": pattern})  # fmt: skip
+    made = figure(
+        "Each class: found (recall) and trusted (precision)",
+        "",
+        "",
+        barmode="group",
+        hovermode="y unified",
+        height=max(260, 110 + 34 * len(rows)),
+    )
+    for field, name, colour, pattern in (
+        ("recall", "recall", ACCENT, ""),
+        ("precision", "precision", TEST, "/"),
+    ):
+        made.add_bar(
+            y=labels,
+            x=[round(100 * (row[field] or 0), 1) for row in rows],
+            name=name,
+            orientation="h",
+            marker={"color": colour, "pattern_shape": pattern},
+        )
     made.update_xaxes(range=[0, 100], ticksuffix=" %")
     return made.update_yaxes(autorange="reversed", type="category", nticks=0, showgrid=False)
 
@@ -321,19 +352,31 @@ def top_k(answers) -> go.Figure:
     """
     labels = [label for label, _ in answers]
     percent = [100 * float(p) for _, p in answers]
-    made = figure(height=24 + 34 * len(answers), showlegend=False, hovermode=False, bargap=0.35,
-                  margin={"l": 4, "r": 8, "t": 4, "b": 4})  # fmt: skip
+    made = figure(
+        height=24 + 34 * len(answers),
+        showlegend=False,
+        hovermode=False,
+        bargap=0.35,
+        margin={"l": 4, "r": 8, "t": 4, "b": 4},
+    )
     made.add_bar(
-        y=labels, x=rounded(percent), orientation="h", text=[f"{p:.1f} %" for p in percent],
-        textposition="outside", cliponaxis=False,
+        y=labels,
+        x=rounded(percent),
+        orientation="h",
+        text=[f"{p:.1f} %" for p in percent],
+        textposition="outside",
+        cliponaxis=False,
         marker={"color": [ACCENT] + [_GREY] * (len(answers) - 1), "opacity": 0.85},
-    )  # fmt: skip
+    )
     made.update_xaxes(range=[0, 122], visible=False)
     return made.update_yaxes(autorange="reversed", type="category", nticks=0, showgrid=False)
 
 
-_STATES = {"frozen": ("rgba(128,138,150,0.25)", "", "–"), "partly": (ACCENT, "/", "◐"),
-           "trainable": (ACCENT, "", "●")}  # fmt: skip
+_STATES = {
+    "frozen": ("rgba(128,138,150,0.25)", "", "–"),
+    "partly": (ACCENT, "/", "◐"),
+    "trainable": (ACCENT, "", "●"),
+}
 
 
 def freeze_map(rows, stage_names) -> go.Figure:
@@ -345,8 +388,15 @@ def freeze_map(rows, stage_names) -> go.Figure:
     """
     cells = [row for row in rows if row.kind != "total"]
     labels = [f"{i} {name}" for i, name in enumerate(stage_names, 1)]
-    made = figure("What learns (freeze map): image on the left, answer on the right", "", "", bargap=0.3,
-                  barmode="stack", hovermode="closest", height=110 + 62 * len(labels))  # fmt: skip
+    made = figure(
+        "What learns (freeze map): image on the left, answer on the right",
+        "",
+        "",
+        bargap=0.3,
+        barmode="stack",
+        hovermode="closest",
+        height=110 + 62 * len(labels),
+    )
     for state, (colour, pattern, sign) in _STATES.items():
         x, y, text, tips = [], [], [], []
         for place, row in enumerate(cells):
@@ -355,16 +405,31 @@ def freeze_map(rows, stage_names) -> go.Figure:
                     norm = {"keep": "=", "update": "~", "none": ""}[cell.batch_norm]
                     x.append(place), y.append(label), text.append(f"{sign}<br>{norm}")
                     norm = {"keep": "kept as pretrained", "update": "updated", "none": "none"}
-                    tips.append(f"<b>{row.name}</b>, stage {label}: {state}<br>{cell.trainable:,} parameters "
-                                f"learn, {cell.frozen:,} stay<br>batch norm: {norm[cell.batch_norm]}")  # fmt: skip
+                    tips.append(
+                        f"<b>{row.name}</b>, stage {label}: {state}<br>{cell.trainable:,} parameters "
+                        f"learn, {cell.frozen:,} stay<br>batch norm: {norm[cell.batch_norm]}"
+                    )
         name = {"frozen": "frozen –", "partly": "partly ◐", "trainable": "learns ●"}[state]
         if x or state != "partly":
             made.add_bar(
-                base=x or [None], x=[0.9] * len(x) or [None], y=y or [None], orientation="h", name=name,
-                text=text, textposition="inside", insidetextanchor="middle", textangle=0,
-                hovertext=tips, hoverinfo="text", marker={"color": colour, "pattern_shape": pattern},
-            )  # fmt: skip
+                base=x or [None],
+                x=[0.9] * len(x) or [None],
+                y=y or [None],
+                orientation="h",
+                name=name,
+                text=text,
+                textposition="inside",
+                insidetextanchor="middle",
+                textangle=0,
+                hovertext=tips,
+                hoverinfo="text",
+                marker={"color": colour, "pattern_shape": pattern},
+            )
     ticks = [i for i, row in enumerate(cells) if len(cells) <= 10 or row.kind == "head" or i == 0]
-    made.update_xaxes(tickvals=[i + 0.45 for i in ticks], ticktext=[cells[i].name for i in ticks],
-                      showgrid=False, tickangle=0)  # fmt: skip
+    made.update_xaxes(
+        tickvals=[i + 0.45 for i in ticks],
+        ticktext=[cells[i].name for i in ticks],
+        showgrid=False,
+        tickangle=0,
+    )
     return made.update_yaxes(autorange="reversed", type="category", nticks=0, showgrid=False)

@@ -4,9 +4,7 @@ The run's own inference model runs in LiteRT, which starts in a moment. The page
 published evaluation all come through here, so they give the same answers.
 """
 
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -16,6 +14,7 @@ from PIL import Image
 
 from engine import images
 from engine.errors import ImageError, RunError
+from engine.parallel import cores, ordered_map
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Classifier:
         self.classes = list(architecture["classes"])
         self.size = architecture["image_size"]
         self.resize = run.recipe.resize
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or cores()
         # A one-thread interpreter for each worker thread is quicker than one with many threads,
         # and its sums do not depend on the number of cores.
         self._idle = SimpleQueue()
@@ -101,11 +100,10 @@ class Classifier:
             probabilities.
         """
         answers = []
-        with ThreadPoolExecutor(self._threads) as pool:
-            for answer in pool.map(self._answer, enumerate(sources, 1)):
-                answers.append(answer)
-                if progress:
-                    progress(len(answers))
+        for answer in ordered_map(self._answer, enumerate(sources, 1), self._threads):
+            answers.append(answer)
+            if progress:
+                progress(len(answers))
         return answers
 
     def outputs(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -132,17 +130,23 @@ class Classifier:
             self._idle.put(interpreter)
         return tuple(found)
 
-    def probabilities(self, prepared) -> np.ndarray:
-        """Class probabilities of prepared pixels.
+    def probabilities(self, sources) -> np.ndarray:
+        """Class probabilities alone, for evaluation: memory does not grow with the images.
 
         Args:
-            prepared: iterable of uint8 arrays (size, size, 3).
+            sources: iterable of bytes, paths or PIL images.
 
         Returns:
             float32 array (n, classes).
+
+        Raises:
+            ImageError: for the first that cannot be read.
         """
-        with ThreadPoolExecutor(self._threads) as pool:
-            rows = list(pool.map(lambda pixels: self.outputs(pixels)[0], prepared))
+
+        def one(source):
+            return self.outputs(images.load(source, self.size, self.resize))[0]
+
+        rows = list(ordered_map(one, sources, self._threads))
         return np.array(rows, np.float32).reshape(-1, len(self.classes))
 
     def _answer(self, numbered) -> Answer:

@@ -6,6 +6,8 @@ import subprocess
 
 import psutil
 
+from engine import parallel
+
 
 def describe() -> dict:
     """The device a run would use.
@@ -15,7 +17,7 @@ def describe() -> dict:
         one line for people. A GPU counts if `nvidia-smi` lists it and CUDA_VISIBLE_DEVICES, as the
         server was started, does not hide it.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = parallel.cores()
     memory = psutil.virtual_memory().total // 2**20
     gpu = None if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else _nvidia()
     if gpu:

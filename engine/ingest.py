@@ -5,7 +5,6 @@ TensorFlow Datasets, and TensorFlow with it, is imported only for source tfds.
 
 import difflib
 import hashlib
-import itertools
 import os
 import shutil
 import socket
@@ -14,8 +13,6 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +21,7 @@ import numpy as np
 from engine import datasets, images, processes
 from engine import home as homes
 from engine.errors import DatasetError, GraftError, ImageError
+from engine.parallel import cores, ordered_map
 
 
 @dataclass
@@ -92,8 +90,9 @@ def _write(source: Source, spec, folder: Path, report) -> None:
     """Checks every image with the decoder that will train, and writes index and manifest."""
     rows, unreadable, offset = [], [], 0
     report("Checking images", 0, source.total)
-    with open(folder / "images.bin", "wb") as packed, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (name, label, part, outcome) in enumerate(_checked(source.items, pool), 1):
+    checked = ordered_map(_check, source.items, cores())
+    with open(folder / "images.bin", "wb") as packed:
+        for done, (name, label, part, outcome) in enumerate(checked, 1):
             if isinstance(outcome, str):
                 unreadable.append((name, outcome))
             else:
@@ -146,28 +145,16 @@ def _write(source: Source, spec, folder: Path, report) -> None:
     )
 
 
-def _checked(items, pool):
-    """Runs `_check` over items in a pool, in order, with a bounded number under way."""
-    waiting = deque()
-    iterator = iter(items)
-    for item in itertools.chain(iterator):
-        waiting.append((item[:3], pool.submit(_check, item[3])))
-        if len(waiting) > 64:
-            head, future = waiting.popleft()
-            yield *head, future.result()
-    for head, future in waiting:
-        yield *head, future.result()
-
-
-def _check(read):
-    """(bytes, (width, height, format), SHA-256) of a readable image, or a sentence."""
+def _check(item):
+    """(name, label, own part) and (bytes, (width, height, format), SHA-256) or a sentence."""
+    *head, read = item
     try:
         data = read()
-        return data, images.info(data), hashlib.sha256(data).hexdigest()
+        return *head, (data, images.info(data), hashlib.sha256(data).hexdigest())
     except ImageError as error:
-        return str(error)
+        return *head, str(error)
     except OSError as error:
-        return f"the file cannot be read ({error.strerror})"
+        return *head, f"the file cannot be read ({error.strerror})"
 
 
 def _sample(spec, report) -> Source:

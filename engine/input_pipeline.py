@@ -4,13 +4,13 @@ Order and augmentation of an epoch follow from (seed, stage, epoch) alone, so an
 repeated, and a run can be gone on with from any step.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
 from engine import augment, images
+from engine.parallel import cores
 
 
 class Pixels:
@@ -26,7 +26,7 @@ class Pixels:
 
     def __init__(self, dataset, indices, size, resize, budget, progress=None):
         self._dataset, self._size, self._resize = dataset, size, resize
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         needed = len(indices) * size * size * 3
         self.cached = needed <= budget * 2**20
         self.bytes = needed if self.cached else 0

@@ -28,9 +28,6 @@ def start(recipe, home: Path) -> runs.Run:
     """
     run = runs.create(recipe, home)
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    # The server hides the GPU from itself; the worker is the one that owns it.
-    if environment.pop("GRAFT_HIDDEN_GPU", None):
-        environment.pop("CUDA_VISIBLE_DEVICES", None)
     # TensorFlow's greetings would bury the lines that matter at the end of the log.
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with open(run.path / "worker.log", "ab") as log:

@@ -67,7 +67,13 @@ def _with_weights(entry, weights, size) -> keras.Model:
     if weights == "builtin":
         from engine.builtin import network
 
-        network.load_weights(model)
+        try:
+            network.load_weights(model)
+        except (OSError, ValueError) as error:
+            raise BackboneError(
+                f"GraftSmall's built-in weights do not load ({_first_line(error)}); install Graft "
+                "again, or set backbone.weights to none or a file"
+            ) from error
     elif weights != "none":
         _load_file(model, Path(weights).expanduser(), entry)
     return model

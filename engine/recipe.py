@@ -1,8 +1,6 @@
 """Recipes: plain, validated data that decide a result.
 
-A recipe is a tree of frozen pydantic models. Each field carries bounds, a unit and a sentence of
-help in its definition, and nowhere else: pages (`field_help`), CLI (`python -m engine recipe`) and
-error messages all read them from here.
+A recipe is a tree of frozen pydantic models (`engine.specs`) that are read from and written to YAML.
 
     recipe = load_preset("flowers", ["stages.0.epochs=2"])
     text = recipe.to_yaml()
@@ -12,348 +10,71 @@ error messages all read them from here.
 import difflib
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 
 from engine.errors import RecipeError
+from engine.specs import (
+    AugmentationSpec,
+    BackboneSpec,
+    DatasetSpec,
+    HeadSpec,
+    Model,
+    SplitSpec,
+    StageSpec,
+    described,
+)
 
 PRESETS_FOLDER = Path(__file__).parent / "presets"
-TRAINABLE_PATTERN = r"^(none|all|last [1-9]\d{0,3} blocks?|from [\w./:-]{1,120})$"
-
-
-def _field(default, help, unit="", **bounds):
-    """A pydantic field with Graft's extras: the help sentence and the unit."""
-    extra = {"unit": unit} if unit else None
-    if default is ...:
-        return Field(description=help, json_schema_extra=extra, **bounds)
-    return Field(default, description=help, json_schema_extra=extra, **bounds)
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, str_strip_whitespace=True
-    )
-
-
-class DatasetSpec(_Model):
-    """Which labelled images."""
-
-    source: Literal["sample", "tfds", "folder"] = _field(
-        "sample",
-        "Where the images come from: the built-in sample, a TensorFlow Datasets name, "
-        "or a directory on the host with one folder for each class.",
-    )
-    name: str = _field(
-        "",
-        "TensorFlow Datasets name such as tf_flowers, with an optional config and version "
-        "(name/config:1.0.0); only for source tfds.",
-        max_length=200,
-    )
-    path: str = _field(
-        "",
-        "Directory on the host that holds one folder for each class; only for source folder.",
-        max_length=4096,
-    )
-    images: int = _field(
-        600,
-        "How many pictures the built-in sample draws; only for source sample.",
-        "images",
-        ge=50,
-        le=100_000,
-    )
-
-    @model_validator(mode="after")
-    def _complete(self):
-        if self.source == "tfds" and not re.fullmatch(
-            r"[a-z][\w]*(/[\w.-]+)?(:[\w.*]+)?", self.name
-        ):
-            raise ValueError(
-                "source tfds needs a name such as tf_flowers (lower case, optionally "
-                f"name/config:version); {self.name!r} was given"
-            )
-        if self.source == "folder" and not self.path:
-            raise ValueError(
-                "source folder needs a path, a directory with one folder for each class"
-            )
-        return self
-
-    @property
-    def title(self) -> str:
-        """A short name for people: "tf_flowers", a folder's name, or "sample"."""
-        return {"tfds": self.name, "folder": Path(self.path).name, "sample": "sample"}[self.source]
-
-
-Percent = Annotated[float, Field(ge=0, le=100)]
-Slice = Annotated[str, Field(max_length=200)]
-
-
-class SplitSpec(_Model):
-    """How the images are divided into train, validation and test."""
-
-    method: Literal["stratified", "slices", "source"] = _field(
-        "stratified",
-        "stratified: percentages of every class, decided by each image's content; "
-        "slices: TFDS expressions such as train[:10%]; source: the source's own train, validation "
-        "and test, a missing one being cut from train by its percentage.",
-    )
-    test: Percent | Slice = _field(
-        10.0, "Share of images kept untouched for the final, honest measurement.", "%"
-    )
-    validation: Percent | Slice = _field(
-        15.0, "Share of images that chooses the best weights and stops early.", "%"
-    )
-    train: Percent | Slice = _field(75.0, "Share of images the weights are fitted on.", "%")
-    seed: int = _field(0, "Another number gives another stratified division.", ge=0, le=2**31 - 1)
-
-    @model_validator(mode="after")
-    def _consistent(self):
-        values = {k: getattr(self, k) for k in ("test", "validation", "train")}
-        texts = [k for k, v in values.items() if isinstance(v, str)]
-        if self.method == "slices":
-            if len(texts) != 3:
-                raise ValueError(
-                    "method slices needs a TFDS expression such as train[:10%] for each of test, "
-                    "validation and train"
-                )
-            return self
-        if texts:
-            raise ValueError(
-                f"method {self.method} needs percentages; {texts[0]} is {values[texts[0]]!r} "
-                "(set method: slices to use expressions)"
-            )
-        total = sum(values.values())
-        if self.method == "stratified" and abs(total - 100) > 0.01:
-            raise ValueError(
-                f"test, validation and train must add up to 100 %; they give {total:g}"
-            )
-        empty = [k for k, v in values.items() if v <= 0]
-        if empty:
-            raise ValueError(f"{empty[0]} must be above 0 %: Graft needs all three parts")
-        return self
-
-
-class BackboneSpec(_Model):
-    """The pretrained network without its top."""
-
-    name: str = _field(
-        "GraftSmall",
-        "Name from the catalogue of backbones, GraftSmall (built in, works offline), "
-        "or run:ID to go on from a finished run.",
-        min_length=1,
-        max_length=120,
-    )
-    alpha: float | None = _field(
-        None,
-        "Width multiplier of the MobileNet families; smaller is faster and less accurate.",
-        "x",
-        gt=0,
-        le=2,
-    )
-    weights: str | None = _field(
-        None,
-        "imagenet, builtin, none (random), or the path of a local weights file; left out, "
-        "the backbone's own pretrained weights.",
-        max_length=4096,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_weights(cls, data):
-        if isinstance(data, dict) and data.get("weights") is None:
-            name = str(data.get("name", "GraftSmall"))
-            own = {"GraftSmall": "builtin"}.get(name, "imagenet")
-            return {**data, "weights": "run" if name.startswith("run:") else own}
-        return data
-
-    @model_validator(mode="after")
-    def _weights_fit(self):
-        if self.name == "GraftSmall" and self.weights == "imagenet":
-            raise ValueError("GraftSmall has no ImageNet weights: set weights to builtin or none")
-        if self.name != "GraftSmall" and self.weights == "builtin":
-            raise ValueError(
-                f"only GraftSmall has builtin weights: set weights to imagenet, none or "
-                f"a file for {self.name}"
-            )
-        if self.name.startswith("run:") != (self.weights == "run"):
-            raise ValueError("weights: run goes with a backbone named run:ID, and only with it")
-        return self
-
-    @property
-    def title(self) -> str:
-        """The name with its width, for people: "MobileNetV2 0.35"."""
-        return f"{self.name} {self.alpha:g}" if self.alpha else self.name
-
-
-class AugmentationSpec(_Model):
-    """Random changes of the training images; never part of validation, test or the model."""
-
-    flip: Literal["none", "horizontal", "both"] = _field(
-        "none", "Mirror half of the images, left to right or also top to bottom."
-    )
-    rotation: float = _field(0, "Turn by up to this angle either way.", "degrees", ge=0, le=180)
-    zoom: float = _field(0, "Enlarge or shrink by up to this fraction.", "fraction", ge=0, le=0.9)
-    translation: float = _field(
-        0, "Move by up to this fraction of the image, either way.", "fraction", ge=0, le=0.5
-    )
-    contrast: float = _field(
-        0, "Multiply the contrast by 1 plus or minus up to this fraction.", "fraction", ge=0, le=0.9
-    )
-    brightness: float = _field(
-        0, "Add up to this fraction of the full range, either way.", "fraction", ge=0, le=0.9
-    )
-
-    @property
-    def active(self) -> bool:
-        """Whether anything random happens at all."""
-        return self != AugmentationSpec()
-
-
-class HeadSpec(_Model):
-    """What is put on the backbone."""
-
-    pooling: Literal["avg", "max"] = _field("avg", "How the last feature map becomes one vector.")
-    hidden: int = _field(
-        0, "Units of an extra hidden layer (ReLU); 0 leaves it out.", "units", ge=0, le=8192
-    )
-    dropout: float = _field(
-        0.2,
-        "Share of features dropped at each training step, against overfitting.",
-        "fraction",
-        ge=0,
-        le=0.9,
-    )
-    label_smoothing: float = _field(
-        0,
-        "How much certainty is taken from the true label, against overconfidence.",
-        "fraction",
-        ge=0,
-        le=0.5,
-    )
-
-
-class StageSpec(_Model):
-    """One fit with its own trainable part, optimizer and schedule."""
-
-    name: str = _field(
-        "stage",
-        "What charts and reports call this stage.",
-        min_length=1,
-        max_length=40,
-        pattern=r"^[\w .-]+$",
-    )
-    trainable: str = _field(
-        "none",
-        "Part of the backbone that learns: none, all, last N blocks, or from LAYER. The "
-        "head always learns.",
-        pattern=TRAINABLE_PATTERN,
-    )
-    batch_norm: Literal["keep", "update"] = _field(
-        "keep",
-        "keep: batch-normalization layers stay exactly as pretrained, the safe choice for "
-        "small data; update: trainable ones learn and follow the new images.",
-    )
-    epochs: int = _field(5, "Passes over the training images.", "epochs", ge=1, le=1000)
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = _field(
-        "adam", "The rule that turns gradients into steps."
-    )
-    learning_rate: float = _field(
-        1e-3, "Size of the steps at the start (after warm-up).", "", gt=0, le=10
-    )
-    schedule: Literal["constant", "inverse_time", "cosine", "exponential"] = _field(
-        "constant", "How the learning rate changes over the stage."
-    )
-    warmup_epochs: float = _field(
-        0,
-        "Epochs over which a cosine schedule rises from 0 to the learning rate.",
-        "epochs",
-        ge=0,
-        le=100,
-    )
-    decay_rate: float = _field(
-        0,
-        "inverse_time: rate / (1 + decay x step); exponential: rate x decay ^ epoch.",
-        "",
-        ge=0,
-        le=10,
-    )
-    momentum: float = _field(
-        0.9, "Memory of earlier steps, for sgd and rmsprop.", "fraction", ge=0, le=0.999
-    )
-    weight_decay: float = _field(
-        0, "Pull of the weights towards zero at each step, apart from the gradient.", "", ge=0, le=1
-    )
-    early_stopping: int = _field(
-        0,
-        "Stop after this many epochs without a better validation loss; 0 never stops early.",
-        "epochs",
-        ge=0,
-        le=1000,
-    )
-
-    @model_validator(mode="after")
-    def _schedule_fits(self):
-        if self.schedule in ("inverse_time", "exponential") and self.decay_rate == 0:
-            raise ValueError(f"schedule {self.schedule} needs a decay_rate above 0")
-        if self.schedule == "exponential" and self.decay_rate > 1:
-            raise ValueError(
-                "an exponential decay_rate above 1 would grow without bound; use 0.5 "
-                "to halve the rate every epoch"
-            )
-        if self.warmup_epochs and self.schedule != "cosine":
-            raise ValueError("warmup_epochs goes with the cosine schedule only")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs must be below epochs ({self.epochs})")
-        return self
 
 
 def _none_is_off(value):
     return {} if value in (None, "none", "off") else value
 
 
-class Recipe(_Model):
+class Recipe(Model):
     """Everything that decides a result. Field by field help: `python -m engine recipe`."""
 
-    name: str = _field(
+    name: str = described(
         "untitled", "A name for people; it does not change the result.", min_length=1, max_length=80
     )
-    description: str = _field("", "What this recipe is for.", max_length=2000)
-    dataset: DatasetSpec = _field(DatasetSpec(), "Which labelled images.")
-    split: SplitSpec = _field(SplitSpec(), "How they are divided.")
-    backbone: BackboneSpec = _field(BackboneSpec(weights="builtin"), "The pretrained network.")
-    image_size: int = _field(224, "Height and width the network sees.", "pixels", ge=32, le=1024)
-    resize: Literal["antialias", "plain"] = _field(
+    description: str = described("", "What this recipe is for.", max_length=2000)
+    dataset: DatasetSpec = described(DatasetSpec(), "Which labelled images.")
+    split: SplitSpec = described(SplitSpec(), "How they are divided.")
+    backbone: BackboneSpec = described(BackboneSpec(weights="builtin"), "The pretrained network.")
+    image_size: int = described(224, "Height and width the network sees.", "pixels", ge=32, le=1024)
+    resize: Literal["antialias", "plain"] = described(
         "antialias",
         "antialias: filtered bilinear, keeps detail honest when shrinking; plain: "
         "unfiltered bilinear, as older code does.",
     )
-    batch_size: int = _field(32, "Images for each step.", "images", ge=1, le=4096)
-    shuffle_buffer: int = _field(
+    batch_size: int = described(32, "Images for each step.", "images", ge=1, le=4096)
+    shuffle_buffer: int = described(
         0,
         "Shuffle within a window of this many images; 0 shuffles the whole training set.",
         "images",
         ge=0,
         le=10_000_000,
     )
-    augmentation: Annotated[AugmentationSpec, BeforeValidator(_none_is_off)] = _field(
+    augmentation: Annotated[AugmentationSpec, BeforeValidator(_none_is_off)] = described(
         AugmentationSpec(), "Random changes of the training images, or none."
     )
-    head: HeadSpec = _field(HeadSpec(), "What is put on the backbone.")
-    class_weights: Literal["none", "balanced"] = _field(
+    head: HeadSpec = described(HeadSpec(), "What is put on the backbone.")
+    class_weights: Literal["none", "balanced"] = described(
         "none", "balanced: rare classes count for more, by n / (classes x n of the class)."
     )
-    stages: tuple[StageSpec, ...] = _field(
+    stages: tuple[StageSpec, ...] = described(
         ..., "The stages, in order.", min_length=1, max_length=10
     )
-    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = _field(
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = described(
         "auto",
         "Number format of the computation; auto: mixed_float16 on a GPU that is quick at "
         "it, float32 elsewhere.",
     )
-    memory_budget: int = _field(
+    memory_budget: int = described(
         2048,
         "Decoded images are kept in memory up to this size, and decoded anew in every epoch "
         "beyond it.",
@@ -361,10 +82,10 @@ class Recipe(_Model):
         ge=0,
         le=1_000_000,
     )
-    deterministic: bool = _field(
+    deterministic: bool = described(
         True, "The same recipe gives the same weights on the same machine; slower on some GPUs."
     )
-    seed: int = _field(
+    seed: int = described(
         0,
         "Start of everything random: new weights, order, dropout, augmentation.",
         ge=0,

@@ -3,42 +3,19 @@
 It runs in a worker process (`engine.worker`), the only place that owns the GPU.
 """
 
-import os
 import time
-from dataclasses import dataclass, field
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from engine import classifier, evaluation, images, ingest, input_pipeline, modeling
+from engine import classifier, evaluation, export, ingest, input_pipeline, modeling
 from engine import home as homes
+from engine.callbacks import Best, Reporter, Stopped
 from engine.errors import TrainingError
 
 EXAMPLES_PER_CLASS = 3
 MAX_EXAMPLES = 30
-
-
-class Stopped(Exception):
-    """The user asked to stop; what is best so far is kept."""
-
-
-@dataclass
-class Best:
-    """The weights with the lowest validation loss over all stages."""
-
-    loss: float = float("inf")
-    weights: list = field(default_factory=list)
-    stage: int = -1
-    epoch: int = -1
-
-    def offer(self, model, loss, stage, epoch) -> bool:
-        """Takes the model's weights if their loss is finite and lower."""
-        if not loss < self.loss:
-            return False
-        self.loss, self.stage, self.epoch = float(loss), stage, epoch
-        self.weights = model.get_weights()
-        return True
 
 
 def train(run, home, events, stop) -> dict:
@@ -129,12 +106,12 @@ def train(run, home, events, stop) -> dict:
 
     # The model that is kept: float32 whatever it was trained in, so that it answers alike anywhere.
     report("export", "Writing the model", 0, None, True)
-    bundle = _in_float32(bundle, recipe, classes, home, best.weights)
-    export(bundle, run)
+    bundle = export.in_float32(bundle, recipe, classes, home, best.weights)
+    export.write(bundle, run)
 
     report("evaluation", "Testing on images it has never seen", 0, None, True)
     figures = evaluate(run, dataset, split, labels, classes)
-    figures["parity"] = parity(run, bundle, dataset, split["validation"][:64])
+    figures["parity"] = export.parity(run, bundle, dataset, split["validation"][:64])
     if figures["parity"]["largest_difference"] > 1e-3:
         events.write(
             "warning",
@@ -195,6 +172,7 @@ def run_stage(number, bundle, recipe, pixels, split, labels, best, events, stop,
         jit_compile=False,
     )
     before = modeling.frozen_digests(bundle)
+    start = best.weights or model.get_weights()
     events.write(
         "stage_start",
         stage=number,
@@ -250,9 +228,9 @@ def run_stage(number, bundle, recipe, pixels, split, labels, best, events, stop,
     reason = "stopped" if stopped else reporter.reason
     if reason == "completed" and reporter.epochs_done < stage.epochs:
         reason = "early_stopping"
-    if reason in ("diverged", "early_stopping") and best.weights:
+    if reason in ("diverged", "early_stopping"):
         # What comes next starts from something good, not from where it went wrong.
-        model.set_weights(best.weights)
+        model.set_weights(best.weights or start)
     events.write(
         "stage_end",
         stage=number,
@@ -290,166 +268,14 @@ def _stage_text(stage, reason, reporter, helped, before, kept) -> str:
     return text + "."
 
 
-class Reporter(keras.callbacks.Callback):
-    """Writes events, keeps the best weights, watches for divergence and for the stop."""
-
-    def __init__(self, number, recipe, best, events, stop, first_step, steps, train_images):
-        super().__init__()
-        self.number, self.recipe, self.best, self.events, self.stop = (
-            number,
-            recipe,
-            best,
-            events,
-            stop,
-        )
-        self.step, self.steps, self.images = first_step, steps, train_images
-        self.reason, self.epoch, self.epochs_done = "completed", 0, 0
-        self.best_loss, self.best_epoch = float("inf"), None
-        self.first_loss, self.seconds_a_step = None, None
-        self._written = 0.0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-        self._seen = self._last_seen = 0
-        self._last_sums = (0.0, 0.0)
-        self._began = self._last = time.time()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        now = time.time()
-        self._trained = now
-        self._seen = min((batch + 1) * self.recipe.batch_size, self.images)
-        loss = logs["loss"]
-        self._watch(loss)
-        if now - self._written >= 0.25 or batch + 1 == self.steps:
-            # Keras logs means over the epoch so far; a chart wants those since the last event.
-            sums = (loss * self._seen, logs["accuracy"] * self._seen)
-            count = self._seen - self._last_seen
-            elapsed = max(now - self._last, 1e-9)
-            # The first batch of a stage waits for the graph to be traced; it tells nothing of speed.
-            if self._last_seen or self.seconds_a_step:
-                pace = elapsed * self.recipe.batch_size / count
-                self.seconds_a_step = (
-                    pace if self.seconds_a_step is None else 0.8 * self.seconds_a_step + 0.2 * pace
-                )
-            self.events.write(
-                "batch",
-                stage=self.number,
-                epoch=self.epoch,
-                step=self.step,
-                loss=(sums[0] - self._last_sums[0]) / count,
-                accuracy=(sums[1] - self._last_sums[1]) / count,
-                learning_rate=self._rate(),
-                images_per_second=count / elapsed,
-                eta_seconds=self._eta(batch + 1),
-            )
-            self._last_seen, self._last_sums, self._last, self._written = self._seen, sums, now, now
-        if self.stop():
-            raise Stopped
-
-    def on_test_batch_end(self, batch, logs=None):
-        if self.best.weights and self.stop():
-            raise Stopped
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.epochs_done += 1
-        loss, seconds = logs["val_loss"], self._trained - self._began
-        if loss < self.best_loss:
-            self.best_loss, self.best_epoch = float(loss), epoch
-        self.best.offer(self.model, loss, self.number, epoch)
-        self.events.write(
-            "epoch",
-            stage=self.number,
-            epoch=epoch,
-            step=self.step,
-            learning_rate=self._rate(),
-            **{k: logs[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy")},
-            seconds=time.time() - self._began,
-            images_per_second=self._seen / max(seconds, 1e-9),
-            eta_seconds=self._eta(self.steps),
-        )
-
-    def _watch(self, loss):
-        """Ends the stage once its training loss is no number, or ten times what it began with."""
-        if self.first_loss is None:
-            # At least that of a guess, ln(classes): a head that begins well is no reason to stop.
-            self.first_loss = (
-                max(loss, np.log(self.model.output_shape[-1])) if np.isfinite(loss) else 1.0
-            )
-        if not np.isfinite(loss) or loss > 10 * self.first_loss:
-            self.reason = "diverged"
-            self.model.stop_training = True
-            value = "not a number" if not np.isfinite(loss) else f"{loss:.3g}"
-            self.events.write(
-                "warning",
-                text=f"The training loss is {value} at step {self.step}, so stage "
-                f"{self.recipe.stages[self.number].name} ends; a lower learning rate helps.",
-            )
-
-    def _rate(self):
-        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-
-    def _eta(self, batches_done):
-        """Seconds to the end of all stages: a step costs in proportion to what it trains."""
-        if self.seconds_a_step is None:
-            return None
-        stages, cost = self.recipe.stages, _step_cost(self.recipe.stages[self.number])
-        left = (stages[self.number].epochs - self.epoch) * self.steps - batches_done
-        later = sum(s.epochs * self.steps * _step_cost(s) / cost for s in stages[self.number + 1 :])
-        return (left + later) * self.seconds_a_step
-
-
-def _step_cost(stage) -> float:
-    """A step's cost against a forward pass: the backward pass of all layers costs about twice
-    the forward one (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
-    return {"none": 1.0, "all": 3.0}.get(stage.trainable, 2.0)
-
-
-def export(bundle, run) -> None:
-    """Writes final.keras and inference.tflite, each aside and then in one step."""
-    aside = run.path / "aside.keras"
-    bundle.model.save(aside)
-    os.replace(aside, run.path / "final.keras")
-    aside = run.path / "aside.tflite"
-    modeling.inference_model(bundle).export(str(aside), format="litert", verbose=False)
-    os.replace(aside, run.path / "inference.tflite")
-
-
 def evaluate(run, dataset, split, labels, classes) -> dict:
     """Figures on test and validation, through the very path that predictions take."""
     model = classifier.Classifier(run)
     figures = {}
     for part in ("test", "validation"):
-        pixels = (
-            images.load(dataset.image_bytes(int(i)), model.size, model.resize) for i in split[part]
-        )
-        figures[part] = evaluation.measure(
-            model.probabilities(pixels), labels[split[part]], classes
-        )
+        answers = model.probabilities(dataset.image_bytes(int(i)) for i in split[part])
+        figures[part] = evaluation.measure(answers, labels[split[part]], classes)
     return figures
-
-
-def parity(run, bundle, dataset, indices) -> dict:
-    """The largest difference in probability between Keras and the inference model."""
-    model = classifier.Classifier(run)
-    pixels = np.stack(
-        [images.load(dataset.image_bytes(int(i)), model.size, model.resize) for i in indices]
-    )
-    ours = model.probabilities(pixels)
-    theirs = bundle.model.predict(pixels.astype(np.float32), batch_size=16, verbose=0)
-    return {"n": len(indices), "largest_difference": float(np.abs(ours - theirs).max())}
-
-
-def _in_float32(bundle, recipe, classes, home, weights):
-    """The model with the given weights, computing in float32."""
-    if keras.config.dtype_policy().name != "float32":
-        keras.config.set_dtype_policy("float32")
-        untrained = recipe.backbone.model_copy(update={"weights": "none"})
-        if recipe.backbone.weights != "run":
-            recipe = recipe.model_copy(update={"backbone": untrained})
-        bundle = modeling.build(recipe, classes, home)
-    bundle.model.set_weights(weights)
-    return bundle
 
 
 def _phases(events, stop):

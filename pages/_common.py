@@ -135,7 +135,7 @@ def _live_line() -> None:
 def _collected(path: str, run_id: str) -> dict:
     import threading
 
-    from engine.charts import History
+    from engine.history import History
 
     return {"history": History(), "offset": 0, "lock": threading.Lock()}
 

@@ -121,7 +121,9 @@ def edit_stages(action: str, place: int) -> None:
     if action in ("add", "duplicate"):
         made = copy.deepcopy(stages[place])
         names = {stage["name"] for stage in stages}
-        made["name"] = next(n for i in range(2, 99) if (n := f"{made['name'][:36]} {i}") not in names)
+        made["name"] = next(
+            n for i in range(2, 99) if (n := f"{made['name'][:36]} {i}") not in names
+        )
         stages.insert(place + 1, made)
     elif action == "remove" and len(stages) > 1:
         del stages[place]

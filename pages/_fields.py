@@ -24,7 +24,10 @@ WORDS = {
         "both": "Also top to bottom (both)",
     },
     "head.pooling": {"avg": "Average (avg)", "max": "Strongest (max)"},
-    "class_weights": {"none": "All images alike (none)", "balanced": "Rare classes more (balanced)"},
+    "class_weights": {
+        "none": "All images alike (none)",
+        "balanced": "Rare classes more (balanced)",
+    },
     "stages.batch_norm": {"keep": "As pretrained (keep)", "update": "Follow my images (update)"},
     "stages.schedule": {
         "constant": "Stays the same (constant)",
@@ -87,10 +90,16 @@ def split_fields() -> None:
     field("split.method", "How the images are divided")
     columns = st.columns(4)
     slices = _draft.get("split.method") == "slices"
-    defaults = {"train": (75.0, "train[25%:]"), "validation": (15.0, "train[10%:25%]"),
-                "test": (10.0, "train[:10%]")}  # fmt: skip
-    labels = {"train": "To learn from (train)", "validation": "To tune on (validation)",
-              "test": "To measure on (test)"}  # fmt: skip
+    defaults = {
+        "train": (75.0, "train[25%:]"),
+        "validation": (15.0, "train[10%:25%]"),
+        "test": (10.0, "train[:10%]"),
+    }
+    labels = {
+        "train": "To learn from (train)",
+        "validation": "To tune on (validation)",
+        "test": "To measure on (test)",
+    }
     for column, part in zip(columns, labels, strict=False):
         path = f"split.{part}"
         if isinstance(_draft.get(path), str) != slices:

@@ -20,13 +20,17 @@ def freeze_map(recipe, classes: int) -> None:
     rows = freezing.freeze_map(blocks, recipe.stages, head)
     names = [stage.name for stage in recipe.stages]
     chart(charts.freeze_map(rows, names), "freeze_map")
-    st.caption("● learns, ◐ partly, – frozen. Below the sign, batch normalization: = kept as pretrained, "
-               "~ follows your images.")  # fmt: skip
+    st.caption(
+        "● learns, ◐ partly, – frozen. Below the sign, batch normalization: = kept as pretrained, "
+        "~ follows your images."
+    )
     total = rows[-1]
     for place, (stage, cell) in enumerate(zip(names, total.cells, strict=True), 1):
         share = cell.trainable / max(1, cell.trainable + cell.frozen)
-        st.markdown(f"**{place} {stage}**: {_common.count(cell.trainable)} of {_common.count(total.params)} "
-                    f"parameters learn ({100 * share:.1f} %)")  # fmt: skip
+        st.markdown(
+            f"**{place} {stage}**: {_common.count(cell.trainable)} of {_common.count(total.params)} "
+            f"parameters learn ({100 * share:.1f} %)"
+        )
     with st.expander("Block by block, with numbers"):
         st.dataframe(_table(rows, names), hide_index=True)
 

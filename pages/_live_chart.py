@@ -72,9 +72,12 @@ _CSS = """
 """
 
 _COMPONENT = st.components.v2.component(
-    "graft_chart", html='<div class="graft-chart" role="img"></div>\n', css=_CSS, js=_JS,
+    "graft_chart",
+    html='<div class="graft-chart" role="img"></div>\n',
+    css=_CSS,
+    js=_JS,
     isolate_styles=False,
-)  # fmt: skip
+)
 
 
 def chart(figure, key: str, alt: str = "") -> None:

@@ -39,7 +39,10 @@ def progress(run) -> None:
         st.progress(*_bar(run, history, latest, total, stage_count))
     by_epoch = history.epochs
     shown = {
-        "Accuracy, train": (_last(by_epoch["accuracy"], history.batches["accuracy"]), _common.percent),
+        "Accuracy, train": (
+            _last(by_epoch["accuracy"], history.batches["accuracy"]),
+            _common.percent,
+        ),
         "Accuracy, validation": (_last(by_epoch["val_accuracy"]), _common.percent),
         "Loss, validation": (_last(by_epoch["val_loss"]), lambda v: f"{v:.3f}"),
         "Speed": (latest.get("images_per_second"), lambda v: f"{_common.count(round(v))} images/s"),
@@ -48,7 +51,9 @@ def progress(run) -> None:
         shown["Time left"] = (latest.get("eta_seconds"), _common.duration)
     else:
         shown["Duration"] = (run.seconds, _common.duration)
-    _common.metrics({label: "–" if v is None else text(v) for label, (v, text) in shown.items()}, 165)
+    _common.metrics(
+        {label: "–" if v is None else text(v) for label, (v, text) in shown.items()}, 165
+    )
 
 
 def _bar(run, history, latest, total, stage_count):
@@ -60,8 +65,10 @@ def _bar(run, history, latest, total, stage_count):
     if phase.get("phase") == "training" and total and latest and history.stages:
         stage = history.stages[-1]
         epochs = run.recipe.stages[min(len(history.stages), len(run.recipe.stages)) - 1].epochs
-        text = (f"{name}: stage {len(history.stages)} of {stage_count} ({stage['name']}), epoch "
-                f"{latest.get('epoch', 0) + 1} of {epochs}, step {step} of {total}")  # fmt: skip
+        text = (
+            f"{name}: stage {len(history.stages)} of {stage_count} ({stage['name']}), epoch "
+            f"{latest.get('epoch', 0) + 1} of {epochs}, step {step} of {total}"
+        )
         return min(1.0, step / total), text
     done, whole = phase.get("done"), phase.get("total")
     text = phase.get("text") or name
@@ -82,10 +89,17 @@ def _last(*columns):
 def curves(run) -> None:
     """The four charts of training."""
     history = _common.history_of(run)
-    by = st.segmented_control("Horizontal axis", ["step", "epoch"], default="step", required=True,
-                              key=f"axis_{run.id}", format_func=lambda v: v + "s",
-                              persist_state="session", label_visibility="collapsed",
-                              help="A step is one batch of images; an epoch, all training images once.")  # fmt: skip
+    by = st.segmented_control(
+        "Horizontal axis",
+        ["step", "epoch"],
+        default="step",
+        required=True,
+        key=f"axis_{run.id}",
+        format_func=lambda v: v + "s",
+        persist_state="session",
+        label_visibility="collapsed",
+        help="A step is one batch of images; an epoch, all training images once.",
+    )
     left, right = st.columns(2)
     with left:
         chart(charts.accuracy(history, by), f"accuracy_{run.id}")
@@ -128,24 +142,32 @@ def outcome(run) -> None:
 def stages(run) -> None:
     """What every stage did: a table."""
     history, rows = _common.history_of(run), []
-    names = {"completed": "all epochs", "early_stopping": "stopped early", "diverged": "diverged",
-             "stopped": "stopped by you"}  # fmt: skip
+    names = {
+        "completed": "all epochs",
+        "early_stopping": "stopped early",
+        "diverged": "diverged",
+        "stopped": "stopped by you",
+    }
     for stage in history.stages:
         helped = stage.get("helped")
-        rows.append({
-            "Stage": stage["name"],
-            "Learned": _common.count(stage.get("trainable_params", 0)),
-            "Frozen": _common.count(stage.get("frozen_params", 0)),
-            "Best validation loss": stage.get("best_val_loss"),
-            "Best epoch": None if stage.get("best_epoch") is None else stage["best_epoch"] + 1,
-            "Ended": names.get(stage.get("reason"), "in progress"),
-            "Better than before": "–" if helped is None else "yes" if helped else "no, undone",
-            "Kept": "✓" if stage["name"] == run.kept_stage else "",
-        })  # fmt: skip
+        rows.append(
+            {
+                "Stage": stage["name"],
+                "Learned": _common.count(stage.get("trainable_params", 0)),
+                "Frozen": _common.count(stage.get("frozen_params", 0)),
+                "Best validation loss": stage.get("best_val_loss"),
+                "Best epoch": None if stage.get("best_epoch") is None else stage["best_epoch"] + 1,
+                "Ended": names.get(stage.get("reason"), "in progress"),
+                "Better than before": "–" if helped is None else "yes" if helped else "no, undone",
+                "Kept": "✓" if stage["name"] == run.kept_stage else "",
+            }
+        )
     if rows:
         st.dataframe(rows, hide_index=True)
-        st.caption("Learned and Frozen count the numbers (parameters) of the network that a stage changed or "
-                   "left alone. The model keeps the stage with the lowest validation loss.")  # fmt: skip
+        st.caption(
+            "Learned and Frozen count the numbers (parameters) of the network that a stage changed or "
+            "left alone. The model keeps the stage with the lowest validation loss."
+        )
     else:
         st.caption("No stage has begun.")
 

@@ -12,10 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # Streamlit puts only this script's own folder there
     sys.path.insert(0, str(ROOT))
 
-from pages import _common, _draft
+from pages import _common, _draft  # noqa: E402
 
 st.set_page_config(page_title="Graft", page_icon=":material/potted_plant:", layout="wide")
-
 
 
 def start() -> None:
@@ -27,17 +26,37 @@ PAGES = [
     # A default page answers at the root alone: so that /dataset is an address too, the root has
     # its own, hidden one.
     st.Page(start, default=True, visibility="hidden"),
-    st.Page("dataset.py", title="Dataset", icon=":material/photo_library:",
-            help="Choose labelled images and look at what the network will see."),
-    st.Page("configure.py", title="Configure", icon=":material/tune:",
-            help="Put the recipe together: backbone, stages, learning rate."),
-    st.Page("train.py", title="Train", icon=":material/model_training:",
-            help="Start a run and watch it learn; stop it at any time."),
-    st.Page("test.py", title="Test", icon=":material/center_focus_strong:",
-            help="Show a trained classifier images of your own."),
-    st.Page("runs.py", title="Runs", icon=":material/history:",
-            help="Every run with its results, charts and recipe."),
-]  # fmt: skip
+    st.Page(
+        "dataset.py",
+        title="Dataset",
+        icon=":material/photo_library:",
+        help="Choose labelled images and look at what the network will see.",
+    ),
+    st.Page(
+        "configure.py",
+        title="Configure",
+        icon=":material/tune:",
+        help="Put the recipe together: backbone, stages, learning rate.",
+    ),
+    st.Page(
+        "train.py",
+        title="Train",
+        icon=":material/model_training:",
+        help="Start a run and watch it learn; stop it at any time.",
+    ),
+    st.Page(
+        "test.py",
+        title="Test",
+        icon=":material/center_focus_strong:",
+        help="Show a trained classifier images of your own.",
+    ),
+    st.Page(
+        "runs.py",
+        title="Runs",
+        icon=":material/history:",
+        help="Every run with its results, charts and recipe.",
+    ),
+]
 
 page = st.navigation(PAGES, expanded=True)
 with st.sidebar:

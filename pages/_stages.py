@@ -12,22 +12,31 @@ from pages._freeze_map import blocks_of
 def cards() -> None:
     """A card for every stage, two abreast, and the button that adds one."""
     st.subheader("Stages", anchor=False)
-    st.caption("A stage trains one part of the network for some epochs. First only the new head learns "
-               "(frozen); then, with smaller steps, the pretrained network too (unfrozen).")  # fmt: skip
+    st.caption(
+        "A stage trains one part of the network for some epochs. First only the new head learns "
+        "(frozen); then, with smaller steps, the pretrained network too (unfrozen)."
+    )
     stages = _draft.get("stages")
     columns = st.columns(2)
     for place in range(len(stages)):
         with columns[place % 2].container(border=True):
             _card(place, len(stages))
-    st.button("Add a stage", key="add_stage", icon=":material/add:", disabled=len(stages) >= 10,
-              on_click=_draft.edit_stages, args=("add", len(stages) - 1))  # fmt: skip
+    st.button(
+        "Add a stage",
+        key="add_stage",
+        icon=":material/add:",
+        disabled=len(stages) >= 10,
+        on_click=_draft.edit_stages,
+        args=("add", len(stages) - 1),
+    )
     problem("stages")
 
 
 def _card(place, count):
     base = f"stages.{place}"
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**Stage {place + 1}: {_draft.get(base + '.name')}**", width="stretch")
+    head = st.container(horizontal=True, vertical_alignment="center")
+    head.markdown(f"**Stage {place + 1}: {_draft.get(base + '.name')}**", width="stretch")
+    with head.container(horizontal=True, width="content", gap="xsmall", wrap=False):
         actions = [
             ("up", ":material/arrow_back:", "Earlier", place == 0),
             ("down", ":material/arrow_forward:", "Later", place == count - 1),
@@ -35,16 +44,28 @@ def _card(place, count):
             ("remove", ":material/delete:", "Remove", count == 1),
         ]
         for action, icon, label, disabled in actions:
-            st.button("", icon=icon, key=f"{action}_{place}", help=f"{label} (stage {place + 1})",
-                      disabled=disabled, on_click=_draft.edit_stages, args=(action, place),
-                      type="tertiary")  # fmt: skip
+            st.button(
+                "",
+                icon=icon,
+                key=f"{action}_{place}",
+                help=f"{label} (stage {place + 1})",
+                disabled=disabled,
+                on_click=_draft.edit_stages,
+                args=(action, place),
+                type="tertiary",
+            )
     try:
         st.caption(_common.stage_words(StageSpec.model_validate(_draft.get(base))))
     except ValueError:
         pass  # its fields say what is wrong
     choices, words = _parts()
-    field(f"{base}.trainable", "What learns (trainable)", choices=choices, words=words,
-          accept_new_options=True)  # fmt: skip
+    field(
+        f"{base}.trainable",
+        "What learns (trainable)",
+        choices=choices,
+        words=words,
+        accept_new_options=True,
+    )
     left, right = st.columns(2)
     with left:
         field(f"{base}.epochs", "Length")

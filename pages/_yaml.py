@@ -15,22 +15,38 @@ def editor() -> None:
     text = recipe.to_yaml() if recipe else yaml.safe_dump(_draft.data(), sort_keys=False)
     left, right = st.columns(2)
     with left:
-        st.download_button("Download the recipe", text, f"{_draft.get('name') or 'recipe'}.yaml",
-                           "application/yaml", on_click="ignore", key="download_recipe",
-                           icon=":material/download:")  # fmt: skip
+        st.download_button(
+            "Download the recipe",
+            text,
+            f"{_draft.get('name') or 'recipe'}.yaml",
+            "application/yaml",
+            on_click="ignore",
+            key="download_recipe",
+            icon=":material/download:",
+        )
     with right:
         # A new key after each upload: the same file may be mended and uploaded again.
         key = f"recipe_file@{st.session_state.setdefault('uploads', 0)}"
-        st.file_uploader("Upload a recipe", type=["yaml", "yml"], key=key, on_change=_upload, args=(key,),
-                         max_upload_size=1)  # fmt: skip
+        st.file_uploader(
+            "Upload a recipe",
+            type=["yaml", "yml"],
+            key=key,
+            on_change=_upload,
+            args=(key,),
+            max_upload_size=1,
+        )
     for path, sentence in st.session_state.get("yaml_problems", {}).items():
-        st.error(f"**{path}** {sentence}." if path else f"{sentence[:1].upper()}{sentence[1:]}.",
-                 icon=":material/error:")  # fmt: skip
+        st.error(
+            f"**{path}** {sentence}." if path else f"{sentence[:1].upper()}{sentence[1:]}.",
+            icon=":material/error:",
+        )
     # Keyed by the text: whatever changes the recipe elsewhere is seen here at once.
     key = "yaml@" + hashlib.sha256(text.encode()).hexdigest()[:12]
     st.session_state.setdefault(key, text)
     st.text_area("Recipe", key=key, height=420, label_visibility="collapsed")
-    st.button("Apply the text", key="apply_yaml", icon=":material/check:", on_click=_apply, args=(key,))
+    st.button(
+        "Apply the text", key="apply_yaml", icon=":material/check:", on_click=_apply, args=(key,)
+    )
 
 
 def _apply(key):

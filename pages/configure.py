@@ -16,8 +16,11 @@ from pages._live_chart import chart
 
 def show() -> None:
     """Draws the page."""
-    _common.header("Configure", "The recipe: which pretrained network, what learns in which stage, and how "
-                                "fast. The defaults are good; everything can be changed.")  # fmt: skip
+    _common.header(
+        "Configure",
+        "The recipe: which pretrained network, what learns in which stage, and how "
+        "fast. The defaults are good; everything can be changed.",
+    )
     _start_from()
     _wrong()
     _backbone()
@@ -32,7 +35,9 @@ def show() -> None:
         split_fields()
     with st.expander("Computation: precision, memory, seed"):
         _computation()
-    with st.expander("The recipe as text (YAML)", expanded=bool(st.session_state.get("yaml_problems"))):
+    with st.expander(
+        "The recipe as text (YAML)", expanded=bool(st.session_state.get("yaml_problems"))
+    ):
         _yaml.editor()
 
 
@@ -41,12 +46,27 @@ def _start_from():
         with st.container(width=300):
             key = f"preset@{_draft.version()}"
             st.session_state.setdefault(key, _draft.preset())
-            st.selectbox("Start from a preset", preset_names(), key=key, on_change=_preset, args=(key,),
-                         help="A preset is a complete recipe; picking one replaces what is below.")  # fmt: skip
-        st.toggle("Keep my dataset", key="keep_dataset", persist_state="session",
-                  help="Take a preset's backbone and stages, but train on the dataset chosen before.")  # fmt: skip
-        if st.button("Use this recipe", type="primary", key="use_recipe", icon=":material/arrow_forward:",
-                     disabled=bool(_draft.problems())):  # fmt: skip
+            st.selectbox(
+                "Start from a preset",
+                preset_names(),
+                key=key,
+                on_change=_preset,
+                args=(key,),
+                help="A preset is a complete recipe; picking one replaces what is below.",
+            )
+        st.toggle(
+            "Keep my dataset",
+            key="keep_dataset",
+            persist_state="session",
+            help="Take a preset's backbone and stages, but train on the dataset chosen before.",
+        )
+        if st.button(
+            "Use this recipe",
+            type="primary",
+            key="use_recipe",
+            icon=":material/arrow_forward:",
+            disabled=bool(_draft.problems()),
+        ):
             # A finished run that was looked at must not stand in the way of a new one.
             _common.choose_run(None)
             st.session_state["start_anew"] = True
@@ -54,9 +74,15 @@ def _start_from():
     changed = len(_draft.differences())
     title = _draft.get("dataset.name") or _draft.get("dataset.path") or _draft.get("dataset.source")
     text = _draft.get("description") or "A recipe of your own."
-    st.caption(f"{text} Dataset: **{title}**. " + (
-        f"{changed} setting{'s' * (changed > 1)} differ{'s' * (changed == 1)} from the preset "
-        f"{_draft.preset()}." if changed else f"Exactly the preset {_draft.preset()}."))  # fmt: skip
+    st.caption(
+        f"{text} Dataset: **{title}**. "
+        + (
+            f"{changed} setting{'s' * (changed > 1)} differ{'s' * (changed == 1)} from the preset "
+            f"{_draft.preset()}."
+            if changed
+            else f"Exactly the preset {_draft.preset()}."
+        )
+    )
 
 
 def _preset(key):
@@ -77,24 +103,33 @@ def _backbone():
     st.subheader("Pretrained network (backbone)", anchor=False)
     known = backbones.names()
     name = _draft.get("backbone.name")
-    columns = st.columns([2, 1, 1, 1, 1], vertical_alignment="bottom")
-    with columns[0]:
-        going_on = [f"run:{run.id}" for run in _common.finished_runs()[:10]]
-        words = {choice: f"go on from {choice[4:]}" for choice in going_on}
-        field("backbone.name", "Network", choices=[*known, *going_on], words=words)
-    if name in known:
-        entry = _entry(name, _draft.get("backbone.alpha"))
-        with columns[1]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        with st.container(width=300):
+            going_on = [f"run:{run.id}" for run in _common.finished_runs()[:10]]
+            words = {choice: f"go on from {choice[4:]}" for choice in going_on}
+            field("backbone.name", "Network", choices=[*known, *going_on], words=words)
+        if name in known:
+            entry = _entry(name, _draft.get("backbone.alpha"))
             if entry.alphas:
                 if _draft.get("backbone.alpha") is None:
                     _draft.put("backbone.alpha", entry.default_alpha)
-                field("backbone.alpha", "Width (alpha)", choices=list(entry.alphas))
-        columns[2].metric("Parameters", _common.short(entry.params))
-        columns[3].metric("Download", "none" if name == "GraftSmall" else f"{entry.weights_mb:.0f} MB")
-        columns[4].metric("ImageNet top-1", "–" if entry.top1 is None else f"{entry.top1:.1f} %",
-                          help=f"Accuracy of the complete network on ImageNet, by {entry.source}.")  # fmt: skip
+                with st.container(width=150):
+                    field("backbone.alpha", "Width (alpha)", choices=list(entry.alphas))
+            st.metric("Parameters", _common.short(entry.params), width=120)
+            size = "none" if name == "GraftSmall" else f"{entry.weights_mb:.0f} MB"
+            st.metric("Download", size, width=120)
+            top1 = "–" if entry.top1 is None else f"{entry.top1:.1f} %"
+            st.metric(
+                "ImageNet top-1",
+                top1,
+                width=150,
+                help=f"Accuracy of the complete network on ImageNet, by {entry.source}.",
+            )
+    if name in known:
         if _draft.get("image_size", 224) < entry.min_image_size:
-            st.caption(f":red[:material/error: {name} needs images of at least {entry.min_image_size} px]")
+            st.caption(
+                f":red[:material/error: {name} needs images of at least {entry.min_image_size} px]"
+            )
     with st.expander("Compare all backbones"):
         _catalogue(known, name)
     with st.expander("Other weights"):
@@ -111,19 +146,33 @@ def _entry(name, alpha):
 
 
 def _catalogue(known, name):
-    rows = [{
-        "Network": entry.name, "Family": entry.family, "Parameters (M)": round(entry.params / 1e6, 2),
-        "Weights (MB)": entry.weights_mb, "Image size (px)": entry.image_size,
-        "ImageNet top-1 (%)": entry.top1, "Features": entry.features,
-        "Widths": ", ".join(f"{a:g}" for a in entry.alphas) or "–", "Source": entry.source,
-    } for entry in backbones.catalogue()]  # fmt: skip
+    rows = [
+        {
+            "Network": entry.name,
+            "Family": entry.family,
+            "Parameters (M)": round(entry.params / 1e6, 2),
+            "Weights (MB)": entry.weights_mb,
+            "Image size (px)": entry.image_size,
+            "ImageNet top-1 (%)": entry.top1,
+            "Features": entry.features,
+            "Widths": ", ".join(f"{a:g}" for a in entry.alphas) or "–",
+            "Source": entry.source,
+        }
+        for entry in backbones.catalogue()
+    ]
     key = f"catalogue@{_draft.version()}"
     st.dataframe(
-        rows, hide_index=True, key=key, height=320, selection_mode="single-row",
+        rows,
+        hide_index=True,
+        key=key,
+        height=320,
+        selection_mode="single-row",
         on_select=lambda: _pick(key, [row["Network"] for row in rows]),
         column_config={"Source": st.column_config.LinkColumn(display_text="page")},
-    )  # fmt: skip
-    st.caption(f"Choose a row to use it; now chosen: **{name}**. More parameters: usually more accurate, and slower.")
+    )
+    st.caption(
+        f"Choose a row to use it; now chosen: **{name}**. More parameters: usually more accurate, and slower."
+    )
 
 
 def _pick(key, names):
@@ -143,15 +192,16 @@ def _preview():
         return
     classes, images, known = _dataset_size(recipe)
     steps = max(1, math.ceil(images / recipe.batch_size))
-    left, right = st.columns([3, 2])
-    with left, _common.guard():
+    with _common.guard():
         freeze_map(recipe, classes)
-    with right:
-        rates = [(s.name, np.asarray(schedules.learning_rates(s, steps))) for s in recipe.stages]
-        chart(charts.planned_learning_rate(rates, steps), "planned_rate")
-        size = f"{_common.count(images, 'training images')} in batches of {recipe.batch_size}"
-        st.caption(f"{_common.count(steps)} steps an epoch ({size})." if known else
-                   f"The dataset is not prepared yet, so this assumes {size}.")  # fmt: skip
+    rates = [(s.name, np.asarray(schedules.learning_rates(s, steps))) for s in recipe.stages]
+    chart(charts.planned_learning_rate(rates, steps), "planned_rate")
+    size = f"{_common.count(images, 'training images')} in batches of {recipe.batch_size}"
+    st.caption(
+        f"{_common.count(steps)} steps an epoch: {size}."
+        if known
+        else f"The dataset is not prepared yet, so this assumes {size}."
+    )
 
 
 def _dataset_size(recipe):
@@ -178,29 +228,52 @@ def _grid(fields, columns=3):
 
 
 def _images():
-    _grid([("image_size", "Image size", {"step": 32}), ("batch_size", "Images at a time (batch)", {"step": 8}),
-           ("resize", "Shrinking")])  # fmt: skip
+    _grid(
+        [
+            ("image_size", "Image size", {"step": 32}),
+            ("batch_size", "Images at a time (batch)", {"step": 8}),
+            ("resize", "Shrinking"),
+        ]
+    )
     st.markdown("**Augmentation**: random changes of the training images, so that fewer suffice.")
-    _grid([("augmentation.flip", "Mirror (flip)"), ("augmentation.rotation", "Turn (rotation)", {"step": 5.0}),
-           ("augmentation.zoom", "Zoom"), ("augmentation.translation", "Move (translation)"),
-           ("augmentation.contrast", "Contrast"), ("augmentation.brightness", "Brightness")])  # fmt: skip
+    _grid(
+        [
+            ("augmentation.flip", "Mirror (flip)"),
+            ("augmentation.rotation", "Turn (rotation)", {"step": 5.0}),
+            ("augmentation.zoom", "Zoom"),
+            ("augmentation.translation", "Move (translation)"),
+            ("augmentation.contrast", "Contrast"),
+            ("augmentation.brightness", "Brightness"),
+        ]
+    )
     problem("augmentation")
     st.caption("See its effect on your own images in Dataset, under What the network will see.")
 
 
 def _head():
-    _grid([("head.pooling", "Summary of the image (pooling)"), ("head.hidden", "Extra layer (hidden)", {"step": 32}),
-           ("head.dropout", "Dropout"), ("head.label_smoothing", "Label smoothing"),
-           ("class_weights", "Weight of the classes")])  # fmt: skip
+    _grid(
+        [
+            ("head.pooling", "Summary of the image (pooling)"),
+            ("head.hidden", "Extra layer (hidden)", {"step": 32}),
+            ("head.dropout", "Dropout"),
+            ("head.label_smoothing", "Label smoothing"),
+            ("class_weights", "Weight of the classes"),
+        ]
+    )
     problem("head")
 
 
 def _computation():
-    _grid([("name", "Name of the recipe"), ("precision", "Number format (precision)"),
-           ("seed", "Start of everything random (seed)"),
-           ("memory_budget", "Memory for decoded images", {"step": 256}),
-           ("shuffle_buffer", "Shuffle window", {"step": 1000}),
-           ("deterministic", "Same recipe, same weights (deterministic)")])  # fmt: skip
+    _grid(
+        [
+            ("name", "Name of the recipe"),
+            ("precision", "Number format (precision)"),
+            ("seed", "Start of everything random (seed)"),
+            ("memory_budget", "Memory for decoded images", {"step": 256}),
+            ("shuffle_buffer", "Shuffle window", {"step": 1000}),
+            ("deterministic", "Same recipe, same weights (deterministic)"),
+        ]
+    )
     field("description", "What it is for", area=True)
 
 

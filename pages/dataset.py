@@ -15,8 +15,11 @@ PAGE = 24
 
 def show() -> None:
     """Draws the page."""
-    _common.header("Dataset", "Choose labelled images. Graft learns from one part, tunes on a second and is "
-                              "measured on a third it never saw.")  # fmt: skip
+    _common.header(
+        "Dataset",
+        "Choose labelled images. Graft learns from one part, tunes on a second and is "
+        "measured on a third it never saw.",
+    )
     spec = _choose()
     home = _common.home()
     if spec is None:
@@ -32,8 +35,11 @@ def show() -> None:
     elif state["state"] == "failed":
         _common.fail(state["error"])
     elif state["state"] == "missing":
-        st.info("This dataset is not on this host yet. **Look at it first** prepares it here; **Use this "
-                "dataset** prepares it and goes on meanwhile.", icon=":material/info:")  # fmt: skip
+        st.info(
+            "This dataset is not on this host yet. **Look at it first** prepares it here; **Use this "
+            "dataset** prepares it and goes on meanwhile.",
+            icon=":material/info:",
+        )
     else:
         _look(datasets.open_dataset(spec, home))
 
@@ -44,9 +50,11 @@ def _choose():
         field("dataset.source", "Where the images come from", pick=True)
         source = _draft.get("dataset.source")
         if source == "sample":
-            st.markdown(":material/draw: **Generated drawings, not photos.** Made on this host so that "
-                        "everything can be tried at once, with no network. Its accuracy says nothing about "
-                        "real images.")  # fmt: skip
+            st.markdown(
+                ":material/draw: **Generated drawings, not photos.** Made on this host so that "
+                "everything can be tried at once, with no network. Its accuracy says nothing about "
+                "real images."
+            )
             with st.expander("How many pictures"):
                 field("dataset.images", "Pictures to draw", step=50)
         elif source == "tfds":
@@ -54,11 +62,19 @@ def _choose():
                 _draft.put("dataset.name", next(iter(datasets.TFDS_SUGGESTIONS)))
             known = list(datasets.TFDS_SUGGESTIONS)
             words = {name: f"{name}: {text}" for name, text in datasets.TFDS_SUGGESTIONS.items()}
-            field("dataset.name", "Name in TensorFlow Datasets (choose or type)", choices=known, words=words,
-                  accept_new_options=True)  # fmt: skip
+            field(
+                "dataset.name",
+                "Name in TensorFlow Datasets (choose or type)",
+                choices=known,
+                words=words,
+                accept_new_options=True,
+            )
         else:
-            field("dataset.path", "Directory with one folder of images for each class",
-                  placeholder="/data/flowers")  # fmt: skip
+            field(
+                "dataset.path",
+                "Directory with one folder of images for each class",
+                placeholder="/data/flowers",
+            )
         problem("dataset")
         with st.expander("How the images are divided (split)"):
             split_fields()
@@ -66,20 +82,29 @@ def _choose():
         return DatasetSpec.model_validate(_draft.get("dataset"))
     except ValueError:
         if source == "folder" and not _draft.get("dataset.path"):
-            st.info("Enter the directory above: one folder for each class, named after the class.",
-                    icon=":material/folder_open:")  # fmt: skip
+            st.info(
+                "Enter the directory above: one folder for each class, named after the class.",
+                icon=":material/folder_open:",
+            )
         return None
 
 
 def _actions(spec, state, home):
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Use this dataset", type="primary", key="use_dataset", icon=":material/arrow_forward:"):
+        if st.button(
+            "Use this dataset", type="primary", key="use_dataset", icon=":material/arrow_forward:"
+        ):
             if state["state"] != "ready" or datasets.outdated(spec, home):
                 datasets.prepare(spec, home)
             st.switch_page("configure.py")
         if state["state"] in ("missing", "failed"):
-            if st.button("Look at it first", key="prepare", icon=":material/download:",
-                         help="Fetches and checks every image on this host, in the background."):  # fmt: skip
+            label = "Look at it first" if state["state"] == "missing" else "Try again"
+            if st.button(
+                label,
+                key="prepare",
+                icon=":material/download:",
+                help="Fetches and checks every image on this host, in the background.",
+            ):
                 datasets.prepare(spec, home)
                 st.rerun()
         elif state["state"] == "ready" and spec.source == "folder":
@@ -119,14 +144,21 @@ def _look(dataset):
     except DatasetError as error:
         _common.fail(error)
         parts = None
-    sizes = {p.capitalize(): _common.count(len(parts[p])) if parts else "–"
-             for p in ("train", "validation", "test")}
-    _common.metrics({"Images": _common.count(len(dataset)), "Classes": len(dataset.classes)} | sizes)
+    sizes = {
+        p.capitalize(): _common.count(len(parts[p])) if parts else "–"
+        for p in ("train", "validation", "test")
+    }
+    _common.metrics(
+        {"Images": _common.count(len(dataset)), "Classes": len(dataset.classes)} | sizes
+    )
     if dataset.description:
         st.caption(dataset.description)
     _unreadable(dataset)
-    gallery, seen, figures = st.tabs(["Images", "What the network will see", "Counts and sizes"],
-                                     key="dataset_view", on_change="rerun")  # fmt: skip
+    gallery, seen, figures = st.tabs(
+        ["Images", "What the network will see", "Counts and sizes"],
+        key="dataset_view",
+        on_change="rerun",
+    )
     with gallery:
         if gallery.open:
             _gallery(dataset)
@@ -141,15 +173,27 @@ def _look(dataset):
 def _unreadable(dataset):
     if dataset.unreadable:
         number = len(dataset.unreadable)
-        with st.expander(f":orange[:material/warning: {number} file{'s' * (number > 1)} could not be read and "
-                         "will be left out]"):  # fmt: skip
-            st.dataframe({"file": [n for n, _ in dataset.unreadable],
-                          "why": [w for _, w in dataset.unreadable]}, hide_index=True)  # fmt: skip
+        with st.expander(
+            f":orange[:material/warning: {number} file{'s' * (number > 1)} could not be read and "
+            "will be left out]"
+        ):
+            st.dataframe(
+                {
+                    "file": [n for n, _ in dataset.unreadable],
+                    "why": [w for _, w in dataset.unreadable],
+                },
+                hide_index=True,
+            )
 
 
 def _pick_class(dataset, key):
-    return st.selectbox("Class", [None, *range(len(dataset.classes))], key=key, persist_state="session",
-                        format_func=lambda i: "All classes" if i is None else dataset.classes[i])  # fmt: skip
+    return st.selectbox(
+        "Class",
+        [None, *range(len(dataset.classes))],
+        key=key,
+        persist_state="session",
+        format_func=lambda i: "All classes" if i is None else dataset.classes[i],
+    )
 
 
 def _members(dataset, label, among=None):
@@ -175,7 +219,9 @@ def _gallery(dataset):
     with st.container(horizontal=True, gap="small"):
         for index in members[(page - 1) * PAGE : page * PAGE].tolist():
             name = dataset.classes[dataset.labels[index]]
-            st.image(thumbnail(dataset, dataset.fingerprint, index), width=148, caption=name, alt=name)
+            st.image(
+                thumbnail(dataset, dataset.fingerprint, index), width=148, caption=name, alt=name
+            )
 
 
 @st.cache_data(max_entries=4000, show_spinner=False)
@@ -189,22 +235,33 @@ def thumbnail(_dataset, fingerprint: str, index: int) -> np.ndarray:
 def _seen(dataset, parts):
     recipe = _draft.recipe()
     if recipe is None or parts is None:
-        st.info("Something in the recipe is not right yet; the messages above and on Configure say what.",
-                icon=":material/info:")  # fmt: skip
+        st.info(
+            "Something in the recipe is not right yet; the messages above and on Configure say what.",
+            icon=":material/info:",
+        )
         return
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
         label = _pick_class(dataset, "seen_class")
-    epoch = right.number_input("Epoch to show (augmentation changes with each)", 1, 1000, key="seen_epoch",
-                               help="Every epoch changes the training images in another random way.")  # fmt: skip
+    epoch = right.number_input(
+        "Epoch to show (augmentation changes with each)",
+        1,
+        1000,
+        key="seen_epoch",
+        help="Every epoch changes the training images in another random way.",
+    )
     chosen = _members(dataset, label, parts["train"])[:8]
     side = recipe.image_size
     plain = preview.network_view(dataset, chosen, recipe)
-    st.markdown(f"**Resized to {side} × {side} pixels** ({recipe.resize}): validation, test and every answer")
+    st.markdown(
+        f"**Resized to {side} × {side} pixels** ({recipe.resize}): validation, test and every answer"
+    )
     _row(plain, dataset, chosen)
     if recipe.augmentation.active:
         changed = preview.network_view(dataset, chosen, recipe, augmented=True, seed=int(epoch) - 1)
-        st.markdown(f"**Changed at random for training** (augmentation: {augmentation_text(recipe)})")
+        st.markdown(
+            f"**Changed at random for training** (augmentation: {augmentation_text(recipe)})"
+        )
         _row(changed, dataset, chosen)
     else:
         st.caption("Training sees the same: augmentation is off. Turn it on in Configure.")
@@ -235,8 +292,12 @@ def _figures(dataset, parts):
     with right:
         chart(charts.image_sizes(dataset.widths, dataset.heights), "image_sizes")
         kinds, numbers = np.unique(dataset.formats, return_counts=True)
-        st.caption("File formats: " + ", ".join(f"{k} {n:,}" for k, n in zip(kinds, numbers, strict=True)))
-    st.caption(f"Fingerprint {dataset.fingerprint[:12]}: the same images and labels give the same one.")
+        st.caption(
+            "File formats: " + ", ".join(f"{k} {n:,}" for k, n in zip(kinds, numbers, strict=True))
+        )
+    st.caption(
+        f"Fingerprint {dataset.fingerprint[:12]}: the same images and labels give the same one."
+    )
 
 
 show()

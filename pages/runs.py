@@ -17,8 +17,11 @@ def show() -> None:
     for name, why in damaged:
         st.warning(f"The run {name} is passed over: {why}.", icon=":material/warning:")
     if not everything:
-        _common.empty("**No runs yet.** A run appears here as soon as training starts.",
-                      "train.py", "Go to Train")  # fmt: skip
+        _common.empty(
+            "**No runs yet.** A run appears here as soon as training starts.",
+            "train.py",
+            "Go to Train",
+        )
         return
     chosen = _table(everything)
     if chosen is not None:
@@ -31,25 +34,36 @@ def show() -> None:
 
 
 def _table(everything):
-    rows = [{
-        "Status": _common.STATUS[run.status].split(": ", 1)[1],
-        "Name": run.recipe.name,
-        "Dataset": run.recipe.dataset.title,
-        "Backbone": run.recipe.backbone.title,
-        "Test accuracy": _accuracy(run),
-        "95 % interval": _interval(run),
-        "Duration": _common.duration(run.seconds),
-        "Started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
-        "Run": run.id,
-    } for run in everything]  # fmt: skip
+    rows = [
+        {
+            "Status": _common.STATUS[run.status].split(": ", 1)[1],
+            "Name": run.recipe.name,
+            "Dataset": run.recipe.dataset.title,
+            "Backbone": run.recipe.backbone.title,
+            "Test accuracy": _accuracy(run),
+            "95 % interval": _interval(run),
+            "Duration": _common.duration(run.seconds),
+            "Started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
+            "Run": run.id,
+        }
+        for run in everything
+    ]
     # Keyed by the list: a row number chosen in another list would open the wrong run.
     picked = st.dataframe(
-        rows, hide_index=True, on_select="rerun", selection_mode="single-row",
+        rows,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
         key=f"runs_{hash(tuple(run.id for run in everything))}",
-        column_config={"Test accuracy": st.column_config.ProgressColumn(
-            format="%.1f %%", min_value=0, max_value=100,
-            help="Share of the test images that were named right.")},
-    )  # fmt: skip
+        column_config={
+            "Test accuracy": st.column_config.ProgressColumn(
+                format="%.1f %%",
+                min_value=0,
+                max_value=100,
+                help="Share of the test images that were named right.",
+            )
+        },
+    )
     places = picked.selection.rows
     return everything[places[0]] if places and places[0] < len(everything) else None
 
@@ -70,26 +84,40 @@ def _detail(run):
         st.markdown(_common.STATUS[run.status])
         st.caption(f"Run {run.id}")
         if run.finished:
-            if st.button("Test this model", type="primary", key="open_test",
-                         icon=":material/center_focus_strong:"):  # fmt: skip
+            if st.button(
+                "Test this model",
+                type="primary",
+                key="open_test",
+                icon=":material/center_focus_strong:",
+            ):
                 st.switch_page("test.py", query_params={"run": run.id})
         elif run.status in _common.ACTIVE:
-            if st.button("Watch it", type="primary", key="open_train", icon=":material/monitoring:"):
+            if st.button(
+                "Watch it", type="primary", key="open_train", icon=":material/monitoring:"
+            ):
                 st.switch_page("train.py", query_params={"run": run.id})
         if st.button("Use its recipe", key="take_recipe", icon=":material/content_copy:"):
             _draft.replace(run.recipe.to_dict())
             st.switch_page("configure.py")
         if run.status not in _common.ACTIVE:
             with st.popover("Delete", icon=":material/delete:"):
-                st.markdown("Delete this run with its model, charts and log? This cannot be undone.")
+                st.markdown(
+                    "Delete this run with its model, charts and log? This cannot be undone."
+                )
                 st.button("Delete it", key="delete_sure", on_click=_delete, args=(run,))
     _run_view.outcome(run)
     _run_view.notes(run)
     names = ["Charts", "Confusion matrix", "Each class", "Stages", "Recipe", "Environment", "Log"]
     tabs = dict(zip(names, st.tabs(names, key="run_view", on_change="rerun"), strict=True))
-    views = {"Charts": _run_view.live, "Confusion matrix": _confusion, "Each class": _classes,
-             "Stages": _run_view.stages, "Recipe": _recipe, "Environment": _environment,
-             "Log": lambda run: st.code(run.log_tail(200) or "(empty)", language=None)}  # fmt: skip
+    views = {
+        "Charts": _run_view.live,
+        "Confusion matrix": _confusion,
+        "Each class": _classes,
+        "Stages": _run_view.stages,
+        "Recipe": _recipe,
+        "Environment": _environment,
+        "Log": lambda run: st.code(run.log_tail(200) or "(empty)", language=None),
+    }
     for name, tab in tabs.items():
         if tab.open:  # a closed tab's body would run all the same
             with tab, _common.guard():
@@ -103,10 +131,16 @@ def _delete(run):
 
 
 def _evaluated(run):
-    part = st.segmented_control("Measured on", ["test", "validation"], default="test", required=True,
-                                key="evaluated_part", persist_state="session",
-                                help="The test images decided nothing in training; the validation images "
-                                     "chose the best weights, so their figures flatter.")  # fmt: skip
+    part = st.segmented_control(
+        "Measured on",
+        ["test", "validation"],
+        default="test",
+        required=True,
+        key="evaluated_part",
+        persist_state="session",
+        help="The test images decided nothing in training; the validation images "
+        "chose the best weights, so their figures flatter.",
+    )
     return (run.evaluation or {}).get(part)
 
 
@@ -129,17 +163,29 @@ def _classes(run):
         chart(charts.per_class(figures["per_class"]), f"classes_{run.id}")
     with right:
         names = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
-        table = [{"Class": row["label"]} | {n: _common.percent(row[k]) for k, n in names.items()}
-                 | {"Images": row["support"]} for row in figures["per_class"]]
+        table = [
+            {"Class": row["label"]}
+            | {n: _common.percent(row[k]) for k, n in names.items()}
+            | {"Images": row["support"]}
+            for row in figures["per_class"]
+        ]
         st.dataframe(table, hide_index=True)
-        st.caption("Recall: of the images of this class, how many were found. Precision: of the answers that "
-                   "named it, how many were right. F1: their harmonic mean.")  # fmt: skip
+        st.caption(
+            "Recall: of the images of this class, how many were found. Precision: of the answers that "
+            "named it, how many were right. F1: their harmonic mean."
+        )
 
 
 def _recipe(run):
     text = run.recipe.to_yaml()
-    st.download_button("Download the recipe", text, f"{run.recipe.name}.yaml", "application/yaml",
-                       on_click="ignore", icon=":material/download:")  # fmt: skip
+    st.download_button(
+        "Download the recipe",
+        text,
+        f"{run.recipe.name}.yaml",
+        "application/yaml",
+        on_click="ignore",
+        icon=":material/download:",
+    )
     st.code(text, language="yaml")
 
 

@@ -17,26 +17,39 @@ BOX = (300, 260)  # an image is shown no larger, so that cards line up; in pixel
 
 def show() -> None:
     """Draws the page."""
-    _common.header("Test", "Show the classifier images it has never seen. It answers with exactly the model "
-                           "that was saved, on this host.")  # fmt: skip
+    _common.header(
+        "Test",
+        "Show the classifier images it has never seen. It answers with exactly the model "
+        "that was saved, on this host.",
+    )
     finished = _common.finished_runs()
     if not finished:
-        _common.empty("**No classifier yet.** Train one first: the default recipe takes under a minute.",
-                      "train.py", "Go to Train")  # fmt: skip
+        _common.empty(
+            "**No classifier yet.** Train one first: the default recipe takes under a minute.",
+            "train.py",
+            "Go to Train",
+        )
         return
     run = _choose(finished)
     kind = st.segmented_control(
-        "Images from", ["Upload", "Webcam", "Test images of this run"], default="Upload", required=True,
-        key="image_source", persist_state="session",
-    )  # fmt: skip
+        "Images from",
+        ["Upload", "Webcam", "Test images of this run"],
+        default="Upload",
+        required=True,
+        key="image_source",
+        persist_state="session",
+    )
     if kind == "Webcam":
         shot = st.camera_input("Take a picture", key="camera")
         images = [("webcam", shot.getvalue(), None)] if shot else []
     elif kind == "Upload":
         files = st.file_uploader(
-            "Drop images here, one or many", type=list(EXTENSIONS), accept_multiple_files=True,
-            key="images", help="They are answered on this host, kept in memory only and go nowhere else.",
-        )  # fmt: skip
+            "Drop images here, one or many",
+            type=list(EXTENSIONS),
+            accept_multiple_files=True,
+            key="images",
+            help="They are answered on this host, kept in memory only and go nowhere else.",
+        )
         images = [(file.name, file.getvalue(), None) for file in files]
         if not images:
             st.caption("No image at hand? Choose **Test images of this run** above.")
@@ -51,20 +64,34 @@ def _choose(finished):
     by_id = {run.id: run for run in finished}
     wanted = _common.chosen_run()
     if wanted is not None and wanted.id not in by_id:
-        st.info("That run has no usable model, so the newest classifier is shown instead.",
-                icon=":material/info:")  # fmt: skip
+        st.info(
+            "That run has no usable model, so the newest classifier is shown instead.",
+            icon=":material/info:",
+        )
         wanted = None
     current = wanted.id if wanted else finished[0].id
     if st.session_state.get("classifier") not in by_id or wanted is not None:
         st.session_state["classifier"] = current
     columns = st.columns([3, 1], vertical_alignment="bottom")
     chosen = columns[0].selectbox(
-        "Classifier", list(by_id), key="classifier", on_change=_remember,
-        format_func=lambda i: f"{_common.run_label(by_id[i])}, test accuracy "
-                              f"{_common.accuracy_text(by_id[i].evaluation)}",
-    )  # fmt: skip
-    columns[1].number_input("Answers to show (top-k)", 1, 20, 3, key="top_k", persist_state="session",
-                            help="How many of the likeliest classes are shown for each image.")  # fmt: skip
+        "Classifier",
+        list(by_id),
+        key="classifier",
+        on_change=_remember,
+        format_func=lambda i: (
+            f"{_common.run_label(by_id[i])}, test accuracy "
+            f"{_common.accuracy_text(by_id[i].evaluation)}"
+        ),
+    )
+    columns[1].number_input(
+        "Answers to show (top-k)",
+        1,
+        20,
+        3,
+        key="top_k",
+        persist_state="session",
+        help="How many of the likeliest classes are shown for each image.",
+    )
     _common.choose_run(by_id[chosen])
     st.caption("Knows: " + ", ".join(by_id[chosen].classes))
     return by_id[chosen]
@@ -97,8 +124,12 @@ def answer(run_path: str, run_id: str, digest: str, _run, _image, _name):
     if found.image is not None:
         picture = found.image.copy()
         picture.thumbnail((2 * BOX[0], 2 * BOX[1]))  # sharp on a dense screen too
-    return {"error": found.error, "top": [] if found.error else found.top(20), "seconds": found.seconds,
-            "image": picture}  # fmt: skip
+    return {
+        "error": found.error,
+        "top": [] if found.error else found.top(20),
+        "seconds": found.seconds,
+        "image": picture,
+    }
 
 
 def _answers(run, images):
@@ -118,7 +149,9 @@ def _answers(run, images):
 def _card(name, truth, given, key):
     if given["image"] is not None:
         width, height = given["image"].size
-        st.image(given["image"], width=max(1, round(min(BOX[0], BOX[1] * width / height))), alt=name)
+        st.image(
+            given["image"], width=max(1, round(min(BOX[0], BOX[1] * width / height))), alt=name
+        )
     if given["error"]:
         st.error(f"{name}: {given['error']}.", icon=":material/broken_image:")
         return

@@ -34,8 +34,16 @@ def free_port() -> int:
 def server(home, log):
     """The app on a free port with a home of its own; gives (address, process)."""
     port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}",
-               "--server.headless=true", "--server.fileWatcherType=none"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        "app.py",
+        f"--server.port={port}",
+        "--server.headless=true",
+        "--server.fileWatcherType=none",
+    ]
     environment = os.environ | {"GRAFT_HOME": str(home)}
     with open(log, "wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
@@ -77,8 +85,14 @@ class GrowingRun:
         classes = ["circle", "square", "star", "triangle"]
         stages = [stage.model_dump() for stage in recipe.stages]
         self.log.write("phase", phase="training", text="Stage 1 of 2: frozen", done=0, total=None)
-        self.log.write("start", classes=classes, counts={"train": 450, "validation": 90, "test": 60},
-                       steps_per_epoch=STEPS, total_steps=STEPS * EPOCHS, stages=stages)  # fmt: skip
+        self.log.write(
+            "start",
+            classes=classes,
+            counts={"train": 450, "validation": 90, "test": 60},
+            steps_per_epoch=STEPS,
+            total_steps=STEPS * EPOCHS,
+            stages=stages,
+        )
 
     def grow(self, steps: int) -> None:
         """Writes the events of so many more steps, the ends of epochs and stages among them."""
@@ -89,23 +103,55 @@ class GrowingRun:
             epoch = (self.step - 1) // STEPS
             stage = int(epoch >= 3)
             loss = 1.4 * math.exp(-self.step / 40) + 0.05 * math.sin(self.step)
-            self.log.write("batch", stage=stage, epoch=epoch - 3 * stage, step=self.step, loss=loss + 0.1,
-                           accuracy=1 - loss / 2, learning_rate=0.003 if stage == 0 else 0.001,
-                           images_per_second=900 + 40 * math.sin(self.step),
-                           eta_seconds=(STEPS * EPOCHS - self.step) * 0.2)  # fmt: skip
+            self.log.write(
+                "batch",
+                stage=stage,
+                epoch=epoch - 3 * stage,
+                step=self.step,
+                loss=loss + 0.1,
+                accuracy=1 - loss / 2,
+                learning_rate=0.003 if stage == 0 else 0.001,
+                images_per_second=900 + 40 * math.sin(self.step),
+                eta_seconds=(STEPS * EPOCHS - self.step) * 0.2,
+            )
             if self.step % STEPS == 0:
-                self.log.write("epoch", stage=stage, epoch=epoch - 3 * stage, step=self.step, loss=loss + 0.1,
-                               accuracy=1 - loss / 2, val_loss=loss + 0.2, val_accuracy=0.97 - loss / 2,
-                               learning_rate=0.001, seconds=3.0, images_per_second=900,
-                               eta_seconds=(STEPS * EPOCHS - self.step) * 0.2)  # fmt: skip
+                self.log.write(
+                    "epoch",
+                    stage=stage,
+                    epoch=epoch - 3 * stage,
+                    step=self.step,
+                    loss=loss + 0.1,
+                    accuracy=1 - loss / 2,
+                    val_loss=loss + 0.2,
+                    val_accuracy=0.97 - loss / 2,
+                    learning_rate=0.001,
+                    seconds=3.0,
+                    images_per_second=900,
+                    eta_seconds=(STEPS * EPOCHS - self.step) * 0.2,
+                )
 
     def _stage(self):
         number = int(self.step > 0)
         if number:
-            self.log.write("stage_end", stage=0, name="frozen", step=self.step, best_val_loss=0.62,
-                           best_epoch=2, helped=True, reason="completed", text="Stage frozen helped.")  # fmt: skip
-        self.log.write("stage_start", stage=number, name=["frozen", "unfrozen"][number], step=self.step,
-                       trainable_params=[1028, 98_000][number], frozen_params=[97_000, 400][number])  # fmt: skip
+            self.log.write(
+                "stage_end",
+                stage=0,
+                name="frozen",
+                step=self.step,
+                best_val_loss=0.62,
+                best_epoch=2,
+                helped=True,
+                reason="completed",
+                text="Stage frozen helped.",
+            )
+        self.log.write(
+            "stage_start",
+            stage=number,
+            name=["frozen", "unfrozen"][number],
+            step=self.step,
+            trainable_params=[1028, 98_000][number],
+            frozen_params=[97_000, 400][number],
+        )
 
     def fail(self, sentence: str) -> None:
         """Ends the run with an error."""

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 
@@ -7,7 +6,7 @@ import pytest
 from engine import backbones
 from engine.errors import BackboneError
 
-SMALL_DATA = [(n, a) for n, a in backbones.variants() if n != "GraftSmall"]
+PRETRAINED = [(n, a) for n, a in backbones.variants() if n != "GraftSmall"]
 
 
 def test_every_keras_application_is_in_the_catalogue():
@@ -27,7 +26,7 @@ def test_the_light_modules_leave_keras_alone():
 
 
 def test_every_entry_is_complete_and_consistent():
-    for name, alpha in SMALL_DATA:
+    for name, alpha in PRETRAINED:
         entry, blocks = backbones.get(name, alpha), backbones.blocks(name, alpha)
         assert entry.params == sum(b.params for b in blocks)
         assert entry.preprocessing in ("tf", "torch", "caffe", "included")
@@ -38,7 +37,7 @@ def test_every_entry_is_complete_and_consistent():
 
 
 def test_blocks_are_few_enough_to_read_and_name_each_layer_once():
-    for name, alpha in SMALL_DATA:
+    for name, alpha in PRETRAINED:
         blocks = backbones.blocks(name, alpha)
         assert 5 <= len(blocks) <= 81
         layers = [layer.name for block in blocks for layer in block.layers]
@@ -49,6 +48,7 @@ def test_blocks_are_few_enough_to_read_and_name_each_layer_once():
 @pytest.mark.parametrize(
     "name, alpha, first, last, count",
     [
+        ("GraftSmall", None, "stem", "top", 8),
         ("MobileNetV2", 0.35, "stem", "top", 19),
         ("ResNet50", None, "stem", "conv5_block3", 17),
         ("Xception", None, "block1", "block14", 14),
@@ -66,7 +66,8 @@ def test_blocks_are_the_familys_own_units(name, alpha, first, last, count):
 
 
 @pytest.mark.parametrize(
-    "name, alpha", [("MobileNetV2", 0.35), ("MobileNetV3Small", 0.75), ("VGG16", None)]
+    "name, alpha",
+    [("GraftSmall", None), ("MobileNetV2", 0.35), ("MobileNetV3Small", 0.75), ("VGG16", None)],
 )
 def test_the_data_agrees_with_freshly_built_networks(name, alpha):
     from engine import make_catalogue
@@ -120,8 +121,7 @@ def test_weights_path_follows_keras_home_and_the_image_size(monkeypatch, tmp_pat
     assert backbones.weights_path("GraftSmall") is None
 
 
-def test_graftsmall_is_in_the_data_once_it_is_in_the_package():
-    if not os.path.exists(backbones.DATA.parent / "builtin" / "network.py"):
-        pytest.skip("engine/builtin/network.py is not there yet")
-    entry = backbones.get("GraftSmall")
-    assert entry.params > 0 and backbones.blocks("GraftSmall")[0].name == "stem"
+def test_the_built_in_backbone_is_listed_first_and_needs_no_download():
+    entry = backbones.catalogue()[0]
+    assert entry.name == "GraftSmall" and entry.weights_file is None and entry.top1 is None
+    assert entry.params == sum(b.params for b in backbones.blocks("GraftSmall")) > 0

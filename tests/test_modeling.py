@@ -57,6 +57,12 @@ def shared():
     return bundle
 
 
+@pytest.fixture(scope="module")
+def small():
+    """A GraftSmall without weights, quicker to fit."""
+    return built("GraftSmall", None)
+
+
 # -- the model ----------------------------------------------------------------------------------
 
 
@@ -188,21 +194,21 @@ def test_kept_batch_norm_stays_bit_identical_while_everything_else_learns(shared
     assert len(frozen) == 4 * 52  # every number of the 52 batch-normalization layers
 
 
-def test_updated_batch_norm_does_change(shared):
-    norms, _, frozen = fit(shared, StageSpec(trainable="all", batch_norm="update"))
-    assert len({n for n in norms if "moving" in n}) == 2 * 52
+def test_updated_batch_norm_does_change(small):
+    norms, others, frozen = fit(small, StageSpec(trainable="all", batch_norm="update"))
+    assert len({n for n in norms if "moving" in n}) == 2 * 8 and len(others) == 8
     assert not frozen
 
 
-def test_a_frozen_stage_changes_nothing_of_the_backbone(shared):
-    norms, others, frozen = fit(shared, StageSpec(trainable="none", batch_norm="update"))
-    assert not norms and not others and len(frozen) == 5 * 52
+def test_a_frozen_stage_changes_nothing_of_the_backbone(small):
+    norms, others, frozen = fit(small, StageSpec(trainable="none", batch_norm="update"))
+    assert not norms and not others and len(frozen) == 5 * 8
 
 
-def test_only_the_last_blocks_change(shared):
-    norms, others, _ = fit(shared, StageSpec(trainable="last 2 blocks", batch_norm="update"))
-    assert len(others) == 4 and all(n.startswith(("block_16_", "Conv_1")) for n in others)
-    assert all(n.startswith(("block_16_", "Conv_1_bn")) for n in norms) and norms
+def test_only_the_last_blocks_change(small):
+    norms, others, _ = fit(small, StageSpec(trainable="last 2 blocks", batch_norm="update"))
+    assert len(others) == 2 and all(n.startswith(("block6_", "top_")) for n in others)
+    assert all(n.startswith(("block6_", "top_")) for n in norms) and norms
 
 
 # -- where weights come from --------------------------------------------------------------------
@@ -280,6 +286,19 @@ def test_efficientnet_from_a_file_scales_its_input_as_with_imagenet(monkeypatch,
         for m in (ours.backbone, theirs)
     ]
     np.testing.assert_allclose(*scaled, rtol=1e-5, atol=1e-5)
+
+
+def test_the_built_in_backbone_brings_its_weights():
+    from engine.builtin import network
+
+    if not network.WEIGHTS.exists():
+        pytest.skip(f"{network.WEIGHTS.name} is not there yet")
+    bundle, plain = built("GraftSmall", None, "builtin", size=96), network.build()
+    network.load_weights(plain)
+    for ours, theirs in zip(bundle.backbone.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    small = PHOTOS[:, :32, :32]
+    assert built("GraftSmall", None, "builtin", size=32).model(small).shape == (8, 3)
 
 
 def test_no_network_is_one_sentence_that_names_the_ways_out(tmp_path):

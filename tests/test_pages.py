@@ -10,6 +10,7 @@ from browser_support import GrowingRun
 from streamlit.testing.v1 import AppTest
 
 from engine import charts, datasets, load_preset
+from engine.history import History
 from engine.home import home as make_home
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -161,15 +162,29 @@ def test_every_field_of_the_recipe_has_its_widget_and_help(home):
     from engine.recipe import all_fields, field_help
 
     helps = set()
-    for query in (["backbone.name=MobileNetV2", "backbone.weights=imagenet", "dataset.source=tfds",
-                   "dataset.name=beans"],
-                  ["dataset.source=folder", "dataset.path=/tmp"],
-                  ["stages.0.optimizer=sgd", "stages.0.schedule=cosine", "stages.0.warmup_epochs=1"],
-                  ["stages.0.schedule=exponential", "stages.0.decay_rate=0.5"]):  # fmt: skip
+    for query in (
+        [
+            "backbone.name=MobileNetV2",
+            "backbone.weights=imagenet",
+            "dataset.source=tfds",
+            "dataset.name=beans",
+        ],
+        ["dataset.source=folder", "dataset.path=/tmp"],
+        ["stages.0.optimizer=sgd", "stages.0.schedule=cosine", "stages.0.warmup_epochs=1"],
+        ["stages.0.schedule=exponential", "stages.0.decay_rate=0.5"],
+    ):
         for page in ("dataset", "configure"):
             app = open_page(page, preset="sample", set=query)
-            for kind in ("selectbox", "number_input", "text_input", "text_area", "toggle", "button_group",
-                         "segmented_control", "pills"):  # fmt: skip
+            for kind in (
+                "selectbox",
+                "number_input",
+                "text_input",
+                "text_area",
+                "toggle",
+                "button_group",
+                "segmented_control",
+                "pills",
+            ):
                 helps |= {item.proto.help for item in app.get(kind)}
     missing = [f["path"] for f in all_fields() if field_help(f["path"]) not in helps]
     assert not missing
@@ -259,7 +274,7 @@ def test_curves_of_a_run_without_events_are_empty_figures():
 
 def test_history_grows_by_pieces_to_the_same_as_at_once(home):
     growing = GrowingRun(home)
-    history, offset = charts.History(), 0
+    history, offset = History(), 0
     for steps in (1, 20, 60):
         growing.grow(steps)
         events, offset = growing.run.events(offset)
@@ -276,9 +291,20 @@ def test_pages_import_neither_keras_nor_tensorflow():
         for p in (ROOT / "pages").glob("_*.py")
         if p.stem not in ("_shell", "__init__")
     ]
-    modules += ["engine.classifier", "engine.charts", "engine.datasets", "engine.jobs", "engine.preview",
-                "engine.runs", "engine.freezing", "engine.schedules", "engine.sample"]  # fmt: skip
-    code = (f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; "
-            "print([m for m in sys.modules if m.split('.')[0] in ('keras', 'tensorflow')])")  # fmt: skip
+    modules += [
+        "engine.classifier",
+        "engine.charts",
+        "engine.datasets",
+        "engine.jobs",
+        "engine.preview",
+        "engine.runs",
+        "engine.freezing",
+        "engine.schedules",
+        "engine.sample",
+    ]
+    code = (
+        f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('keras', 'tensorflow')])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

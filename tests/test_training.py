@@ -98,7 +98,7 @@ def test_one_path_gives_one_answer(informative_run, graft_home, tmp_path):
     model = Classifier(informative_run)
     answers = np.array([a.probabilities for a in model.predict(data)])
     pixels = np.stack([_pixels(d, model) for d in data])
-    assert np.abs(answers - model.probabilities(pixels)).max() < 1e-5
+    assert np.abs(answers - model.probabilities(data)).max() < 1e-5
     theirs = keras.models.load_model(informative_run.path / "final.keras").predict(
         pixels.astype("float32"), verbose=0
     )

@@ -72,8 +72,8 @@ def main():
             ),
             weight_decay=0.02,
         ),
-        "sparse_categorical_crossentropy",
-        ["accuracy"],
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
         jit_compile=False,
     )
 

@@ -1,0 +1,41 @@
+# make app    install what is missing, start Graft and print its address
+# make test   install what is missing, run the whole suite
+# make clean  delete the virtual environment (never .graft, where datasets and runs are)
+
+PYTHON ?= python3
+PORT ?= 8501
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -q
+# CUDA libraries only where there is an NVIDIA GPU: they are several gigabytes.
+GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+.DEFAULT_GOAL := app
+.PHONY: app test clean
+
+app: $(VENV)/.app
+	@echo "Starting Graft on http://127.0.0.1:$(PORT) (Ctrl-C ends the server; training goes on)"
+	@exec $(VENV)/bin/streamlit run app.py --server.port $(PORT) --server.headless true
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Graft needs Python 3.11 or newer; set PYTHON=python3.12 or the like."; exit 1; }
+	@echo "Making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.app: requirements.txt | $(VENV)/bin/python
+	@echo "Installing requirements.txt (a minute or two, the first time only)"
+	@$(PIP) install -r requirements.txt
+	@if [ "$(GPU)" -gt 0 ]; then echo "NVIDIA GPU found: installing TensorFlow's CUDA libraries"; \
+	  $(PIP) install -r requirements.txt "tensorflow[and-cuda]"; fi
+	@touch $@
+
+$(VENV)/.test: tests/requirements.txt $(VENV)/.app
+	@echo "Installing tests/requirements.txt"
+	@$(PIP) install -r tests/requirements.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,144 @@
+"""What happens during a stage's fit: events, the best weights, divergence, the stop."""
+
+import time
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+
+class Stopped(Exception):
+    """The user asked to stop; what is best so far is kept."""
+
+
+@dataclass
+class Best:
+    """The weights with the lowest validation loss over all stages."""
+
+    loss: float = float("inf")
+    weights: list = field(default_factory=list)
+    stage: int = -1
+    epoch: int = -1
+
+    def offer(self, model, loss, stage, epoch) -> bool:
+        """Takes the model's weights if their loss is finite and lower."""
+        if not loss < self.loss:
+            return False
+        self.loss, self.stage, self.epoch = float(loss), stage, epoch
+        self.weights = model.get_weights()
+        return True
+
+
+class Reporter(keras.callbacks.Callback):
+    """Writes events, keeps the best weights, watches for divergence and for the stop."""
+
+    def __init__(self, number, recipe, best, events, stop, first_step, steps, train_images):
+        super().__init__()
+        self.number, self.recipe, self.best, self.events, self.stop = (
+            number,
+            recipe,
+            best,
+            events,
+            stop,
+        )
+        self.step, self.steps, self.images = first_step, steps, train_images
+        self.reason, self.epoch, self.epochs_done = "completed", 0, 0
+        self.best_loss, self.best_epoch = float("inf"), None
+        self.first_loss, self.seconds_a_step = None, None
+        self._written = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self._seen = self._last_seen = 0
+        self._last_sums = (0.0, 0.0)
+        self._began = self._last = time.time()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        now = time.time()
+        self._trained = now
+        self._seen = min((batch + 1) * self.recipe.batch_size, self.images)
+        loss = logs["loss"]
+        self._watch(loss)
+        if now - self._written >= 0.25 or batch + 1 == self.steps:
+            # Keras logs means over the epoch so far; a chart wants those since the last event.
+            sums = (loss * self._seen, logs["accuracy"] * self._seen)
+            count = self._seen - self._last_seen
+            elapsed = max(now - self._last, 1e-9)
+            # The first batch of a stage waits for the graph to be traced; it tells nothing of speed.
+            if self._last_seen or self.seconds_a_step:
+                pace = elapsed * self.recipe.batch_size / count
+                self.seconds_a_step = (
+                    pace if self.seconds_a_step is None else 0.8 * self.seconds_a_step + 0.2 * pace
+                )
+            self.events.write(
+                "batch",
+                stage=self.number,
+                epoch=self.epoch,
+                step=self.step,
+                loss=(sums[0] - self._last_sums[0]) / count,
+                accuracy=(sums[1] - self._last_sums[1]) / count,
+                learning_rate=self._rate(),
+                images_per_second=count / elapsed,
+                eta_seconds=self._eta(batch + 1),
+            )
+            self._last_seen, self._last_sums, self._last, self._written = self._seen, sums, now, now
+        if self.stop():
+            raise Stopped
+
+    def on_test_batch_end(self, batch, logs=None):
+        if self.best.weights and self.stop():
+            raise Stopped
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs_done += 1
+        loss, seconds = logs["val_loss"], self._trained - self._began
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = float(loss), epoch
+        self.best.offer(self.model, loss, self.number, epoch)
+        self.events.write(
+            "epoch",
+            stage=self.number,
+            epoch=epoch,
+            step=self.step,
+            learning_rate=self._rate(),
+            **{k: logs[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy")},
+            seconds=time.time() - self._began,
+            images_per_second=self._seen / max(seconds, 1e-9),
+            eta_seconds=self._eta(self.steps),
+        )
+
+    def _watch(self, loss):
+        """Ends the stage once its training loss is no number, or ten times what it began with."""
+        if self.first_loss is None:
+            # At least that of a guess, ln(classes): a head that begins well is no reason to stop.
+            self.first_loss = (
+                max(loss, np.log(self.model.output_shape[-1])) if np.isfinite(loss) else 1.0
+            )
+        if not np.isfinite(loss) or loss > 10 * self.first_loss:
+            self.reason = "diverged"
+            self.model.stop_training = True
+            value = "not a number" if not np.isfinite(loss) else f"{loss:.3g}"
+            self.events.write(
+                "warning",
+                text=f"The training loss is {value} at step {self.step}, so stage "
+                f"{self.recipe.stages[self.number].name} ends; a lower learning rate helps.",
+            )
+
+    def _rate(self):
+        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def _eta(self, batches_done):
+        """Seconds to the end of all stages: a step costs in proportion to what it trains."""
+        if self.seconds_a_step is None:
+            return None
+        stages, cost = self.recipe.stages, _step_cost(self.recipe.stages[self.number])
+        left = (stages[self.number].epochs - self.epoch) * self.steps - batches_done
+        later = sum(s.epochs * self.steps * _step_cost(s) / cost for s in stages[self.number + 1 :])
+        return (left + later) * self.seconds_a_step
+
+
+def _step_cost(stage) -> float:
+    """A step's cost against a forward pass: the backward pass of all layers costs about twice
+    the forward one (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
+    return {"none": 1.0, "all": 3.0}.get(stage.trainable, 2.0)
