@@ -1,6 +1,7 @@
 """What all pages share: the home, errors as sentences, the rail, numbers with units."""
 
 import contextlib
+import re
 import time
 
 import streamlit as st
@@ -127,7 +128,7 @@ def _live_line() -> None:
                 facts.append(f"{100 * latest['step'] / total:.0f} %")
             if latest.get("eta_seconds") is not None:
                 facts.append(f"{duration(latest['eta_seconds'])} left")
-            line = f"{STATUS[run.status]}: **{run.recipe.name}**"
+            line = f"{STATUS[run.status]}: **{plain(run.recipe.name)}**"
             st.markdown("  \n".join([line, " · ".join(facts)]) if facts else line)
 
 
@@ -158,6 +159,11 @@ def stage_words(stage) -> str:
     part = what.get(stage.trainable, f"train the head and {stage.trainable} of the backbone")
     epochs = f"{stage.epochs} epoch{'s' * (stage.epochs > 1)}"
     return f"{part}, {epochs} with {stage.optimizer} at {stage.learning_rate:g} ({stage.schedule})"
+
+
+def plain(text: str) -> str:
+    """Text from a user, such as a class or file name, with nothing left that Markdown would read."""
+    return re.sub(r"([\\`*_{}\[\]()#+!$:|~<>-])", r"\\\1", text)
 
 
 def duration(seconds) -> str:

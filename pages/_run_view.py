@@ -89,6 +89,10 @@ def _last(*columns):
 def curves(run) -> None:
     """The four charts of training."""
     history = _common.history_of(run)
+    if not history.last_step:
+        active = run.status in _common.ACTIVE
+        st.caption("Charts begin with the first step." if active else "No training step was done.")
+        return
     by = st.segmented_control(
         "Horizontal axis",
         ["step", "epoch"],

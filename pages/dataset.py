@@ -220,7 +220,10 @@ def _gallery(dataset):
         for index in members[(page - 1) * PAGE : page * PAGE].tolist():
             name = dataset.classes[dataset.labels[index]]
             st.image(
-                thumbnail(dataset, dataset.fingerprint, index), width=148, caption=name, alt=name
+                thumbnail(dataset, dataset.fingerprint, index),
+                width=148,
+                caption=_common.plain(name),
+                alt=name,
             )
 
 
@@ -278,7 +281,9 @@ def _row(views, dataset, chosen):
     with st.container(horizontal=True, gap="small"):
         for view, index in zip(views, chosen.tolist(), strict=True):
             name = dataset.classes[dataset.labels[index]]
-            st.image(view, width=112, caption=name, alt=f"{name} as the network sees it")
+            st.image(
+                view, width=112, caption=_common.plain(name), alt=f"{name} as the network sees it"
+            )
 
 
 def _figures(dataset, parts):

@@ -38,10 +38,10 @@ def _table(everything):
         {
             "Status": _common.STATUS[run.status].split(": ", 1)[1],
             "Name": run.recipe.name,
-            "Dataset": run.recipe.dataset.title,
-            "Backbone": run.recipe.backbone.title,
             "Test accuracy": _accuracy(run),
             "95 % interval": _interval(run),
+            "Dataset": run.recipe.dataset.title,
+            "Backbone": run.recipe.backbone.title,
             "Duration": _common.duration(run.seconds),
             "Started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
             "Run": run.id,

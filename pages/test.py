@@ -93,7 +93,7 @@ def _choose(finished):
         help="How many of the likeliest classes are shown for each image.",
     )
     _common.choose_run(by_id[chosen])
-    st.caption("Knows: " + ", ".join(by_id[chosen].classes))
+    st.caption("Knows: " + _common.plain(", ".join(by_id[chosen].classes)))
     return by_id[chosen]
 
 
@@ -153,18 +153,18 @@ def _card(name, truth, given, key):
             given["image"], width=max(1, round(min(BOX[0], BOX[1] * width / height))), alt=name
         )
     if given["error"]:
-        st.error(f"{name}: {given['error']}.", icon=":material/broken_image:")
+        st.error(f"{_common.plain(name)}: {given['error']}.", icon=":material/broken_image:")
         return
     label, probability = given["top"][0]
-    st.markdown(f"#### {label} &nbsp; {100 * probability:.0f} %")
+    st.markdown(f"#### {_common.plain(label)} &nbsp; {100 * probability:.0f} %")
     if truth is not None:
         right = truth == label
         sign = ":green[:material/check: right]" if right else ":orange[:material/close: wrong]"
-        st.markdown(f"{sign}, it is **{truth}**")
+        st.markdown(f"{sign}, it is **{_common.plain(truth)}**")
     top = given["top"][: int(st.session_state["top_k"])]
     words = ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
     chart(charts.top_k(top), f"answer_{key}", alt=f"Likeliest classes: {words}")
-    st.caption(f"{name} · {1000 * given['seconds']:.0f} ms")
+    st.caption(f"{_common.plain(name)} · {1000 * given['seconds']:.0f} ms")
 
 
 show()

@@ -40,13 +40,13 @@ def _ready():
                 "Image size": f"{recipe.image_size} px",
                 "Epochs": sum(stage.epochs for stage in recipe.stages),
             },
-            230,
+            200,
         )
         for place, stage in enumerate(recipe.stages, 1):
             st.markdown(f"**{place}. {stage.name}**: {_common.stage_words(stage)}")
     for other in jobs.active(_common.home())[:1]:
         st.info(
-            f"**{other.recipe.name}** is in progress; a run started now waits for its turn.",
+            f"**{other.recipe.name}** is in progress; a run started now shares this host with it, and both take longer.",
             icon=":material/hourglass_top:",
         )
     if st.button("Start training", type="primary", key="start", icon=":material/play_arrow:"):
@@ -81,6 +81,7 @@ def _run(run):
             if st.button(
                 "New run",
                 key="again",
+                type="secondary" if run.finished else "primary",
                 icon=":material/add:",
                 help="Shows the recipe as it now is in Configure, ready to start.",
             ):
