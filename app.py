@@ -30,9 +30,13 @@ def explain(error: Exception) -> bool:
     return True
 
 
+# Streamlit puts server.baseUrlPath before its own routes only; ours needs it said.
+BASE = st.get_option("server.baseUrlPath").strip("/")
+VENDOR = StaticFiles(directory=Path(plotly.__file__).parent / "package_data")
+
 app = st.App(
     ROOT / "pages" / "_shell.py",
     # Charts load Plotly's script once from the installed wheel, not from the network.
-    routes=[Mount("/vendor", StaticFiles(directory=Path(plotly.__file__).parent / "package_data"))],
+    routes=[Mount(f"/{BASE}/vendor" if BASE else "/vendor", VENDOR)],
     on_script_error=explain,
 )

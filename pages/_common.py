@@ -5,6 +5,7 @@ import re
 import time
 
 import streamlit as st
+from PIL import Image, ImageDraw
 
 from engine import GraftError, device, jobs, runs
 from engine import home as homes
@@ -105,6 +106,18 @@ _LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="150" height="40" viewB
 <circle cx="26" cy="7" r="4" fill="#2a8f6d"/><circle cx="14" cy="21" r="3.4" fill="#e0822d"/>
 <text x="40" y="30" font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="25"
  font-weight="650" fill="#2a8f6d">Graft</text></svg>"""
+
+
+@st.cache_resource(show_spinner=False)
+def mark() -> Image.Image:
+    """The mark for the browser's tab; drawn here, as a Material icon would be fetched from outside."""
+    image = Image.new("RGBA", (64, 64))
+    pen = ImageDraw.Draw(image)
+    for line in ([(28, 60), (28, 36)], [(28, 36), (46, 14)], [(28, 36), (10, 16)]):
+        pen.line(line, fill="#2a8f6d", width=7)
+    pen.ellipse((40, 4, 56, 20), fill="#2a8f6d")
+    pen.ellipse((22, 30, 34, 42), fill="#e0822d")
+    return image
 
 
 def rail() -> None:

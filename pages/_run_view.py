@@ -15,17 +15,23 @@ PHASES = {
 }
 
 
-def live(run) -> None:
-    """Progress and curves; refreshed every second while the run is active, without flicker."""
-    active = run.status in _common.ACTIVE
+def live(run, *below) -> None:
+    """Progress, curves and what comes below them; refreshed every second while the run is active.
+
+    Args:
+        run: the Run.
+        below: functions that draw something of a run, such as `notes`.
+    """
+    status = run.status
+    active = status in _common.ACTIVE
 
     def body():
         with _common.guard():
             now = runs.get_run(_common.home(), run.id)
-            if active and now.status not in _common.ACTIVE:
-                st.rerun()  # the whole page: the run has ended, and other buttons are due
-            progress(now)
-            curves(now)
+            if active and now.status != status:
+                st.rerun()  # the whole page: other words and other buttons are due
+            for part in (progress, curves, *below):
+                part(now)
 
     st.fragment(body, run_every=1 if active else None)()
 
@@ -141,6 +147,12 @@ def outcome(run) -> None:
             f"{100 * low:.1f} to {100 * high:.1f} %.",
             icon=":material/check_circle:",
         )
+
+
+def folded_stages(run) -> None:
+    """`stages`, folded."""
+    with st.expander("Stages", key=f"stages_{run.id}"):
+        stages(run)
 
 
 def stages(run) -> None:

@@ -14,7 +14,7 @@ if str(ROOT) not in sys.path:  # Streamlit puts only this script's own folder th
 
 from pages import _common, _draft  # noqa: E402
 
-st.set_page_config(page_title="Graft", page_icon=":material/potted_plant:", layout="wide")
+st.set_page_config(page_title="Graft", page_icon=_common.mark(), layout="wide")
 
 
 def start() -> None:

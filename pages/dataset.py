@@ -187,13 +187,16 @@ def _unreadable(dataset):
 
 
 def _pick_class(dataset, key):
-    return st.selectbox(
+    """A class's index, or None for all classes."""
+    # Keyed by the images: a class chosen for another dataset would mean another one here.
+    chosen = st.selectbox(
         "Class",
-        [None, *range(len(dataset.classes))],
-        key=key,
+        [-1, *range(len(dataset.classes))],
+        key=f"{key}_{dataset.fingerprint[:12]}",
         persist_state="session",
-        format_func=lambda i: "All classes" if i is None else dataset.classes[i],
+        format_func=lambda i: "All classes" if i < 0 else dataset.classes[i],
     )
+    return None if chosen < 0 else chosen
 
 
 def _members(dataset, label, among=None):

@@ -40,7 +40,8 @@ def show() -> None:
         persist_state="session",
     )
     if kind == "Webcam":
-        shot = st.camera_input("Take a picture", key="camera")
+        with st.container(width=480):
+            shot = st.camera_input("Take a picture", key="camera")
         images = [("webcam", shot.getvalue(), None)] if shot else []
     elif kind == "Upload":
         files = st.file_uploader(

@@ -90,11 +90,7 @@ def _run(run):
                 st.rerun()
     if run.status not in _common.ACTIVE:
         _run_view.outcome(run)
-    _run_view.live(run)
-    _run_view.notes(run)
-    with st.expander("Stages"):
-        _run_view.stages(run)
-    _run_view.log(run)
+    _run_view.live(run, _run_view.notes, _run_view.folded_stages, _run_view.log)
 
 
 show()

@@ -101,13 +101,14 @@ def test_four_primary_buttons_end_with_a_classifier_that_names_an_image(live, pa
     page.get_by_role("button", name="Test this model").click(timeout=TRAINING)
     expect(title(page, "Test")).to_be_visible()
 
-    upload(page, *draw(tmp_path))
-    right = sum(
-        page.get_by_test_id("stHeading").filter(has_text=re.compile(rf"^{label}\s")).count()
-        for label in answered(page, 2)
-    )
-    assert right >= 2, "an image is answered with a class"
-    expect(page.get_by_role("img", name=re.compile("Likeliest classes: "))).to_have_count(2)
+    drawn_classes, files = draw(tmp_path)
+    upload(page, *files)
+    answers = answered(page, len(files))
+    # Not all of them: the classifier is right nine times out of ten, and that is tested elsewhere.
+    right = sum(given == true for given, true in zip(answers, drawn_classes, strict=True))
+    assert right >= 3, f"answered {answers} to {drawn_classes}"
+    bars = page.get_by_role("img", name=re.compile("Likeliest classes: "))
+    expect(bars).to_have_count(len(files))
 
     # What is no image is one sentence, and the others are answered all the same.
     bad = tmp_path / "notes.png"
@@ -118,15 +119,14 @@ def test_four_primary_buttons_end_with_a_classifier_that_names_an_image(live, pa
 
 
 def draw(folder):
-    """Two images of different classes, drawn as the built-in sample draws them."""
+    """(classes, files): one image of each class, drawn as the built-in sample draws them."""
     from engine import sample
 
     files = []
-    for number, label in enumerate(sample.CLASSES[:2]):
-        path = folder / f"{label}.png"
-        sample.render(number, seed=12_345).save(path)
-        files.append(path)
-    return files
+    for number, label in enumerate(sample.CLASSES):
+        files.append(folder / f"{label}.png")
+        sample.render(number, seed=12_345).save(files[-1])
+    return list(sample.CLASSES), files
 
 
 def upload(page, *files: Path):
@@ -140,7 +140,7 @@ def answered(page, count):
     """Waits for so many answers; the classes they name."""
     headings = page.get_by_role("heading", level=4)
     expect(headings).to_have_count(count)
-    return [text.split("\u00a0")[0].strip() for text in headings.all_inner_texts()]
+    return [text.replace("\u00a0", " ").split()[0] for text in headings.all_inner_texts()]
 
 
 def test_second_tab_and_refresh_show_the_same_running_charts(live, growing, page, context):

@@ -308,3 +308,14 @@ def test_pages_import_neither_keras_nor_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_an_unexpected_error_is_a_sentence_without_its_details():
+    def script():
+        from app import explain
+
+        explain(ValueError("what only the log may say"))
+
+    app = AppTest.from_function(script, default_timeout=30).run()
+    assert "did not expect (ValueError)" in app.error[0].value
+    assert "what only the log may say" not in app.error[0].value

@@ -2,12 +2,18 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 from conftest import encode
 
 from engine import images, sample
 from engine.builtin import network, source_task
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_the_sample_is_repeatable_balanced_and_decodable():
@@ -25,6 +31,23 @@ def test_the_sample_is_repeatable_balanced_and_decodable():
 def test_render_depends_on_nothing_but_its_seed():
     assert encode(sample.render(2, 7)) == encode(sample.render(2, 7))
     assert encode(sample.render(2, 7)) != encode(sample.render(2, 8))
+
+
+def test_the_beginning_of_a_dataset_does_not_depend_on_its_length():
+    few, many = sample.generate(5), sample.generate(30_000)
+    assert [next(many) for _ in range(5)] == list(few)
+
+
+def test_another_process_draws_the_same():
+    # PYTHONHASHSEED differs from process to process: nothing may depend on hash().
+    code = "import hashlib; from engine import sample; import sys; " \
+        "print(hashlib.sha256(b''.join(d for *_, d in sample.generate(10))).hexdigest()); " \
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    here = hashlib.sha256(b"".join(d for *_, d in sample.generate(10))).hexdigest()
+    for hash_seed in ("1", "2"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                              cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": hash_seed})  # fmt: skip
+        assert done.stdout.strip() == here, done.stderr
 
 
 def test_the_sample_says_that_it_is_generated():
@@ -55,3 +78,24 @@ def test_the_weights_are_those_of_the_log():
     network.load_weights(model)
     assert model.count_params() == log["parameters"]
     assert any(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_the_network_takes_any_size_and_names_its_blocks():
+    model = network.build((None, None, 3))
+    assert model.name == "GraftSmall"
+    assert 200_000 < model.count_params() < 280_000
+    assert model(np.zeros((1, 32, 48, 3), np.float32)).shape == (1, 2, 3, 256)
+    assert all("_" in layer.name for layer in model.layers if layer.weights)
+
+
+def test_the_weights_are_worth_something_on_the_sample():
+    log = json.loads((network.WEIGHTS.parent / "transfer_log.json").read_text())
+    pretrained = json.loads((network.WEIGHTS.parent / "pretrain_log.json").read_text())
+    assert log["weights_sha256"] == pretrained["weights_sha256"]
+    tests = {
+        name: [row["after_unfrozen"]["test"] for row in rows]
+        for name, rows in log["results"].items()
+    }
+    best = tests.pop("pretrained, batch norm kept")
+    assert min(best) >= 0.93
+    assert all(np.mean(best) - np.mean(other) >= 0.1 for other in tests.values())

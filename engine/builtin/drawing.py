@@ -85,13 +85,18 @@ def clip_to(layer: Layer, other: Layer) -> None:
     layer.image.putalpha(alpha)
 
 
-def compose(random, layer: Layer, width: int, height: int) -> Image.Image:
+def compose(
+    random, layer: Layer, width: int, height: int, scale=(0.62, 1.0), turn=13.0, occluded=0.35
+) -> Image.Image:
     """Puts a thing into a scene: background, other things, pose, shadow, occlusion, light.
 
     Args:
         random: a NumPy generator.
         layer: the drawn thing.
         width, height: of the picture, pixels.
+        scale: least and greatest size of the layer, as a share of the picture's shorter side.
+        turn: standard deviation of the rotation, degrees.
+        occluded: how often something stands in front, 0 to 1.
 
     Returns:
         A PIL image of mode RGB.
@@ -102,21 +107,21 @@ def compose(random, layer: Layer, width: int, height: int) -> Image.Image:
         _distractor(random, scene)
     towards = random.uniform(0, 2 * math.pi)
     _round_off(layer.image, towards)
-    thing = _posed(random, layer.image, scene.size)
+    thing = _posed(random, layer.image, scene.size, scale, turn)
     _shadow(scene, thing, towards)
     scene.paste(thing, (0, 0), thing)
-    if random.random() < 0.35:
+    if random.random() < occluded:
         _occluder(random, scene)
     return _light(random, scene.reduce(2), towards)
 
 
-def _posed(random, thing, size):
+def _posed(random, thing, size, scales, turn):
     """The thing mirrored, squeezed, turned, scaled and moved: one transform onto the scene."""
     w, h = size
-    scale = min(w, h) * random.uniform(0.62, 1.0) / LAYER
+    scale = min(w, h) * random.uniform(*scales) / LAYER
     # A view from the side squeezes it a little.
     sx = scale * random.uniform(0.82, 1.0) * random.choice([-1, 1])
-    turn = math.radians(random.normal(0, 13))
+    turn = math.radians(random.normal(0, turn))
     cx = w / 2 + random.uniform(-0.15, 0.15) * w
     cy = h / 2 + random.uniform(-0.13, 0.13) * h
     cos, sin, mid = math.cos(turn), math.sin(turn), LAYER / 2
