@@ -60,13 +60,16 @@ class Reporter(keras.callbacks.Callback):
         self._seen = min((batch + 1) * self.recipe.batch_size, self.images)
         loss = logs["loss"]
         self._watch(loss)
-        if now - self._written >= 0.25 or batch + 1 == self.steps:
+        # The last batch of an epoch may hold a handful of images, whose mean says nothing; it counts
+        # in the epoch's own event.
+        whole = self._seen - self._last_seen >= min(self.recipe.batch_size, self.images)
+        if now - self._written >= 0.25 and whole:
             # Keras logs means over the epoch so far; a chart wants those since the last event.
             sums = (loss * self._seen, logs["accuracy"] * self._seen)
             count = self._seen - self._last_seen
             elapsed = max(now - self._last, 1e-9)
             # The first batch of a stage waits for the graph to be traced; it tells nothing of speed.
-            if self._last_seen or self.seconds_a_step:
+            if self._last_seen or self.epoch:
                 pace = elapsed * self.recipe.batch_size / count
                 self.seconds_a_step = (
                     pace if self.seconds_a_step is None else 0.8 * self.seconds_a_step + 0.2 * pace

@@ -52,7 +52,7 @@ def test_a_run_tells_its_whole_story(trained_run):
     steps = [e["step"] for e in events(trained_run, "batch")]
     assert steps == sorted(steps)
     total = events(trained_run, "start")[0]["total_steps"]
-    assert steps[-1] == total == events(trained_run, "epoch")[-1]["step"]
+    assert steps[-1] <= total == events(trained_run, "epoch")[-1]["step"]
     assert (
         trained_run.environment["packages"]["keras"] and trained_run.environment["device"]["text"]
     )
