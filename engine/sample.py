@@ -36,7 +36,6 @@ def render(class_index: int, seed: int) -> Image.Image:
     layer = Layer()
     _THINGS[class_index](layer, random)
     width, height = random.integers(SIZES[0], SIZES[1] + 1, 2)
-    # Larger, more upright and freer than in the source task: 450 training images are few.
     return compose(random, layer, int(width), int(height), (0.8, 1.08), 9.0, 0.22)
 
 
@@ -100,7 +99,13 @@ def _balloon(layer, random):
     widest = top + (hem - top) * random.uniform(0.34, 0.46)
     for x in (-1, -0.35, 0.35, 1):
         layer.line([(x * rx * 0.5, hem - 0.2), (x * neck, basket + 0.03)], 0.02, (70, 56, 50))
-    side = [(0, top), (rx * 0.62, top + 0.09), (rx, widest), (rx * 0.72, (widest + hem) / 2 + 0.06), (neck, hem)]
+    side = [
+        (0, top),
+        (rx * 0.62, top + 0.09),
+        (rx, widest),
+        (rx * 0.72, (widest + hem) / 2 + 0.06),
+        (neck, hem),
+    ]
     envelope, marks = Layer(), Layer()
     envelope.polygon(_curve(_mirrored(side)), main)
     style = random.integers(0, 5)
@@ -148,7 +153,11 @@ def _cactus(layer, random):
     if random.random() < 0.6:
         layer.polygon([(-0.42, 0.5), (0.42, 0.5), (0.3, 0.95), (-0.3, 0.95)], ground)
         if random.random() < 0.5:
-            layer.line([(-0.36, 0.72), (-0.18, 0.8), (0, 0.72), (0.18, 0.8), (0.36, 0.72)], 0.05, shade(ground, 1.8))
+            layer.line(
+                [(-0.36, 0.72), (-0.18, 0.8), (0, 0.72), (0.18, 0.8), (0.36, 0.72)],
+                0.05,
+                shade(ground, 1.8),
+            )
         layer.rectangle(-0.47, 0.43, 0.47, 0.57, shade(ground, 0.8), 0.04)
     else:
         mound = [(-0.8, 0.8), (-0.35, 0.6), (0.1, 0.56), (0.5, 0.64), (0.8, 0.82), (0, 0.9)]
@@ -163,7 +172,12 @@ def _column(layer, random, body, dark, light):
     for side in [*random.permutation([-1, 1]), 1][: random.integers(1, 4)]:
         y, reach = random.uniform(-0.2, 0.3), random.uniform(0.4, 0.62)
         up, thick = y - random.uniform(0.25, 0.55), random.uniform(0.55, 0.85) * width
-        bend = [(0, y + 0.03), (side * reach * 0.7, y), (side * reach, y - 0.16), (side * reach, up)]
+        bend = [
+            (0, y + 0.03),
+            (side * reach * 0.7, y),
+            (side * reach, y - 0.16),
+            (side * reach, up),
+        ]
         layer.line(_curve(bend, closed=False), 2 * thick, body)
         layer.line([(side * reach, y - 0.1), (side * reach, up)], 0.02, dark)
     layer.line([(0, 0.6), (0, top + width)], 2 * width, body)
@@ -185,7 +199,10 @@ def _barrel(layer, random, body, dark, light):
     for middle, w, h in parts:
         layer.ellipse(0, middle, w, h, body)
         for x in (-0.62, -0.22, 0.22, 0.62):
-            rib = [(x * w * math.sqrt(max(0, 1 - s * s)), middle + s * h) for s in np.linspace(-0.95, 0.95, 9)]
+            rib = [
+                (x * w * math.sqrt(max(0, 1 - s * s)), middle + s * h)
+                for s in np.linspace(-0.95, 0.95, 9)
+            ]
             layer.line(rib, 0.022, dark)
             for px, py in rib[1:-1:2]:
                 layer.line([(px - 0.035, py - 0.03), (px + 0.035, py - 0.03)], 0.018, light)
@@ -206,22 +223,38 @@ def _mushroom(layer, random):
                 (x - w * 1.6, 0.86), (x - w, 0.55)]  # fmt: skip
         layer.polygon(_curve(foot), stem)
         if skirt:
-            frill = [(x - w * 0.9, y + 0.18), (x + w * 0.9, y + 0.18), (x + w * 1.7, y + 0.32), (x - w * 1.7, y + 0.32)]
+            frill = [
+                (x - w * 0.9, y + 0.18),
+                (x + w * 0.9, y + 0.18),
+                (x + w * 1.7, y + 0.32),
+                (x - w * 1.7, y + 0.32),
+            ]
             layer.polygon(frill, shade(stem, 0.82))
         x += lean
         dome, marks = Layer(), Layer()
         flat = random.uniform(0.5, 0.8)
-        outline = [(0, -ry), (rx * flat, -ry * random.uniform(0.66, 0.84)), (rx, 0.0), (rx * 0.6, 0.09 * scale)]
+        outline = [
+            (0, -ry),
+            (rx * flat, -ry * random.uniform(0.66, 0.84)),
+            (rx, 0.0),
+            (rx * 0.6, 0.09 * scale),
+        ]
         dome.polygon(_curve([(x + a, y + b) for a, b in _mirrored(outline)]), cap)
         if spotted:
             for _ in range(random.integers(4, 9)):
                 a, r = random.uniform(0.2, 2.94), random.uniform(0.1, 0.85)
                 size = random.uniform(0.05, 0.12) * scale
-                marks.ellipse(x + rx * r * math.cos(a), y - ry * r * math.sin(a), size, size * 0.85, spot)
+                marks.ellipse(
+                    x + rx * r * math.cos(a), y - ry * r * math.sin(a), size, size * 0.85, spot
+                )
         _decorated(layer, dome, marks)
         layer.ellipse(x, y + 0.05 * scale, rx * 0.88, 0.07 * scale, shade(stem, 0.72))
         for a in np.linspace(-0.8, 0.8, 9):
-            layer.line([(x + a * rx, y + 0.03 * scale), (x + a * rx * 0.6, y + 0.09 * scale)], 0.012, shade(stem, 0.5))
+            layer.line(
+                [(x + a * rx, y + 0.03 * scale), (x + a * rx * 0.6, y + 0.09 * scale)],
+                0.012,
+                shade(stem, 0.5),
+            )
 
     if random.random() < 0.35:
         one(random.choice([-0.55, 0.55]), random.uniform(0.42, 0.58))
@@ -236,7 +269,11 @@ def _sailboat(layer, random):
     reach, wind = random.uniform(0.45, 0.75), random.uniform(0.02, 0.16)
     layer.line([(mast, deck), (mast, top)], 0.035, wood)
     main, marks = Layer(), Layer()
-    leech = [(mast + 0.03, top + 0.06), (mast + reach * 0.55 + wind, (top + deck) / 2), (mast + reach, deck - 0.12)]
+    leech = [
+        (mast + 0.03, top + 0.06),
+        (mast + reach * 0.55 + wind, (top + deck) / 2),
+        (mast + reach, deck - 0.12),
+    ]
     main.polygon([*_curve(leech, closed=False), (mast + 0.03, deck - 0.12)], sail)
     style = random.integers(0, 4)
     if style == 0:
@@ -251,7 +288,11 @@ def _sailboat(layer, random):
     _decorated(layer, main, marks)
     if random.random() < 0.75:
         tack = mast - random.uniform(0.4, 0.68)
-        luff = [(mast - 0.03, top + random.uniform(0.1, 0.35)), (mast - 0.24 - wind, deck - 0.42), (tack, deck - 0.1)]
+        luff = [
+            (mast - 0.03, top + random.uniform(0.1, 0.35)),
+            (mast - 0.24 - wind, deck - 0.42),
+            (tack, deck - 0.1),
+        ]
         jib = other if random.random() < 0.4 else shade(sail, 0.84)
         layer.polygon([*_curve(luff, closed=False), (mast - 0.06, deck - 0.12)], jib)
     if random.random() < 0.5:
@@ -259,8 +300,16 @@ def _sailboat(layer, random):
         layer.polygon(flag, colour(random, (0.5, 0.9)))
     length, depth = random.uniform(0.68, 0.9), random.uniform(0.26, 0.4)
     layer.line([(mast, deck - 0.06), (mast + reach, deck - 0.07)], 0.03, wood)
-    bow = [(length, deck - 0.06), (length * 0.86, deck + depth * 0.6), (length * 0.55, deck + depth)]
-    stern = [(-length * 0.62, deck + depth), (-length * 0.82, deck + depth * 0.5), (-length * 0.86, deck)]
+    bow = [
+        (length, deck - 0.06),
+        (length * 0.86, deck + depth * 0.6),
+        (length * 0.55, deck + depth),
+    ]
+    stern = [
+        (-length * 0.62, deck + depth),
+        (-length * 0.82, deck + depth * 0.5),
+        (-length * 0.86, deck),
+    ]
     body, band = Layer(), Layer()
     body.polygon([*_curve(bow, closed=False), *stern], hull)
     band.rectangle(-1, deck + 0.05, 1, deck + 0.11, shade(hull, 2.2))
@@ -289,7 +338,9 @@ def _teacup(layer, random):
         layer.ellipse(0, bottom + 0.09, wide, 0.155, shade(china, 0.95))
         layer.ellipse(0, bottom + 0.08, wide * 0.55, 0.085, shade(china, 0.65))
     tall = random.uniform(0.17, 0.25)
-    layer.ring(rim + 0.06, top + 0.14 + tall, random.uniform(0.17, 0.24), tall, 0.075, shade(china, 0.85))
+    layer.ring(
+        rim + 0.06, top + 0.14 + tall, random.uniform(0.17, 0.24), tall, 0.075, shade(china, 0.85)
+    )
     belly = rim * random.uniform(0.78, 1.04)
     middle = (top + bottom) / 2
     side = [(rim, top), (belly, middle), (base * 1.25, bottom), (base, bottom + 0.08)]

@@ -111,6 +111,16 @@ def choose_backbone(name: str) -> None:
     replace(new)
 
 
+def choose_source(source: str) -> None:
+    """Changes the dataset's source; the name or path that belongs to the other one is put aside,
+    and comes back with it."""
+    aside = st.session_state.setdefault("dataset_aside", {})
+    for key, owner in (("name", "tfds"), ("path", "folder")):
+        aside[key] = data()["dataset"][key] or aside.get(key, "")
+        put(f"dataset.{key}", aside[key] if source == owner else "")
+    put("dataset.source", source)
+
+
 # -- stages -------------------------------------------------------------------------------------
 
 

@@ -138,8 +138,14 @@ def _store(path: str, key: str) -> None:
     value = st.session_state[key]
     if value is None:
         return
+    # Streamlit calls this without a change when a page is left while it is still being drawn.
+    if value == _draft.get(path):
+        return
     if path == "backbone.name":
         _draft.choose_backbone(value)
+        return
+    if path == "dataset.source":
+        _draft.choose_source(value)
         return
     # A text field that may be empty, such as backbone.weights: empty means "its own default".
     if value == "" and _draft.get(path) is not None and field_info(path)["default"] is None:

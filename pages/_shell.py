@@ -63,6 +63,8 @@ with st.sidebar:
     _common.rail()
 with _common.guard():
     _draft.load_from_url()
+    # Before the page, so that leaving it half drawn loses nothing; and after it, also after an
+    # error, for what the page itself has filled in.
+    _draft.keep_in_url()
     page.run()
-# Also after a page has shown an error: the address must keep what was chosen.
 _draft.keep_in_url()

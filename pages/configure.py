@@ -71,8 +71,17 @@ def _start_from():
             _common.choose_run(None)
             st.session_state["start_anew"] = True
             st.switch_page("train.py")
-    changed = len(_draft.differences())
-    title = _draft.get("dataset.name") or _draft.get("dataset.path") or _draft.get("dataset.source")
+        changed = len(_draft.differences())
+        if changed:
+            st.button(
+                "Undo all changes",
+                key="reset",
+                icon=":material/undo:",
+                help="Back to the preset as it was.",
+                on_click=_reset,
+                args=(_draft.preset(),),
+            )
+    title = _draft.get("dataset.name") or _draft.get("dataset.path") or "sample"
     text = _draft.get("description") or "A recipe of your own."
     st.caption(
         f"{text} Dataset: **{title}**. "
@@ -86,7 +95,13 @@ def _start_from():
 
 
 def _preset(key):
-    _draft.use_preset(st.session_state[key], st.session_state.get("keep_dataset", False))
+    # Streamlit also calls this, with nothing changed, when the page is left half drawn.
+    if st.session_state[key] != _draft.preset():
+        _reset(st.session_state[key])
+
+
+def _reset(name):
+    _draft.use_preset(name, st.session_state.get("keep_dataset", False))
 
 
 def _wrong():
@@ -177,7 +192,7 @@ def _catalogue(known, name):
 
 def _pick(key, names):
     places = st.session_state[key].selection.rows
-    if places:
+    if places and names[places[0]] != _draft.get("backbone.name"):
         _draft.choose_backbone(names[places[0]])
 
 

@@ -1,6 +1,7 @@
 """Test: show a classifier images, its own test images or yours."""
 
 import hashlib
+from collections import Counter
 
 import streamlit as st
 
@@ -108,7 +109,14 @@ def _examples(run):
     stored = run.examples()
     if not stored:
         st.caption("This run stored no test images.")
-    return [(item["name"], item["path"], item["label"]) for item in stored]
+    # Classes take turns, so that the first page shows all of them.
+    seen = Counter()
+    turns = []
+    for item in stored:
+        turns.append(seen[item["label"]])
+        seen[item["label"]] += 1
+    order = sorted(range(len(stored)), key=lambda i: turns[i])
+    return [(stored[i]["name"], stored[i]["path"], stored[i]["label"]) for i in order]
 
 
 @st.cache_resource(max_entries=3, show_spinner="Loading the classifier")

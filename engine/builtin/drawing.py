@@ -157,7 +157,9 @@ def background(random, width, height) -> Image.Image:
     """A gradient, often with hills, peaks, woods, the sea, a table, a pattern, clouds or lights."""
     top, bottom = SKIES[random.integers(0, len(SKIES))]
     drift = random.integers(-22, 23, 3)
-    corners = np.array([[top, np.clip(top + drift, 0, 255)], [bottom, np.clip(bottom - drift, 0, 255)]])
+    corners = np.array(
+        [[top, np.clip(top + drift, 0, 255)], [bottom, np.clip(bottom - drift, 0, 255)]]
+    )
     small = Image.fromarray(np.clip(corners + drift, 0, 255).astype(np.uint8))
     scene = small.resize((width, height), Image.Resampling.BICUBIC)
     # Patterns and hills take a tone of the sky itself, so that they stay behind the thing.
@@ -184,7 +186,11 @@ def _hills(random, draw, w, h, ink):
 
 def _peaks(random, draw, w, h, ink):
     for _ in range(5):
-        x, tall, half = random.uniform(0, w), random.uniform(0.2, 0.6) * h, random.uniform(0.2, 0.4) * w
+        x, tall, half = (
+            random.uniform(0, w),
+            random.uniform(0.2, 0.6) * h,
+            random.uniform(0.2, 0.4) * w,
+        )
         draw.polygon([(x - half, h), (x, h - tall), (x + half, h)], fill=ink)
         ink = shade(ink, 0.92)
 
@@ -236,7 +242,8 @@ def _clouds(random, draw, w, h, ink):
         x, y, r = random.uniform(0, w), random.uniform(0, h), random.uniform(10, 26)
         for dx, size in ((-1.4, 0.7), (-0.5, 1.0), (0.5, 1.15), (1.5, 0.75)):
             draw.ellipse(
-                (x + (dx - size) * r, y - size * r, x + (dx + size) * r, y + 0.6 * size * r), fill=white
+                (x + (dx - size) * r, y - size * r, x + (dx + size) * r, y + 0.6 * size * r),
+                fill=white,
             )
 
 
@@ -262,7 +269,9 @@ def _distractor(random, scene):
     elif kind in (1, 2):  # a chip with three corners, or a star
         sides, inner = (3, 1.0) if kind == 1 else (10, 0.45)
         turn = random.uniform(0, 6.28)
-        spokes = [(turn + 2 * math.pi * i / sides, r * (inner if i % 2 else 1)) for i in range(sides)]
+        spokes = [
+            (turn + 2 * math.pi * i / sides, r * (inner if i % 2 else 1)) for i in range(sides)
+        ]
         draw.polygon([(x + s * math.cos(a), y + s * math.sin(a)) for a, s in spokes], fill=ink)
     elif kind == 3:  # a bird far away
         wing = [(x - 1.3 * r, y - 0.5 * r), (x, y), (x + 1.3 * r, y - 0.5 * r)]
@@ -291,8 +300,13 @@ def _occluder(random, scene):
         for _ in range(4):
             turn, r = random.uniform(0, 6.28), random.uniform(0.16, 0.3) * w
             tip = (x + r * math.cos(turn), y + r * math.sin(turn))
-            sides = [(x + r * 0.55 * math.cos(turn + s), y + r * 0.55 * math.sin(turn + s)) for s in (0.45, -0.45)]
-            draw.polygon([(x, y), sides[0], tip, sides[1]], fill=shade(ink, random.uniform(0.85, 1.2)))
+            sides = [
+                (x + r * 0.55 * math.cos(turn + s), y + r * 0.55 * math.sin(turn + s))
+                for s in (0.45, -0.45)
+            ]
+            draw.polygon(
+                [(x, y), sides[0], tip, sides[1]], fill=shade(ink, random.uniform(0.85, 1.2))
+            )
 
 
 def _light(random, image, towards) -> Image.Image:
@@ -301,7 +315,10 @@ def _light(random, image, towards) -> Image.Image:
     strength = random.uniform(0, 0.3)
     x = np.linspace(-1, 1, w, dtype=np.float32)[None]
     y = np.linspace(-1, 1, h, dtype=np.float32)[:, None]
-    light = random.uniform(0.82, 1.14) + strength * (x * math.cos(towards) + y * math.sin(towards)) / 1.4
+    light = (
+        random.uniform(0.82, 1.14)
+        + strength * (x * math.cos(towards) + y * math.sin(towards)) / 1.4
+    )
     if random.random() < 0.2:
         image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.4, 1.0)))
     values = np.asarray(image, np.float32) * light[..., None]

@@ -24,6 +24,7 @@ from engine.home import replacing, write_json
 HERE = Path(__file__).parent
 SMALL = 64
 BATCH = 64
+ASIDE = "aside.weights.h5"
 HELD_OUT = 16
 """Pictures of each class that are never trained on."""
 
@@ -105,11 +106,13 @@ def train(small, full, labels, held_out, arguments):
     for epoch in range(arguments.epochs):
         begun = time.time()
         pixels = full if epoch >= arguments.epochs - arguments.full_epochs else small
-        model.reset_metrics()
-        for images, targets in batches(pixels, labels, epoch, arguments.seed):
-            result = model.train_on_batch(images, targets, return_dict=True)
+        seen = [
+            model.train_on_batch(images, targets)
+            for images, targets in batches(pixels, labels, epoch, arguments.seed)
+        ]
+        loss, accuracy = np.mean(seen, axis=0)
         row = {"epoch": epoch + 1, "size": pixels.shape[1]}
-        row |= {key: round(float(value), 4) for key, value in result.items()}
+        row |= {"loss": round(float(loss), 4), "accuracy": round(float(accuracy), 4)}
         if pixels is full or epoch == arguments.epochs - arguments.full_epochs - 1:
             scaled = held_out[0].astype(np.float32) / 127.5 - 1
             loss, accuracy = model.evaluate(scaled, held_out[1], batch_size=128, verbose=0)
@@ -117,17 +120,20 @@ def train(small, full, labels, held_out, arguments):
         row["seconds"] = round(time.time() - begun, 1)
         print(json.dumps(row), flush=True)
         figures.append(row)
+        # Beside the final file, so that a run cut short leaves something to look at.
+        backbone.save_weights(arguments.out / ASIDE)
     return backbone, figures
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=13)
     parser.add_argument("--full-epochs", type=int, default=2, help="how many of them at 96 pixels")
     parser.add_argument("--images", type=int, default=200, help="images of each of the 64 classes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE, help="folder for weights and log")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     begun = time.time()
     full, labels = pictures(arguments.images, 0)
     held_out = pictures(HELD_OUT, 1_000_000)
@@ -141,9 +147,7 @@ def main():
 
     from engine.builtin import network
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    aside = arguments.out / "aside.weights.h5"
-    backbone.save_weights(aside)
+    aside = arguments.out / ASIDE
     content = aside.read_bytes()
     aside.unlink()
     with replacing(arguments.out / network.WEIGHTS.name, "wb") as file:

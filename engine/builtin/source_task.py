@@ -37,12 +37,14 @@ def render(class_index: int, seed: int) -> Image.Image:
         kind, place, outline = parts[number]
         x, y, w, h, turn = place + np.array([0.04, 0.04, 0.05, 0.05, 0.1]) * random.normal(0, 1, 5)
         outline = outline * (1 + 0.07 * random.normal(0, 1, outline.shape))
-        _draw(layer, kind, x, y, max(abs(w), 0.06), max(abs(h), 0.06), turn, inks[number % 4], outline)
+        _draw(
+            layer, kind, x, y, max(abs(w), 0.06), max(abs(h), 0.06), turn, inks[number % 4], outline
+        )
     pattern = fixed.integers(0, 5)
     # A pattern comes and goes, so it must not be what the class hangs on.
     if pattern < 3 and random.random() < 0.7:
         _decorate(layer, pattern, inks[3], random)
-    return compose(random, layer, SIZE, SIZE)
+    return compose(random, layer, SIZE, SIZE, (0.75, 1.05), 10.0, 0.25)
 
 
 def _part(fixed, number):
@@ -86,7 +88,9 @@ def _draw(layer, kind, x, y, w, h, turn, ink, outline):
     elif kind == 7:  # a wave
         bends = 2 + 4 * outline[0]
         steps = np.linspace(-1, 1, 16)
-        layer.line(at([(s, 0.7 * math.sin(bends * s)) for s in steps]), 0.05 + 0.06 * outline[1], ink)
+        layer.line(
+            at([(s, 0.7 * math.sin(bends * s)) for s in steps]), 0.05 + 0.06 * outline[1], ink
+        )
     elif kind == 8:  # a comb of strokes from one point
         for a in np.linspace(-1, 1, 3 + int(3 * outline[0])):
             layer.line(at([(0, 1), (a * outline[1] * 1.4, -1)]), 0.05, ink)

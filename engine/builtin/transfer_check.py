@@ -21,8 +21,8 @@ from engine.home import write_json
 
 HERE = Path(__file__).parent
 IMAGES, SIZE, BATCH = 600, 96, 32
-FROZEN = {"epochs": 3, "learning_rate": 3e-3}
-UNFROZEN = {"epochs": 5, "learning_rate": 1e-3, "weight_decay": 1e-4}
+FROZEN = {"epochs": 3, "learning_rate": 1e-2}
+UNFROZEN = {"epochs": 10, "learning_rate": 3e-3, "weight_decay": 1e-4}
 DROPOUT = 0.2
 VARIANTS = {
     "pretrained, batch norm kept": ("builtin", "keep"),
@@ -43,12 +43,15 @@ def pictures(count, seed):
 
 
 def split(labels, seed):
-    """Indices of (75% train, 15% validation, 10% test), each with all classes alike."""
+    """Indices of (65% train, 15% validation, 20% test), each with all classes alike.
+
+    A fifth for the test: of 60 images, chance alone would make four points.
+    """
     random = np.random.default_rng(seed)
     parts = ([], [], [])
     for label in np.unique(labels):
         of_class = random.permutation(np.flatnonzero(labels == label))
-        cuts = [round(0.75 * len(of_class)), round(0.9 * len(of_class))]
+        cuts = [round(0.65 * len(of_class)), round(0.8 * len(of_class))]
         for part, indices in zip(parts, np.split(of_class, cuts), strict=True):
             part.extend(indices)
     return [np.array(part) for part in parts]
@@ -74,15 +77,21 @@ def once(weights, batch_norm, seed, pixels, labels, fresh):
     x = keras.layers.Dense(len(sample.CLASSES), activation="softmax")(x)
     model = keras.Model(inputs, x)
 
+    def accuracy(part):
+        return model.evaluate(*part, batch_size=128, verbose=0)[1]
+
     def fit(optimizer, epochs):
         model.compile(
-            optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False
+            optimizer,
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            jit_compile=False,
         )
         model.fit(pixels[train], labels[train], batch_size=BATCH, epochs=epochs, verbose=0)
         return {
-            "validation": model.evaluate(pixels[validation], labels[validation], verbose=0)[1],
-            "test": model.evaluate(pixels[test], labels[test], verbose=0)[1],
-            "fresh": model.evaluate(*fresh, verbose=0)[1],
+            "validation": accuracy((pixels[validation], labels[validation])),
+            "test": accuracy((pixels[test], labels[test])),
+            "fresh": accuracy(fresh),
         }
 
     backbone.trainable = False
@@ -104,7 +113,7 @@ def once(weights, batch_norm, seed, pixels, labels, fresh):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--fresh", type=int, default=500, help="newly drawn pictures to test on")
+    parser.add_argument("--fresh", type=int, default=300, help="newly drawn pictures to test on")
     parser.add_argument("--out", type=Path, default=HERE / "transfer_log.json")
     arguments = parser.parse_args()
     begun = time.time()
@@ -133,7 +142,7 @@ def main():
         "cores": os.cpu_count(), "weights_sha256": log["weights_sha256"],
         "recipe": {"images": IMAGES, "image_size": SIZE, "batch_size": BATCH, "dropout": DROPOUT,
                    "frozen": FROZEN, "unfrozen": UNFROZEN},
-        "test_images": round(0.1 * IMAGES), "fresh_images": arguments.fresh,
+        "test_images": round(0.2 * IMAGES), "fresh_images": arguments.fresh,
         "seconds_drawing_the_sample": round(drawing, 1), "results": rows,
     })  # fmt: skip
 
