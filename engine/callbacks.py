@@ -44,7 +44,7 @@ class Reporter(keras.callbacks.Callback):
         self.step, self.steps, self.images = first_step, steps, train_images
         self.reason, self.epoch, self.epochs_done = "completed", 0, 0
         self.best_loss, self.best_epoch = float("inf"), None
-        self.first_loss, self.seconds_a_step = None, None
+        self.seconds_a_step = None
         self._written = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -59,7 +59,8 @@ class Reporter(keras.callbacks.Callback):
         self._trained = now
         self._seen = min((batch + 1) * self.recipe.batch_size, self.images)
         loss = logs["loss"]
-        self._watch(loss)
+        if not np.isfinite(loss):
+            self._diverge("The training loss is no longer a number")
         # The last batch of an epoch may hold a handful of images, whose mean says nothing; it counts
         # in the epoch's own event.
         whole = self._seen - self._last_seen >= min(self.recipe.batch_size, self.images)
@@ -98,6 +99,11 @@ class Reporter(keras.callbacks.Callback):
         loss, seconds = logs["val_loss"], self._trained - self._began
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = float(loss), epoch
+        # Three times the loss of guessing, ln(classes), and hardly more right answers: a high loss
+        # alone is no sign, since a high rate makes confident mistakes while it still learns.
+        classes = self.model.output_shape[-1]
+        if logs["loss"] > 3 * np.log(classes) and logs["accuracy"] < 1.5 / classes:
+            self._diverge("The training loss is three times that of guessing")
         self.best.offer(self.model, loss, self.number, epoch)
         self.events.write(
             "epoch",
@@ -111,22 +117,15 @@ class Reporter(keras.callbacks.Callback):
             eta_seconds=self._eta(self.steps),
         )
 
-    def _watch(self, loss):
-        """Ends the stage once its training loss is no number, or ten times what it began with."""
-        if self.first_loss is None:
-            # At least that of a guess, ln(classes): a head that begins well is no reason to stop.
-            self.first_loss = (
-                max(loss, np.log(self.model.output_shape[-1])) if np.isfinite(loss) else 1.0
-            )
-        if not np.isfinite(loss) or loss > 10 * self.first_loss:
-            self.reason = "diverged"
-            self.model.stop_training = True
-            value = "not a number" if not np.isfinite(loss) else f"{loss:.3g}"
-            self.events.write(
-                "warning",
-                text=f"The training loss is {value} at step {self.step}, so stage "
-                f"{self.recipe.stages[self.number].name} ends; a lower learning rate helps.",
-            )
+    def _diverge(self, what):
+        """Ends the stage: what it does now is worse than stopping."""
+        self.reason = "diverged"
+        self.model.stop_training = True
+        name = self.recipe.stages[self.number].name
+        self.events.write(
+            "warning",
+            text=f"{what} at step {self.step}, so stage {name} ends; a lower learning rate helps.",
+        )
 
     def _rate(self):
         return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))

@@ -257,7 +257,7 @@ def _stage_text(stage, reason, reporter, helped, before, kept) -> str:
         "completed": f"ran its {stage.epochs} epochs",
         "stopped": "was stopped",
         "early_stopping": f"stopped early after {reporter.epochs_done} epochs without a better loss",
-        "diverged": "diverged (its loss was no longer a usable number) and was ended",
+        "diverged": "diverged (it no longer learnt anything) and was ended",
     }
     found = f"{reporter.best_loss:.4g}" if np.isfinite(reporter.best_loss) else "none"
     text = f"Stage {stage.name} {ends[reason]}; its best validation loss was {found}"

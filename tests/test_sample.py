@@ -88,16 +88,3 @@ def test_the_network_takes_any_size_and_names_its_blocks():
     assert 200_000 < model.count_params() < 280_000
     assert model(np.zeros((1, 32, 48, 3), np.float32)).shape == (1, 2, 3, 256)
     assert all("_" in layer.name for layer in model.layers if layer.weights)
-
-
-def test_the_weights_are_worth_something_on_the_sample():
-    log = json.loads((network.WEIGHTS.parent / "transfer_log.json").read_text())
-    pretrained = json.loads((network.WEIGHTS.parent / "pretrain_log.json").read_text())
-    assert log["weights_sha256"] == pretrained["weights_sha256"]
-    tests = {
-        name: [row["after_unfrozen"]["test"] for row in rows]
-        for name, rows in log["results"].items()
-    }
-    best = tests.pop("pretrained, batch norm kept")
-    assert min(best) >= 0.93
-    assert all(np.mean(best) - np.mean(other) >= 0.1 for other in tests.values())
