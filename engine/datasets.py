@@ -29,6 +29,7 @@ from engine import home as homes
 from engine import processes, splits
 from engine.errors import DatasetError
 from engine.images import EXTENSIONS
+from engine.sample import VERSION
 
 TFDS_SUGGESTIONS = {
     "tf_flowers": "3,670 photos of 5 kinds of flowers, 218 MiB",
@@ -45,7 +46,7 @@ TFDS_SUGGESTIONS = {
 def key(spec) -> str:
     """The folder name of a prepared dataset: readable, and different for different sources."""
     if spec.source == "sample":
-        identity = {"sample": spec.images}
+        identity = {"sample": spec.images, "version": VERSION}
     elif spec.source == "tfds":
         # The same name in another data directory may be another version.
         identity = {"tfds": spec.name, "data_dir": os.environ.get("TFDS_DATA_DIR", "")}

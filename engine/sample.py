@@ -18,6 +18,8 @@ DESCRIPTION = (
     "Generated drawings, not photos: five pleasant things in varied shapes, colours, poses, light "
     "and surroundings, drawn by Graft itself so that everything can be tried without a download."
 )
+VERSION = 1
+"""Grows when the drawings change, so that a copy prepared before is not taken for the same."""
 SIZES = (96, 128)
 """Shortest and longest side, pixels."""
 
