@@ -1,7 +1,9 @@
 """What happens during a stage's fit: events, the best weights, divergence, the stop."""
 
+import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,8 +15,14 @@ class Stopped(Exception):
 
 @dataclass
 class Best:
-    """The weights with the lowest validation loss over all stages."""
+    """The weights with the lowest validation loss over all stages, in memory and on disk.
 
+    Attributes:
+        path: file ending in .weights.h5 that always holds the best weights so far, whole: what a
+            run that dies leaves behind.
+    """
+
+    path: Path
     loss: float = float("inf")
     weights: list = field(default_factory=list)
     stage: int = -1
@@ -26,6 +34,9 @@ class Best:
             return False
         self.loss, self.stage, self.epoch = float(loss), stage, epoch
         self.weights = model.get_weights()
+        aside = self.path.with_name("aside.weights.h5")
+        model.save_weights(aside)
+        os.replace(aside, self.path)
         return True
 
 

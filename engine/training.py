@@ -84,7 +84,7 @@ def train(run, home, events, stop) -> dict:
         stages=[s.model_dump() for s in recipe.stages],
         precision=precision,
     )
-    best, was_stopped, step = Best(), False, 0
+    best, was_stopped, step = Best(run.path / "best.weights.h5"), False, 0
     for number in range(len(recipe.stages)):
         if was_stopped:
             break
@@ -108,6 +108,7 @@ def train(run, home, events, stop) -> dict:
     report("export", "Writing the model", 0, None, True)
     bundle = export.in_float32(bundle, recipe, classes, home, best.weights)
     export.write(bundle, run)
+    best.path.unlink()  # final.keras holds the same
 
     report("evaluation", "Testing on images it has never seen", 0, None, True)
     figures = evaluate(run, dataset, split, labels, classes)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import encode, picture, real_data
 
-from engine import datasets, home, ingest, splits
+from engine import datasets, home, ingest, preview, splits
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, SplitSpec, load_preset
 
@@ -188,6 +188,38 @@ def test_tfds_names_that_cannot_be_had_get_a_sentence(name, own_home, tmp_path, 
     with pytest.raises(DatasetError) as caught:
         ingest.ingest(DatasetSpec(source="tfds", name=name), own_home)
     assert words in str(caught.value)
+
+
+def test_any_tfds_builder_with_images_and_labels_will_do(own_home, tmp_path, monkeypatch):
+    """A builder of our own: small grey pictures, two splits, keys named in another way."""
+    import tensorflow_datasets as tfds
+
+    class TinyDigits(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = tmp_path  # where TFDS would look for the builder's metadata
+
+        def _info(self):
+            features = {
+                "picture": tfds.features.Image(shape=(28, 28, 1)),
+                "digit": tfds.features.ClassLabel(num_classes=3),
+            }
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(30), "test": self._generate_examples(9)}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                pixels = np.random.default_rng([i, count]).integers(0, 255, (28, 28, 1), np.uint8)
+                yield i, {"picture": pixels, "digit": i % 3}
+
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    dataset = ingest.ingest(DatasetSpec(source="tfds", name="tiny_digits"), own_home)
+    assert len(dataset) == 39 and dataset.classes == ("0", "1", "2")
+    parts = dataset.split(SplitSpec(method="source"))
+    assert {part: len(i) for part, i in parts.items()} == {"train": 24, "validation": 6, "test": 9}
+    assert set(dataset.source_splits[parts["test"]]) == {"test"}
+    assert preview.network_view(dataset, [0], load_preset("sample")).shape == (1, 96, 96, 3)
 
 
 def _unreachable(urls):

@@ -53,6 +53,7 @@ def test_stop_before_training_leaves_no_model_and_says_so(graft_home):
 def killed_run(graft_home):
     run = jobs.start(load_preset("sample", LONG), graft_home)
     until(lambda: training(run), run)
+    until(lambda: any(e["event"] == "epoch" for e in run.events()[0]), run)
     os.killpg(run.state["pid"], signal.SIGKILL)
     jobs.wait(run)
     return run
@@ -62,6 +63,7 @@ def test_a_worker_that_was_killed_is_found_failed_with_its_log(killed_run, graft
     assert killed_run.status == "failed" and "worker ended" in killed_run.error
     assert killed_run.log_tail() is not None and killed_run.ended
     assert killed_run not in jobs.active(graft_home)
+    assert (killed_run.path / "best.weights.h5").stat().st_size > 10_000
     # Half a line, as a kill in mid-write leaves it, hurts neither a reader nor the next writer.
     path = killed_run.path / "events.jsonl"
     whole = killed_run.events()[0]
