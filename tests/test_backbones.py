@@ -80,6 +80,17 @@ def test_the_data_agrees_with_freshly_built_networks(name, alpha):
     assert make_catalogue.weights_file(name, alpha, usual) == entry.weights_file
 
 
+@pytest.mark.parametrize("name", [n for n in backbones.names() if n != "GraftSmall"])
+def test_keras_names_the_same_smallest_image_size(name):
+    import keras
+
+    smallest = backbones.get(name).min_image_size
+    below = (smallest - 1, smallest - 1, 3)
+    # Keras refuses before it builds anything, so all families can be asked.
+    with pytest.raises(ValueError, match=f"at least {smallest}x{smallest}"):
+        getattr(keras.applications, name)(weights=None, include_top=False, input_shape=below)
+
+
 def test_figures_are_for_the_width_asked_for():
     narrow, default = backbones.get("MobileNetV2", 0.35), backbones.get("MobileNetV2")
     assert (narrow.alpha, default.alpha) == (0.35, 1.0)
