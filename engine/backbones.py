@@ -222,13 +222,15 @@ def weights_path(name: str, alpha: float | None = None, image_size: int = 224) -
 
     Args:
         name, alpha: as in `get`.
-        image_size: in pixels; MobileNet and MobileNetV2 have a file for each of some sizes.
+        image_size: in pixels; MobileNet and MobileNetV2 have a file for each of some sizes, but
+            for 224 only where alpha is above 1 (keras issue 16452).
 
     Returns:
         The path, whether or not the file is there; None for GraftSmall, which needs no download.
     """
-    file = get(name, alpha).weights_file
-    if file and image_size in _WEIGHT_SIZES.get(name, ()):
+    entry = get(name, alpha)
+    file = entry.weights_file
+    if file and (entry.alpha or 1) <= 1 and image_size in _WEIGHT_SIZES.get(name, ()):
         file = file.replace("_224_", f"_{image_size}_")
     root = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
     return root / "models" / file if file else None

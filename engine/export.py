@@ -18,23 +18,35 @@ def write(bundle, run) -> None:
     os.replace(aside, run.path / "inference.tflite")
 
 
-def parity(run, bundle, dataset, indices) -> dict:
-    """The largest difference in probability between Keras and the inference model."""
+def parity(run, bundle, trained, dataset, indices) -> dict:
+    """Compares what is kept with what was trained, on a few images.
+
+    Args:
+        run: the Run, with its inference model written.
+        bundle: the float32 model that final.keras holds.
+        trained: the model as it was trained, perhaps in mixed precision.
+        dataset, indices: the images.
+
+    Returns:
+        A dict: n; largest_difference in probability between Keras and the inference model;
+        same_answers, the share of images that the trained model answers alike.
+    """
     model = classifier.Classifier(run)
     data = [dataset.image_bytes(int(i)) for i in indices]
     ours = model.probabilities(data)
-    pixels = np.stack([images.load(d, model.size, model.resize) for d in data])
-    theirs = bundle.model.predict(pixels.astype(np.float32), batch_size=16, verbose=0)
-    return {"n": len(indices), "largest_difference": float(np.abs(ours - theirs).max())}
+    pixels = np.stack([images.load(d, model.size, model.resize) for d in data]).astype(np.float32)
+    keras_, before = (m.model.predict(pixels, batch_size=16, verbose=0) for m in (bundle, trained))
+    return {
+        "n": len(indices),
+        "largest_difference": float(np.abs(ours - keras_).max()),
+        "same_answers": float(np.mean(ours.argmax(1) == before.argmax(1))),
+    }
 
 
-def in_float32(bundle, recipe, classes, home, weights):
-    """The model with the given weights, computing in float32."""
-    if keras.config.dtype_policy().name != "float32":
-        keras.config.set_dtype_policy("float32")
-        untrained = recipe.backbone.model_copy(update={"weights": "none"})
-        if recipe.backbone.weights != "run":
-            recipe = recipe.model_copy(update={"backbone": untrained})
-        bundle = modeling.build(recipe, classes, home)
-    bundle.model.set_weights(weights)
-    return bundle
+def in_float32(bundle, head):
+    """The model computing in float32, whatever it was trained in, so that it answers alike on
+    every device."""
+    if keras.config.dtype_policy().name == "float32":
+        return bundle
+    keras.config.set_dtype_policy("float32")
+    return modeling.rebuilt(bundle, head)

@@ -11,7 +11,7 @@ caller's: set it before `build`.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -75,6 +75,23 @@ def build(recipe, class_names, home=None) -> Bundle:
     return Bundle(
         model=model, backbone=backbone, image_size=size, origin=recipe.backbone.name, **known
     )
+
+
+def rebuilt(bundle, head) -> Bundle:
+    """The same model with the same weights under the precision policy that is set now.
+
+    The backbone is copied layer by layer: building it anew from its name would lose what Keras
+    adds for ImageNet weights alone (EfficientNet's input scaling).
+
+    Args:
+        bundle: a built model.
+        head: the recipe's `head`.
+    """
+    backbone = pretrained.copy(bundle.backbone, bundle.image_size)
+    classes = bundle.model.output_shape[-1]
+    model = _assemble(backbone, bundle.preprocessing, head, classes, bundle.image_size)
+    model.set_weights(bundle.model.get_weights())
+    return replace(bundle, model=model, backbone=backbone)
 
 
 def preprocess(pixels, mode: str):

@@ -98,6 +98,9 @@ def _imagenet(entry, size) -> keras.Model:
     had = path.exists()
     try:
         with _stalling_fails():
+            if (entry.alpha or 1) > 1:
+                # Keras would ask for a file of this size, which was never published.
+                return copy(_plain(entry, entry.image_size, "imagenet"), size)
             return _plain(entry, size, "imagenet")
     except Exception as error:  # Keras raises a bare Exception for a failed download
         offline = (
@@ -199,7 +202,7 @@ def _from_run(run, size, home) -> tuple[dict, keras.Model]:
         "blocks": backbones.blocks_from_json(known["blocks"]),
         "min_image_size": known["min_image_size"],
     }
-    return parts, _copy(nested, size)
+    return parts, copy(nested, size)
 
 
 def _renamed(backbone, blocks) -> keras.Model:
@@ -217,10 +220,10 @@ def _renamed(backbone, blocks) -> keras.Model:
             f"the catalogue lists {len(want)} layers of {backbone.name}, Keras builds {len(have)}; "
             "run python -m engine.make_catalogue to match the installed Keras"
         )
-    return _copy(backbone, backbone.input_shape[1], dict(zip(have, want, strict=True)))
+    return copy(backbone, backbone.input_shape[1], dict(zip(have, want, strict=True)))
 
 
-def _copy(backbone, size, names=None) -> keras.Model:
+def copy(backbone, size, names=None) -> keras.Model:
     """A new backbone with the same weights, for an image size, under the precision policy set."""
     policy, names = keras.config.dtype_policy().name, names or {}
 
@@ -231,17 +234,17 @@ def _copy(backbone, size, names=None) -> keras.Model:
             config["trainable"] = True
         return layer.__class__.from_config(config)
 
-    copy = keras.models.clone_model(
+    made = keras.models.clone_model(
         backbone,
         input_tensors=keras.Input((size, size, 3), name="backbone_input"),
         clone_function=renew,
         recursive=True,
     )
-    copy.set_weights(backbone.get_weights())
-    for leaf in leaf_layers(copy):
+    made.set_weights(backbone.get_weights())
+    for leaf in leaf_layers(made):
         if isinstance(leaf, keras.layers.Normalization) and leaf.weights:
             leaf.finalize_state()
-    return copy
+    return made
 
 
 def _check_size(name, size, smallest):
