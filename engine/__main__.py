@@ -229,7 +229,7 @@ def predict(
     """Classify images with a finished run. Exit code 2 if any could not be read."""
     from engine.classifier import Classifier
 
-    answers = Classifier(runs.get_run(homes.home(home), run)).predict(image)
+    answers = Classifier(runs.get_run(homes.home(home), run)).predict(image, keep_images=False)
     if json_:
         _json(
             [

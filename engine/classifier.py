@@ -26,7 +26,7 @@ class Answer:
         classes: class names.
         probabilities: float32 array (classes,), adding up to 1; empty on error.
         features: float32 array (features,), the pooled vector the head sees; empty on error.
-        image: what was read, a PIL image of mode RGB, upright; None on error.
+        image: what was read, a PIL image of mode RGB, upright; None on error, or if not kept.
         seconds: from bytes to probabilities.
         error: one sentence, or None.
     """
@@ -88,12 +88,14 @@ class Classifier:
                 f"the model of run {run.id} is damaged ({error}); train it again"
             ) from None
 
-    def predict(self, sources, progress=None) -> list[Answer]:
+    def predict(self, sources, progress=None, keep_images=True) -> list[Answer]:
         """Classifies images.
 
         Args:
             sources: iterable of bytes, paths or PIL images.
             progress: called with the number done so far.
+            keep_images: whether answers hold the decoded images, for showing; thousands of photos
+                would fill the memory.
 
         Returns:
             One Answer for each, in order; what cannot be read has an `error` instead of
@@ -101,6 +103,8 @@ class Classifier:
         """
         answers = []
         for answer in ordered_map(self._answer, enumerate(sources, 1), self._threads):
+            if not keep_images:
+                answer.image = None
             answers.append(answer)
             if progress:
                 progress(len(answers))

@@ -15,8 +15,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from functools import cached_property
 from hashlib import sha256
@@ -160,7 +158,7 @@ def state(spec, home: Path) -> dict:
         answer |= {"state": "ready", "text": "Ready"}
     elif progress.get("error"):
         answer |= {"state": "failed", "text": "Failed", "error": progress["error"]}
-    elif progress.get("pid"):
+    elif progress.get("pid") and not progress.get("done_at"):
         answer |= {
             "state": "failed",
             "text": "Stopped",
@@ -181,17 +179,11 @@ def prepare(spec, home: Path) -> None:
         return
     name = key(spec)
     log = home / "datasets" / f"{name}.log"
-    command = [sys.executable, "-m", "engine.ingest", spec.model_dump_json(), str(home)]
-    with open(log, "wb") as output:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            cwd=homes.PROJECT,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},
-        )
+    log.unlink(missing_ok=True)
+    # No GPU: it reads files only, and TensorFlow would take the memory that training needs.
+    child = processes.spawn(
+        "engine.ingest", spec.model_dump_json(), home, log=log, CUDA_VISIBLE_DEVICES="-1"
+    )
     # Until the child holds its lock, this file says that it is on its way.
     homes.write_json(
         home / "datasets" / f"{name}.progress.json",

@@ -101,7 +101,8 @@ def evaluate_folder(classifier, folder, progress=None) -> dict:
             f"({', '.join(classifier.classes)})"
         )
     root = datasets.folder_root(folder)
-    answers = classifier.predict([root / row[0] for row in rows], progress)
+    files = [root / row[0] for row in rows]
+    answers = classifier.predict(files, progress, keep_images=False)
     read = [(a, known[row[2]]) for a, row in zip(answers, rows, strict=True) if a.error is None]
     figures = measure(
         np.array([a.probabilities for a, _ in read]).reshape(len(read), len(known)),

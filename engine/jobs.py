@@ -6,8 +6,6 @@ is all that the two share: the server may restart meanwhile and finds the run as
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -27,19 +25,14 @@ def start(recipe, home: Path) -> runs.Run:
         The new Run, status starting.
     """
     run = runs.create(recipe, home)
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    # TensorFlow's greetings would bury the lines that matter at the end of the log.
-    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with open(run.path / "worker.log", "ab") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "engine.worker", str(run.path)],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd=homes.PROJECT,
-            env=environment,
-        )
+    child = processes.spawn(
+        "engine.worker",
+        run.path,
+        log=run.path / "worker.log",
+        PYTHONUNBUFFERED="1",
+        # TensorFlow's greetings would bury the lines that matter at the end of the log.
+        TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+    )
     # The worker waits for this, so that no write of either is lost.
     run.update(status="starting", **processes.identity(child.pid))
     _children[run.path] = child

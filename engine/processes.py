@@ -1,9 +1,16 @@
-"""Telling one process from another. A pid alone proves nothing: numbers are used again."""
+"""Starting processes that outlive this one, and telling one from another.
+
+A pid alone proves nothing: numbers are used again.
+"""
 
 import os
 import signal
+import subprocess
+import sys
 
 import psutil
+
+from engine.home import PROJECT
 
 
 def born(pid: int | None) -> float | None:
@@ -41,3 +48,26 @@ def end(who: dict, seconds: float = 5) -> None:
     except ProcessLookupError:
         return
     psutil.wait_procs([process], timeout=seconds)
+
+
+def spawn(module: str, *arguments, log, **environment) -> subprocess.Popen:
+    """Starts `python -m module` in a session of its own, so that neither an interrupt of this
+    process nor its end reaches it.
+
+    Args:
+        module: such as "engine.worker".
+        arguments: of the command, made into text.
+        log: path that takes what it prints, at the end.
+        environment: variables to change.
+    """
+    path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            # The working folder stays, so that relative paths in a recipe mean the same there.
+            env=os.environ | {"PYTHONPATH": path} | environment,
+        )
