@@ -21,7 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Graft: transfer learning. A recipe goes in, a run comes out.",
 )
-console = Console()
+# A pipe has no width; wide enough that a table keeps a row on a line.
+console = Console(width=None if sys.stdout.isatty() else 160)
 
 Home = Annotated[
     Path | None,
