@@ -9,6 +9,10 @@ import keras
 import numpy as np
 
 
+WRITE_EVERY = 5
+"""Seconds between writes of the best weights: epochs on cached features take less than a write."""
+
+
 class Stopped(Exception):
     """The user asked to stop; what is best so far is kept."""
 
@@ -18,8 +22,8 @@ class Best:
     """The weights with the lowest validation loss over all stages, in memory and on disk.
 
     Attributes:
-        path: file ending in .weights.h5 that always holds the best weights so far, whole: what a
-            run that dies leaves behind.
+        path: file ending in .weights.h5 that holds the best weights so far, whole: what a run that
+            dies leaves behind. Epochs of a second each do not write it each time; see `flush`.
     """
 
     path: Path
@@ -27,24 +31,43 @@ class Best:
     weights: list = field(default_factory=list)
     stage: int = -1
     epoch: int = -1
+    _written: float = float("-inf")
+    _unwritten: bool = False
 
     def offer(self, model, loss, stage, epoch) -> bool:
         """Takes the model's weights if their loss is finite and lower."""
         if not loss < self.loss:
             return False
         self.loss, self.stage, self.epoch = float(loss), stage, epoch
-        self.weights = model.get_weights()
+        self.weights, self._unwritten = model.get_weights(), True
+        if time.monotonic() - self._written > WRITE_EVERY:
+            self.flush(model)
+        return True
+
+    def flush(self, model) -> None:
+        """Writes the best weights to `path` if they are not there yet."""
+        if not self._unwritten:
+            return
+        present = model.get_weights()
+        model.set_weights(self.weights)
         aside = self.path.with_name("aside.weights.h5")
         model.save_weights(aside)
         os.replace(aside, self.path)
-        return True
+        model.set_weights(present)
+        self._written, self._unwritten = time.monotonic(), False
 
 
 class Reporter(keras.callbacks.Callback):
-    """Writes events, keeps the best weights, watches for divergence and for the stop."""
+    """Writes events, keeps the best weights, watches for divergence and for the stop.
 
-    def __init__(self, number, recipe, best, events, stop, first_step, steps, train_images):
+    Args:
+        whole: the network whose weights are kept; the model that is fitted may be a part of it.
+        costs: seconds of a step relative to others, for each stage of the recipe.
+    """
+
+    def __init__(self, number, recipe, whole, best, events, stop, first_step, steps, images, costs):
         super().__init__()
+        self.whole, self.costs = whole, costs
         self.number, self.recipe, self.best, self.events, self.stop = (
             number,
             recipe,
@@ -52,7 +75,7 @@ class Reporter(keras.callbacks.Callback):
             events,
             stop,
         )
-        self.step, self.steps, self.images = first_step, steps, train_images
+        self.step, self.steps, self.images = first_step, steps, images
         self.reason, self.epoch, self.epochs_done = "completed", 0, 0
         self.best_loss, self.best_epoch = float("inf"), None
         self.seconds_a_step = None
@@ -115,7 +138,7 @@ class Reporter(keras.callbacks.Callback):
         classes = self.model.output_shape[-1]
         if logs["loss"] > 3 * np.log(classes) and logs["accuracy"] < 1.5 / classes:
             self._diverge("The training loss is three times that of guessing")
-        self.best.offer(self.model, loss, self.number, epoch)
+        self.best.offer(self.whole, loss, self.number, epoch)
         self.events.write(
             "epoch",
             stage=self.number,
@@ -145,13 +168,11 @@ class Reporter(keras.callbacks.Callback):
         """Seconds to the end of all stages: a step costs in proportion to what it trains."""
         if self.seconds_a_step is None:
             return None
-        stages, cost = self.recipe.stages, _step_cost(self.recipe.stages[self.number])
+        stages, cost = self.recipe.stages, self.costs[self.number]
         left = (stages[self.number].epochs - self.epoch) * self.steps - batches_done
-        later = sum(s.epochs * self.steps * _step_cost(s) / cost for s in stages[self.number + 1 :])
+        later = sum(
+            stage.epochs * self.steps * other / cost
+            for stage, other in zip(stages, self.costs, strict=True)
+            if stage in stages[self.number + 1 :]
+        )
         return (left + later) * self.seconds_a_step
-
-
-def _step_cost(stage) -> float:
-    """A step's cost against a forward pass: the backward pass of all layers costs about twice
-    the forward one (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
-    return {"none": 1.0, "all": 3.0}.get(stage.trainable, 2.0)

@@ -7,7 +7,6 @@ published evaluation all come through here, so they give the same answers.
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
 from PIL import Image
@@ -66,7 +65,7 @@ class Classifier:
                 f"run {run.id} has no model to predict with (it is {run.status}); choose a "
                 "finished run"
             )
-        from ai_edge_litert.interpreter import Interpreter
+        from engine.litert import Network
 
         architecture = run.architecture
         self.run = run
@@ -74,15 +73,8 @@ class Classifier:
         self.size = architecture["image_size"]
         self.resize = run.recipe.resize
         self._threads = threads or cores()
-        # A one-thread interpreter for each worker thread is quicker than one with many threads,
-        # and its sums do not depend on the number of cores.
-        self._idle = SimpleQueue()
-        content = model.read_bytes()
         try:
-            for _ in range(self._threads):
-                interpreter = Interpreter(model_content=content, num_threads=1)
-                interpreter.allocate_tensors()
-                self._idle.put(interpreter)
+            self._network = Network(model, self._threads)
         except (ValueError, RuntimeError) as error:
             raise RunError(
                 f"the model of run {run.id} is damaged ({error}); train it again"
@@ -120,19 +112,7 @@ class Classifier:
             probabilities (classes,), features (features,) and feature map (height, width,
             channels), all float32.
         """
-        interpreter = self._idle.get()
-        try:
-            interpreter.set_tensor(
-                interpreter.get_input_details()[0]["index"],
-                np.ascontiguousarray(pixels[None], np.float32),
-            )
-            interpreter.invoke()
-            # The signature's outputs are output_0 … in the order of the Keras model's.
-            details = sorted(interpreter.get_output_details(), key=lambda d: d["name"])
-            found = [interpreter.get_tensor(d["index"])[0] for d in details]
-        finally:
-            self._idle.put(interpreter)
-        return tuple(found)
+        return tuple(self._network(pixels))
 
     def probabilities(self, sources) -> np.ndarray:
         """Class probabilities alone, for evaluation: memory does not grow with the images.

@@ -1,6 +1,8 @@
 """What the host computes with, told without TensorFlow."""
 
 import os
+import platform
+import resource
 import shutil
 import subprocess
 
@@ -13,7 +15,7 @@ def describe() -> dict:
     """The device a run would use.
 
     Returns:
-        A dict: kind "gpu" or "cpu"; name; memory_mb (of the GPU, or of the host); cores; and text,
+        A dict: kind "gpu" or "cpu"; host, its name in the network; name; memory_mb (of the GPU, or of the host); cores; and text,
         one line for people. A GPU counts if `nvidia-smi` lists it and CUDA_VISIBLE_DEVICES, as the
         server was started, does not hide it.
     """
@@ -24,6 +26,7 @@ def describe() -> dict:
         name, gpu_memory = gpu
         return {
             "kind": "gpu",
+            "host": platform.node(),
             "name": name,
             "memory_mb": gpu_memory,
             "cores": cores,
@@ -31,11 +34,18 @@ def describe() -> dict:
         }
     return {
         "kind": "cpu",
+        "host": platform.node(),
         "name": "CPU",
         "memory_mb": memory,
         "cores": cores,
         "text": f"CPU, {cores} core{'s' * (cores != 1)}, {memory / 1024:.0f} GB",
     }
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held at once, in MiB: of the host, without what is only
+    mapped from files where the system tells these apart."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _nvidia():

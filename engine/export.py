@@ -13,9 +13,14 @@ def write(bundle, run) -> None:
     aside = run.path / "aside.keras"
     bundle.model.save(aside)
     os.replace(aside, run.path / "final.keras")
-    aside = run.path / "aside.tflite"
-    modeling.inference_model(bundle).export(str(aside), format="litert", verbose=False)
-    os.replace(aside, run.path / "inference.tflite")
+    to_litert(modeling.inference_model(bundle), run.path / "inference.tflite")
+
+
+def to_litert(model, path) -> None:
+    """Converts a Keras model to a LiteRT file that takes one image at a time, in one step."""
+    aside = path.with_name("aside.tflite")
+    model.export(str(aside), format="litert", verbose=False)
+    os.replace(aside, path)
 
 
 def parity(run, bundle, trained, dataset, indices) -> dict:

@@ -22,7 +22,7 @@ def home(path=None) -> Path:
     """
     folder = Path(path or os.environ.get("GRAFT_HOME") or PROJECT / ".graft").expanduser().resolve()
     try:
-        for part in ("runs", "datasets"):
+        for part in ("runs", "datasets", "cache"):
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GraftError(

@@ -9,53 +9,73 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
-from engine import augment, images
+from engine import augment, features, images
 from engine.parallel import cores
 
 
 class Pixels:
-    """The images of a dataset at a recipe's size, decoded once if they fit the memory budget.
+    """The images of a dataset at a recipe's size, each decoded once if they fit the memory budget.
+
+    Nothing is decoded before it is asked for: the first epoch, or the feature pass, overlaps with it.
 
     Args:
         dataset: an open Dataset.
         indices: int array, the images that will be asked for.
         size, resize: see `engine.images.to_pixels`.
         budget: MiB that decoded images may take.
-        progress: called with (done, total) while decoding; may raise to stop.
+
+    Attributes:
+        cached: whether all of them fit.
+        bytes: what they take when all are decoded; 0 if they do not fit.
     """
 
-    def __init__(self, dataset, indices, size, resize, budget, progress=None):
+    def __init__(self, dataset, indices, size, resize, budget):
         self._dataset, self._size, self._resize = dataset, size, resize
         self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         needed = len(indices) * size * size * 3
         self.cached = needed <= budget * 2**20
         self.bytes = needed if self.cached else 0
-        self._rows = None
         if self.cached:
-            rows = np.full(len(dataset), -1, np.int64)
-            rows[indices] = np.arange(len(indices))
-            self._rows = rows
+            self._rows = np.full(len(dataset), -1, np.int64)
+            self._rows[indices] = np.arange(len(indices))
+            # The system gives the memory when a row is first written.
             self._array = np.empty((len(indices), size, size, 3), np.uint8)
-            # In slices, so that progress is told and a stop is heeded.
-            for begin in range(0, len(indices), 256):
-                part = indices[begin : begin + 256]
-                for row, pixels in enumerate(self._pool.map(self._decode, part), begin):
-                    self._array[row] = pixels
-                if progress:
-                    progress(min(begin + 256, len(indices)), len(indices))
+            self._decoded = np.zeros(len(indices), bool)
 
-    def _decode(self, index):
-        return images.load(self._dataset.image_bytes(int(index)), self._size, self._resize)
+    def one(self, index: int, keep: bool = True) -> np.ndarray:
+        """uint8 array (size, size, 3).
+
+        Args:
+            index: of the image in the dataset.
+            keep: whether it is worth keeping, if there is room: False for an image that will not be
+                asked for again.
+        """
+        if not self.cached:
+            return self._decode(index)
+        row = self._rows[index]
+        if self._decoded[row]:
+            return self._array[row]
+        pixels = self._decode(index)
+        if keep:
+            self._array[row] = pixels
+            self._decoded[row] = True  # after the pixels: another thread may look at any time
+        return pixels
 
     def get(self, indices) -> np.ndarray:
         """uint8 array (n, size, size, 3)."""
         if self.cached:
-            return self._array[self._rows[indices]]
+            rows = self._rows[indices]
+            for _ in self._pool.map(self.one, indices[~self._decoded[rows]].tolist()):
+                pass
+            return self._array[rows]
         return np.stack(list(self._pool.map(self._decode, indices)))
+
+    def _decode(self, index):
+        return images.load(self._dataset.image_bytes(int(index)), self._size, self._resize)
 
 
 def training_batches(
-    pixels, indices, labels, class_count, recipe, stage, first_epoch=0, weights=None
+    pixels, indices, labels, class_count, recipe, stage, first_epoch=0, weights=None, cached=None
 ):
     """All epochs of a stage, one after another.
 
@@ -66,10 +86,12 @@ def training_batches(
         stage: index of the stage in the recipe.
         first_epoch: epoch of the stage to begin with.
         weights: float array (classes,), or None.
+        cached: an `engine.frozen.Cached`, whose features take the pixels' place; or None.
 
     Returns:
-        A tf.data.Dataset of (float32 pixels (b, size, size, 3) in 0 to 255, one-hot float32
-        (b, classes)[, float32 sample weights (b,)]), `ceil(n / batch_size)` batches an epoch.
+        A tf.data.Dataset of (inputs, one-hot float32 (b, classes)[, float32 sample weights (b,)]),
+        `ceil(n / batch_size)` batches an epoch, in the same order whether cached or not. Inputs are
+        float32 pixels (b, size, size, 3) in 0 to 255, or the features of the augmented pixels.
     """
     size, batch = recipe.image_size, recipe.batch_size
     epochs = recipe.stages[stage].epochs
@@ -79,18 +101,27 @@ def training_batches(
         seed = [recipe.seed, stage, int(epoch)]
         order = augment.epoch_order(len(indices), recipe.shuffle_buffer, [*seed, 0])
         drawn = augment.draw(recipe.augmentation, len(indices), [*seed, 1])
-        return np.asarray(indices, np.int64)[order], drawn
+        view = np.zeros(len(indices), np.int64)
+        if cached:
+            view = features.draw_views(recipe, drawn, [*seed, 2])
+        return np.asarray(indices, np.int64)[order], drawn, view
 
     def epoch_batches(epoch):
-        order, drawn = tf.numpy_function(plan, [epoch], (tf.int64, tf.float32), stateful=False)
+        kinds = (tf.int64, tf.float32, tf.int64)
+        order, drawn, view = tf.numpy_function(plan, [epoch], kinds, stateful=False)
         order.set_shape([len(indices)])
         drawn.set_shape([len(indices), augment.PARAMETERS])
-        return tf.data.Dataset.from_tensor_slices((order, drawn)).batch(batch)
+        view.set_shape([len(indices)])
+        return tf.data.Dataset.from_tensor_slices((order, drawn, view)).batch(batch)
 
-    def load(chosen, drawn):
-        values, answers = _fetch(pixels, labels, class_count, size, chosen)
-        if active:
-            values = _augment(values, drawn, size)
+    def load(chosen, drawn, view):
+        if cached:
+            values = cached.fetch(chosen, view)
+        else:
+            values = _pixels(pixels, size, chosen)
+            if active:
+                values = _augment(values, drawn, size)
+        answers = _one_hot(labels, class_count, chosen)
         if weights is None:
             return values, answers
         return values, answers, tf.reduce_sum(answers * tf.constant(weights, tf.float32), axis=1)
@@ -99,23 +130,31 @@ def training_batches(
     return order.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(4)
 
 
-def evaluation_batches(pixels, indices, labels, class_count, recipe):
-    """(pixels, one-hot labels) in a fixed order, unchanged by augmentation."""
+def evaluation_batches(pixels, indices, labels, class_count, recipe, cached=None):
+    """(inputs, one-hot labels) in a fixed order, unchanged by augmentation; see
+    `training_batches`."""
+
+    def load(chosen):
+        if cached:
+            values = cached.fetch(chosen)
+        else:
+            values = _pixels(pixels, recipe.image_size, chosen)
+        return values, _one_hot(labels, class_count, chosen)
+
     order = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64)).batch(
         recipe.batch_size
     )
-    return order.map(
-        lambda chosen: _fetch(pixels, labels, class_count, recipe.image_size, chosen),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    ).prefetch(2)
+    return order.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
 
-def _fetch(pixels, labels, class_count, size, chosen):
+def _pixels(pixels, size, chosen):
     values = tf.numpy_function(pixels.get, [chosen], tf.uint8, stateful=False)
     values.set_shape([None, size, size, 3])
-    answers = tf.one_hot(tf.gather(tf.constant(labels, tf.int64), chosen), class_count)
-    return tf.cast(values, tf.float32), answers
+    return tf.cast(values, tf.float32)
+
+
+def _one_hot(labels, class_count, chosen):
+    return tf.one_hot(tf.gather(tf.constant(labels, tf.int64), chosen), class_count)
 
 
 def _augment(values, drawn, size):

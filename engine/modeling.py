@@ -11,6 +11,7 @@ caller's: set it before `build`.
 """
 
 import hashlib
+import weakref
 from dataclasses import dataclass, replace
 
 import keras
@@ -19,6 +20,9 @@ import numpy as np
 from engine import backbones, freezing, pretrained, schedules
 from engine.backbones import Block
 from engine.pretrained import leaf_layers
+
+HEAD_LAYERS = ("features", "hidden", "dropout", "logits", "probabilities")
+"""Names of the layers on top of the backbone, in order; hidden and dropout may be missing."""
 
 # x / 127.5 - 1, (x / 255 - mean) / deviation, and blue-green-red minus mean, as scale and offset of
 # one Rescaling layer; the figures are those of keras.applications.imagenet_utils.
@@ -44,6 +48,10 @@ class Bundle:
         alpha: its width, or None.
         image_size, min_image_size: in pixels.
         origin: the recipe's own words for the backbone, such as "run:ID".
+        feature_map, features: the model's symbolic tensors before and after pooling.
+        graph: (operation, inputs, outputs) of the backbone, in order; None where an operation is
+            used twice, so that it has no one place. Taken when the model is built: a layer that
+            becomes part of a second model no longer tells its tensors.
     """
 
     model: keras.Model
@@ -55,6 +63,18 @@ class Bundle:
     image_size: int
     min_image_size: int
     origin: str
+    feature_map: object = None
+    features: object = None
+    graph: list | None = None
+
+    def __post_init__(self):
+        self.feature_map = self.layer("features").input
+        self.features = self.layer("features").output
+        self.graph = _graph(self.backbone)
+
+    def layer(self, name):
+        """A layer of the head, or None."""
+        return next((layer for layer in self.model.layers if layer.name == name), None)
 
 
 def build(recipe, class_names, home=None) -> Bundle:
@@ -91,7 +111,22 @@ def rebuilt(bundle, head) -> Bundle:
     classes = bundle.model.output_shape[-1]
     model = _assemble(backbone, bundle.preprocessing, head, classes, bundle.image_size)
     model.set_weights(bundle.model.get_weights())
-    return replace(bundle, model=model, backbone=backbone)
+    return replace(bundle, model=model, backbone=backbone)  # its tensors are found anew
+
+
+def _graph(backbone):
+    """See `Bundle.graph`."""
+    try:
+        return [
+            (operation, _flat(getattr(operation, "input", None)), _flat(operation.output))
+            for operation in backbone.operations
+        ]
+    except (AttributeError, ValueError):  # Keras refuses to name the tensors of a shared layer
+        return None
+
+
+def _flat(tensors) -> list:
+    return [] if tensors is None else list(keras.tree.flatten(tensors))
 
 
 def preprocess(pixels, mode: str):
@@ -135,13 +170,11 @@ def inference_model(bundle) -> keras.Model:
         A model from `pixels` to [probabilities (classes,), features (channels,), feature_map
         (height, width, channels)], in this order, all float32.
     """
-    get = bundle.model.get_layer
-    # The nested model's own `.output` belongs to its inner graph; `features` knows the outer one.
     feature_map = keras.layers.Activation("linear", dtype="float32", name="feature_map")(
-        get("features").input
+        bundle.feature_map
     )
-    outputs = [get("probabilities").output, get("features").output, feature_map]
-    return keras.Model(bundle.model.input, outputs, name="inference")
+    outputs = [bundle.model.outputs[0], bundle.features, feature_map]
+    return keras.Model(bundle.model.inputs[0], outputs, name="inference")
 
 
 def architecture(bundle) -> dict:
@@ -192,12 +225,38 @@ def apply_stage(bundle, stage) -> dict:
         if layer.weights:
             layer.trainable = layer.name in names
             learning += [layer.name] * layer.trainable
+    _still_frozen_part(bundle)
     trainable = sum(int(np.prod(v.shape)) for v in bundle.model.trainable_weights)
     return {
         "trainable_params": trainable,
         "frozen_params": bundle.model.count_params() - trainable,
         "trainable_layers": learning,
     }
+
+
+def _still_frozen_part(bundle) -> None:
+    """Switches the backbone's own dropout (EfficientNet drops whole paths) off where it is frozen,
+    so that a frozen part gives one answer for one image, and on again where it learns."""
+    from engine import boundary
+
+    random = [x for x in leaf_layers(bundle.backbone) if isinstance(x, keras.layers.Dropout)]
+    if not random:
+        return
+    live = boundary.live_operations(bundle) if bundle.graph else range(len(random))
+    learning = {id(bundle.graph[place][0]) for place in live} if bundle.graph else set()
+    for layer in random:
+        own_rate = _OWN_RATES.setdefault(layer, layer.rate)
+        layer.rate = own_rate if id(layer) in learning or not bundle.graph else 0.0
+
+
+def restore_dropout(bundle) -> None:
+    """Gives the backbone's own dropout its rates back, before the model is saved."""
+    for layer in leaf_layers(bundle.backbone):
+        if layer in _OWN_RATES:
+            layer.rate = _OWN_RATES[layer]
+
+
+_OWN_RATES = weakref.WeakKeyDictionary()  # a layer's attributes would end up in its saved file
 
 
 def frozen_digests(bundle) -> dict[str, str]:

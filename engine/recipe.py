@@ -62,6 +62,19 @@ class Recipe(Model):
     augmentation: Annotated[AugmentationSpec, BeforeValidator(_none_is_off)] = described(
         AugmentationSpec(), "Random changes of the training images, or none."
     )
+    feature_cache: Literal["auto", "off"] = described(
+        "auto",
+        "auto: where nothing random stands before a stage's frozen part, its outputs are computed "
+        "once and kept; off: the whole network runs in every epoch.",
+    )
+    cached_views: int = described(
+        0,
+        "With augmentation other than mirroring: cache this many fixed random views of every image "
+        "for frozen parts, an approximation of new ones in every epoch; 0 caches none.",
+        "views an image",
+        ge=0,
+        le=64,
+    )
     head: HeadSpec = described(HeadSpec(), "What is put on the backbone.")
     class_weights: Literal["none", "balanced"] = described(
         "none", "balanced: rare classes count for more, by n / (classes x n of the class)."

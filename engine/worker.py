@@ -41,8 +41,8 @@ def main(folder: str) -> int:
             result = {"status": "stopped", "text": text}
         else:
             traceback.print_exc()
-            sentence = _sentence(error)
-            result = {"status": "failed", "error": sentence, "text": sentence}
+            text = sentence(error)
+            result = {"status": "failed", "error": text, "text": text}
     seconds = time.time() - begun
     events.write(
         "end",
@@ -114,7 +114,7 @@ def _stop_signal(run):
     return stop
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """What went wrong, in one sentence with a remedy; the traceback is in the log."""
     text = str(error)
     kind = type(error).__name__

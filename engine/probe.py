@@ -1,0 +1,53 @@
+"""The process that answers a probe: `python -m engine.probe REQUEST_JSON HOME`.
+
+Whatever happens, the request's file ends with a result or with one sentence in `error`.
+"""
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from engine import home as homes
+from engine.errors import GraftError
+
+
+def main(request: str, home: str) -> int:
+    path, home = Path(request), Path(home)
+    until = time.monotonic() + 30
+    while homes.read_json(path, {}).get("pid") != os.getpid() and time.monotonic() < until:
+        time.sleep(0.02)
+    asked = homes.read_json(path)
+    last = [0.0]
+
+    def report(text, done=0, total=None, eta_seconds=None):
+        """Writes progress, at most five times a second."""
+        if time.time() - last[0] > 0.2:
+            last[0] = time.time()
+            now = {"text": text, "done": done, "total": total, "eta_seconds": eta_seconds}
+            homes.write_json(path, asked | now)
+
+    try:
+        from engine.recipe import Recipe
+
+        recipe = Recipe.from_dict(asked["recipe"])
+        report("Starting TensorFlow")
+        if asked["kind"] == "preflight":
+            from engine import preflight_measure as kind
+        else:
+            from engine import rate_finder as kind
+        answer = {"result": kind.measure(recipe, home, asked["stage"], report)}
+    except GraftError as error:
+        answer = {"error": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        from engine.worker import sentence
+
+        answer = {"error": sentence(error)}
+    homes.write_json(path, asked | answer | {"ended": time.time()})
+    return 0 if "result" in answer else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
