@@ -13,7 +13,7 @@ from rich.table import Table
 from engine import home as homes
 from engine import runs
 from engine.errors import GraftError
-from engine.terminal import NOTES, follow, percent, progress_bars
+from engine.terminal import NOTES, follow, percent, probe_progress, progress_bars
 
 app = typer.Typer(
     add_completion=False,
@@ -171,6 +171,107 @@ def train(
     print(run.id)
 
 
+@app.command(name="find-rate")
+def find_rate(
+    recipe: Annotated[str, typer.Argument(help="A preset's name or a recipe's YAML file.")],
+    stage: Annotated[int, typer.Option(help="Which stage, counted from 1.")] = 1,
+    sets: Sets = None,
+    home: Home = None,
+    json_: AsJson = False,
+):
+    """Find a stage's learning rate: about 100 steps with a rising rate. Ctrl-C cancels."""
+    from engine import probes, rates
+    from engine.recipe import load
+
+    given, folder, place = load(recipe, sets or []), homes.home(home), stage - 1
+    asked = ("rates", rates.key_recipe(given, place), folder, place)
+    if probes.state(*asked)["state"] != "done":
+        probes.start(*asked)
+    try:
+        with progress_bars() as bar:
+            task = bar.add_task("Starting", total=None, eta="")
+
+            def show(now):
+                left = now["eta_seconds"]
+                eta = "" if left is None else f"{left:.0f} s left"
+                bar.update(
+                    task,
+                    description=now["text"],
+                    completed=now["done"],
+                    total=now["total"],
+                    eta=eta,
+                )
+
+            result = probes.wait(*asked, progress=show)
+    except KeyboardInterrupt:
+        probes.cancel(*asked)
+        NOTES.print("Cancelled; nothing was changed.")
+        raise typer.Exit(130) from None
+    present, found = given.stages[place].learning_rate, result["suggestion"]
+    use = None if found is None else rates.setting(place, found)
+    if json_:
+        return _json(result | {"present": present, "set": use})
+    console.print(escape(result["text"]), highlight=False, soft_wrap=True)
+    if use:
+        console.print(f"Suggested {found:.1e}; the recipe has {present:.1e}.", highlight=False)
+        console.print(f"To use it: --set {use}", highlight=False)
+
+
+@app.command(name="preflight")
+def measure_first(
+    recipe: Annotated[str, typer.Argument(help="A preset's name or a recipe's YAML file.")],
+    sets: Sets = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure even if it was measured before.")
+    ] = False,
+    home: Home = None,
+    json_: AsJson = False,
+):
+    """Predict minutes, memory and images per second of each stage, by a short probe on this host."""
+    from engine import preflight, probes
+    from engine.recipe import load
+
+    wanted, folder = load(recipe, sets or []), homes.home(home)
+    found = None if again else preflight.estimate(wanted, folder)
+    if found is None:
+        probes.start(preflight.KIND, wanted, folder)
+        try:
+            with progress_bars() as bar:
+                probes.wait(preflight.KIND, wanted, folder, progress=probe_progress(bar))
+        except KeyboardInterrupt:
+            probes.cancel(preflight.KIND, wanted, folder)
+            NOTES.print("The measurement was cancelled.")
+            raise typer.Exit(130) from None
+        found = preflight.estimate(wanted, folder)
+    if json_:
+        return _json(found)
+    _table(
+        ["stage", "how it runs", "time", "images/s", "peak memory"],
+        [
+            *(
+                [
+                    row["name"],
+                    row["path"],
+                    preflight.duration(row["seconds"]),
+                    f"{row['images_per_second']:.0f}",
+                    preflight.memory(row["peak_memory_mb"]),
+                ]
+                for row in found["stages"]
+            ),
+            ["start", "", preflight.duration(found["startup_seconds"]), "", ""],
+            ["finish", "", preflight.duration(found["finish_seconds"]), "", ""],
+            [
+                "total",
+                "",
+                preflight.duration(found["seconds"]),
+                "",
+                preflight.memory(found["peak_memory_mb"]),
+            ],
+        ],
+    )
+    console.print(found["text"], highlight=False)
+
+
 @app.command(name="runs")
 def list_runs(home: Home = None, json_: AsJson = False):
     """List all runs, newest first."""
@@ -206,6 +307,7 @@ def show(run: RunId, home: Home = None, json_: AsJson = False):
         console.print(escape(found.error), style="red")
     for report in found.stages():
         console.print(escape(report["text"]))
+    _predicted(found)
     if found.evaluation:
         console.print(
             f"Test accuracy {_accuracy(found)}; weights of stage {found.kept_stage} kept."
@@ -318,6 +420,70 @@ def stop(
         return NOTES.print(f"Run {found.id} was killed.")
     jobs.stop(found)
     NOTES.print(f"Asked run {found.id} to stop; it finishes with the best so far.")
+
+
+@app.command()
+def cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Delete everything that no run uses.")
+    ] = False,
+    limit: Annotated[
+        float | None, typer.Option(help="Bound what the cache may take, in GiB.")
+    ] = None,
+    home: Home = None,
+    json_: AsJson = False,
+):
+    """Show, bound or clear the cached features and converted networks."""
+    from dataclasses import asdict
+
+    from engine import cache
+
+    folder = homes.home(home)
+    if limit is not None:
+        cache.set_limit(folder, limit)
+    if clear:
+        freed, stay = cache.clear(folder)
+        kept = f"; {stay} in use stay" if stay else ""
+        NOTES.print(f"Freed {freed / 2**20:.1f} MiB{kept}.")
+    found = cache.entries(folder)
+    if json_:
+        return _json({"limit": cache.limit(folder), "entries": [asdict(e) for e in found]})
+    total = sum(e.bytes for e in found)
+    console.print(
+        f"{len(found)} entries, {total / 2**20:.1f} MiB of at most {cache.limit(folder) / 2**30:g} GiB"
+    )
+    if found:
+        _table(
+            ["kind", "what", "MiB", "in use"],
+            [
+                [cache.KINDS[e.kind], e.title, f"{e.bytes / 2**20:.1f}", "yes" if e.busy else ""]
+                for e in found
+            ],
+        )
+
+
+def _predicted(run):
+    """What the preflight predicted beside what the run took, if there was a preflight."""
+    from engine import preflight
+
+    def both(row, name, text):
+        return f"{text(row[name])} / {text(row['actual_' + name])}"
+
+    rows = preflight.compare(run)
+    if rows:
+        _table(
+            ["predicted / actual", "time", "images/s", "peak memory", "epochs"],
+            [
+                [
+                    row["stage"],
+                    both(row, "seconds", preflight.duration),
+                    both(row, "images_per_second", lambda v: "-" if v is None else f"{v:.0f}"),
+                    both(row, "peak_memory_mb", preflight.memory),
+                    both(row, "epochs", str),
+                ]
+                for row in rows
+            ],
+        )
 
 
 def _table(columns, rows):

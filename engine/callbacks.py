@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-
 WRITE_EVERY = 5
 """Seconds between writes of the best weights: epochs on cached features take less than a write."""
 

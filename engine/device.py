@@ -1,5 +1,6 @@
 """What the host computes with, told without TensorFlow."""
 
+import contextlib
 import os
 import platform
 import resource
@@ -42,9 +43,17 @@ def describe() -> dict:
     }
 
 
+def has_bfloat16() -> bool:
+    """Whether the CPU computes in bfloat16 itself; otherwise it is emulated, and slower."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith(("flags", "Features")):  # x86 and ARM
+                return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()))
+    return False
+
+
 def peak_memory_mb() -> float:
-    """The most memory that this process has held at once, in MiB: of the host, without what is only
-    mapped from files where the system tells these apart."""
+    """The highest resident memory of this process so far, in MiB, files mapped into it included."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

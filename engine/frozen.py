@@ -127,7 +127,7 @@ def prepare(bundle, recipe, number, dataset, pixels, split, home, report, keep_p
             f"{cache.limit(home) / 2**30:.1f} GiB"
         )
     begun = time.time()
-    runtime, run, network, closing = _runtime(bundle, recipe, part, home, report)
+    runtime, run, network, closing = _runtime(bundle, recipe, number, part, home, report)
     converted = time.time() - begun
     with contextlib.ExitStack() as undo:
         undo.callback(closing)
@@ -195,7 +195,7 @@ def _rows_needed(dataset, split, slots):
 
 
 def _words(stage) -> str:
-    return "frozen" if stage.trainable == "none" else f"up to {stage.trainable}"
+    return "frozen" if stage.trainable == "none" else f"frozen below {stage.trainable}"
 
 
 # -- the runtime ------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def network_key(bundle, part, pooling) -> str:
     return identity.hexdigest()
 
 
-def _runtime(bundle, recipe, part, home, report):
+def _runtime(bundle, recipe, number, part, home, report):
     """What computes features here.
 
     Returns:
@@ -231,8 +231,7 @@ def _runtime(bundle, recipe, part, home, report):
         home,
         "networks",
         {
-            "title": f"{bundle.name} {_words(recipe.stages[0]) if part.place == () else 'part'}, "
-            f"{recipe.image_size} px, for LiteRT",
+            "title": f"{bundle.name}, {_words(recipe.stages[number])}, {recipe.image_size} px",
             "network": network,
             "runtime": "litert",
         },

@@ -24,7 +24,10 @@ def start(recipe, home: Path) -> runs.Run:
     Returns:
         The new Run, status starting.
     """
+    from engine import preflight  # which needs this module itself
+
     run = runs.create(recipe, home)
+    preflight.attach(run, home)
     child = processes.spawn(
         "engine.worker",
         run.path,

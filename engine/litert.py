@@ -1,5 +1,6 @@
 """Running a converted network in LiteRT, with no TensorFlow: for predictions and for feature passes."""
 
+import re
 from queue import SimpleQueue
 
 import numpy as np
@@ -32,8 +33,7 @@ class Network:
             interpreter.allocate_tensors()
             self._idle.put(interpreter)
         self._input = interpreter.get_input_details()[0]["index"]
-        # The signature's outputs are output_0 … in the order of the Keras model's.
-        outputs = sorted(interpreter.get_output_details(), key=lambda d: d["name"])
+        outputs = sorted(interpreter.get_output_details(), key=lambda d: _place(d["name"]))
         self._outputs = [detail["index"] for detail in outputs]
 
     def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
@@ -54,3 +54,10 @@ class Network:
             return [interpreter.get_tensor(index)[0] for index in self._outputs]
         finally:
             self._idle.put(interpreter)
+
+
+def _place(name: str) -> int:
+    """An output's place among those of the Keras model: names are Identity, Identity_1 … (files of
+    Keras' own export: StatefulPartitionedCall_1:0, :1 …)."""
+    found = re.search(r"^Identity_(\d+)$|:(\d+)$", name)
+    return int(found[1] or found[2]) if found else 0

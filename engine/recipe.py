@@ -35,6 +35,11 @@ def _none_is_off(value):
     return {} if value in (None, "none", "off") else value
 
 
+def _off_in_yaml(value):
+    """YAML 1.1 reads a bare off as false."""
+    return "off" if value is False else value
+
+
 class Recipe(Model):
     """Everything that decides a result. Field by field help: `python -m engine recipe`."""
 
@@ -62,7 +67,7 @@ class Recipe(Model):
     augmentation: Annotated[AugmentationSpec, BeforeValidator(_none_is_off)] = described(
         AugmentationSpec(), "Random changes of the training images, or none."
     )
-    feature_cache: Literal["auto", "off"] = described(
+    feature_cache: Annotated[Literal["auto", "off"], BeforeValidator(_off_in_yaml)] = described(
         "auto",
         "auto: where nothing random stands before a stage's frozen part, its outputs are computed "
         "once and kept; off: the whole network runs in every epoch.",

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from engine import (
     classifier,
+    device,
     evaluation,
     export,
     features,
@@ -18,8 +19,8 @@ from engine import (
     ingest,
     input_pipeline,
     modeling,
+    precision,
 )
-from engine import device
 from engine import home as homes
 from engine.callbacks import Best, Reporter, Stopped
 from engine.errors import TrainingError
@@ -45,7 +46,7 @@ def train(run, home, events, stop) -> dict:
         Stopped: if the stop came before there was anything to keep.
     """
     recipe = run.recipe
-    precision = prepare_device(recipe, events)
+    chosen = prepare_device(recipe, events, home)
     report = _phases(events, stop)
 
     # Data: decoded and checked once; the split is fixed before anything is trained.
@@ -65,7 +66,7 @@ def train(run, home, events, stop) -> dict:
 
     report("model", f"Building {recipe.backbone.title}", 0, None)
     bundle = modeling.build(recipe, classes, home)
-    architecture = modeling.architecture(bundle) | {"classes": classes, "precision": precision}
+    architecture = modeling.architecture(bundle) | {"classes": classes, "precision": chosen}
     homes.write_json(run.path / "architecture.json", architecture)
 
     pixels = input_pipeline.Pixels(
@@ -91,7 +92,7 @@ def train(run, home, events, stop) -> dict:
         steps_per_epoch=steps,
         total_steps=steps * sum(s.epochs for s in recipe.stages),
         stages=[s.model_dump() for s in recipe.stages],
-        precision=precision,
+        precision=chosen,
     )
     best, was_stopped, step = Best(run.path / "best.weights.h5"), False, 0
     for number in range(len(recipe.stages)):
@@ -149,27 +150,18 @@ def train(run, home, events, stop) -> dict:
     return {"status": "stopped" if was_stopped else "finished", "kept_stage": kept, "text": text}
 
 
-def prepare_device(recipe, events) -> str:
+def prepare_device(recipe, events, home=None) -> str:
     """Seeds, memory growth and precision; returns the precision's name."""
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    keras.utils.set_random_seed(recipe.seed)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
-    precision = recipe.precision
-    if precision == "auto":
-        # float16 pays from compute capability 7.0 on (tensor cores); on CPUs it is slower for
-        # small networks, and bfloat16 helps some backbones and hurts others.
-        fast = gpus and tf.config.experimental.get_device_details(gpus[0]).get(
-            "compute_capability", (0,)
-        ) >= (7, 0)
-        precision = "mixed_float16" if fast else "float32"
-        events.write(
-            "note", text=f"Precision auto chose {precision} for {'GPU' if gpus else 'CPU'}."
-        )
-    keras.config.set_dtype_policy(precision)
-    return precision
+    chosen = precision.choose(recipe, homes.home() if home is None else home, events)
+    # A probe draws random numbers; what follows must not depend on whether there was one.
+    keras.utils.set_random_seed(recipe.seed)
+    keras.config.set_dtype_policy(chosen)
+    return chosen
 
 
 def run_stage(
@@ -296,6 +288,7 @@ def run_stage(
             f"frozen weights changed in stage {stage.name} ({changed[0]} and "
             f"{len(changed) - 1} more), which must never happen; please report it"
         )
+    seconds = time.time() - begun
     if best.weights:
         best.flush(bundle.model)
     if cached:
@@ -319,7 +312,7 @@ def run_stage(
         best_val_loss_before=best_before,
         frozen_intact=True,
         frozen_weights=len(before),
-        seconds=time.time() - begun,
+        seconds=seconds,
         peak_memory_mb=device.peak_memory_mb(),
         text=_stage_text(
             stage, reason, reporter, helped, best_before, recipe.stages[best.stage].name

@@ -24,6 +24,7 @@ WORDS = {
         "both": "Also top to bottom (both)",
     },
     "head.pooling": {"avg": "Average (avg)", "max": "Strongest (max)"},
+    "feature_cache": {"auto": "Where exact (auto)", "off": "Never (off)"},
     "class_weights": {
         "none": "All images alike (none)",
         "balanced": "Rare classes more (balanced)",

@@ -9,6 +9,7 @@ from pages._live_chart import chart
 PHASES = {
     "data": "Preparing images",
     "model": "Building the model",
+    "features": "Computing features",
     "training": "Learning",
     "evaluation": "Measuring on the test images",
     "export": "Saving the classifier",
@@ -80,6 +81,8 @@ def _bar(run, history, latest, total, stage_count):
     text = phase.get("text") or name
     if whole:
         text += f": {_common.count(done or 0)} of {_common.count(whole)}"
+        if phase.get("eta_seconds"):
+            text += f", {_common.duration(phase['eta_seconds'])} left"
         return min(1.0, (done or 0) / whole), text
     return (min(1.0, step / total) if total else 0.0), text
 
@@ -169,6 +172,7 @@ def stages(run) -> None:
         rows.append(
             {
                 "Stage": stage["name"],
+                "How it ran": stage.get("path", "whole network"),
                 "Learned": _common.count(stage.get("trainable_params", 0)),
                 "Frozen": _common.count(stage.get("frozen_params", 0)),
                 "Best validation loss": stage.get("best_val_loss"),
@@ -184,8 +188,23 @@ def stages(run) -> None:
             "Learned and Frozen count the numbers (parameters) of the network that a stage changed or "
             "left alone. The model keeps the stage with the lowest validation loss."
         )
+        for stage in history.stages:
+            if stage.get("path") == "cached features":
+                st.caption(f"Stage {_common.plain(stage['name'])}: {_cached_words(stage)}")
     else:
         st.caption("No stage has begun.")
+
+
+def _cached_words(stage) -> str:
+    """What cached features spared a stage, and the proof that they changed nothing."""
+    kind = "" if stage["exact"] else f" of {stage['views']} fixed random views (an approximation)"
+    computed = f"{_common.count(stage['computed'])} features{kind} computed"
+    if stage["computed"]:
+        computed += f" in {_common.duration(stage['seconds'])} with {stage['runtime']}"
+    return (
+        f"{computed}, {_common.count(stage['known'])} taken from the cache; the probabilities of a "
+        f"probe batch differ by at most {stage['difference']:.1g} from the whole network's."
+    )
 
 
 def log(run, lines=40) -> None:

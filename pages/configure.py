@@ -5,7 +5,7 @@ import math
 import numpy as np
 import streamlit as st
 
-from engine import backbones, charts, datasets, schedules
+from engine import backbones, charts, datasets, features, schedules
 from engine.errors import GraftError
 from engine.recipe import DatasetSpec, preset_names
 from pages import _common, _draft, _stages, _yaml
@@ -217,6 +217,19 @@ def _preview():
         if known
         else f"The dataset is not prepared yet, so this assumes {size}."
     )
+    for stage in recipe.stages:
+        st.caption(f":material/bolt: Stage **{_common.plain(stage.name)}** {_how(recipe, stage)}")
+
+
+def _how(recipe, stage) -> str:
+    """Whether a stage runs on cached features."""
+    why = features.why_not(recipe, stage.trainable)
+    if why:
+        return f"runs the whole network in every epoch: {why}."
+    count, exact = features.views(recipe)
+    of = "every image" if count == 1 else f"{count} views of every image"
+    sort = "" if exact else ", an approximation"
+    return f"computes its frozen part once, for {of}{sort}, and trains on what it gave."
 
 
 def _dataset_size(recipe):
@@ -285,6 +298,8 @@ def _computation():
             ("precision", "Number format (precision)"),
             ("seed", "Start of everything random (seed)"),
             ("memory_budget", "Memory for decoded images", {"step": 256}),
+            ("feature_cache", "Cached features of frozen parts"),
+            ("cached_views", "Cached random views", {"step": 1}),
             ("shuffle_buffer", "Shuffle window", {"step": 1000}),
             ("deterministic", "Same recipe, same weights (deterministic)"),
         ]

@@ -6,7 +6,7 @@ import time
 import streamlit as st
 
 from engine import charts, runs
-from pages import _common, _draft, _run_view
+from pages import _common, _draft, _run_view, _storage
 from pages._live_chart import chart
 
 
@@ -22,6 +22,7 @@ def show() -> None:
             "train.py",
             "Go to Train",
         )
+        _storage.section()
         return
     chosen = _table(everything)
     if chosen is not None:
@@ -29,8 +30,9 @@ def show() -> None:
     run = chosen or _common.chosen_run()
     if run is None:
         st.caption(":material/arrow_upward: Choose a row to see its charts, results and recipe.")
-        return
-    _detail(run)
+    else:
+        _detail(run)
+    _storage.section()
 
 
 def _table(everything):
