@@ -1,5 +1,6 @@
 # make app    install what is missing, start Graft and print its address
 # make test   install what is missing, run the whole suite
+# make benchmark  measure against plain Keras code, into docs/benchmarks.md (half an hour or so)
 # make clean  delete the virtual environment (never .graft, where datasets and runs are)
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -q
 # CUDA libraries only where there is an NVIDIA GPU: they are several gigabytes.
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 .DEFAULT_GOAL := app
-.PHONY: app test clean
+.PHONY: app test benchmark clean
 
 app: $(VENV)/.app
 	@echo "Starting Graft on http://127.0.0.1:$(PORT) (Ctrl-C ends the server; training goes on)"
@@ -17,6 +18,10 @@ app: $(VENV)/.app
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest
+
+# Needs what the tests need: the cost of an open page is measured with a browser.
+benchmark: $(VENV)/.test
+	@$(VENV)/bin/python -m benchmarks $(OPTIONS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -13,7 +13,7 @@ from rich.table import Table
 from engine import home as homes
 from engine import runs
 from engine.errors import GraftError
-from engine.terminal import NOTES, follow, percent, probe_progress, progress_bars
+from engine.terminal import NOTES, follow, percent, progress_bars
 
 app = typer.Typer(
     add_completion=False,
@@ -234,10 +234,20 @@ def measure_first(
     wanted, folder = load(recipe, sets or []), homes.home(home)
     found = None if again else preflight.estimate(wanted, folder)
     if found is None:
+        # First the dataset: a probe's answer is kept by its content.
+        _prepare(wanted.dataset, folder)
         probes.start(preflight.KIND, wanted, folder)
         try:
             with progress_bars() as bar:
-                probes.wait(preflight.KIND, wanted, folder, progress=probe_progress(bar))
+                task = bar.add_task("Starting", total=None, eta="")
+
+                def show(state):
+                    left = state["eta_seconds"]
+                    eta = "" if left is None else f"{left:.0f} s left"
+                    done = {"completed": state["done"], "total": state["total"]}
+                    bar.update(task, description=state["text"], eta=eta, **done)
+
+                probes.wait(preflight.KIND, wanted, folder, progress=show)
         except KeyboardInterrupt:
             probes.cancel(preflight.KIND, wanted, folder)
             NOTES.print("The measurement was cancelled.")
@@ -245,31 +255,8 @@ def measure_first(
         found = preflight.estimate(wanted, folder)
     if json_:
         return _json(found)
-    _table(
-        ["stage", "how it runs", "time", "images/s", "peak memory"],
-        [
-            *(
-                [
-                    row["name"],
-                    row["path"],
-                    preflight.duration(row["seconds"]),
-                    f"{row['images_per_second']:.0f}",
-                    preflight.memory(row["peak_memory_mb"]),
-                ]
-                for row in found["stages"]
-            ),
-            ["start", "", preflight.duration(found["startup_seconds"]), "", ""],
-            ["finish", "", preflight.duration(found["finish_seconds"]), "", ""],
-            [
-                "total",
-                "",
-                preflight.duration(found["seconds"]),
-                "",
-                preflight.memory(found["peak_memory_mb"]),
-            ],
-        ],
-    )
-    console.print(found["text"], highlight=False)
+    _table(*preflight.table(found))
+    console.print(found["text"], highlight=False, soft_wrap=True)
 
 
 @app.command(name="runs")
@@ -299,15 +286,18 @@ def list_runs(home: Home = None, json_: AsJson = False):
 @app.command()
 def show(run: RunId, home: Home = None, json_: AsJson = False):
     """Show one run: status, stages, figures."""
+    from engine import preflight
+
     found = runs.get_run(homes.home(home), run)
     if json_:
-        return _json(found.summary())
+        return _json(found.summary() | {"preflight": preflight.compare(found)})
     console.print(f"[bold]{found.id}[/bold]  {found.status}  {_duration(found)}")
     if found.error:
         console.print(escape(found.error), style="red")
     for report in found.stages():
         console.print(escape(report["text"]))
-    _predicted(found)
+    if rows := preflight.compare(found):
+        _table(*preflight.comparison(rows))
     if found.evaluation:
         console.print(
             f"Test accuracy {_accuracy(found)}; weights of stage {found.kept_stage} kept."
@@ -462,28 +452,27 @@ def cache(
         )
 
 
-def _predicted(run):
-    """What the preflight predicted beside what the run took, if there was a preflight."""
-    from engine import preflight
+def _prepare(spec, folder):
+    """Prepares a dataset if that is due, with progress; Ctrl-C ends it. Raises DatasetError."""
+    import time
 
-    def both(row, name, text):
-        return f"{text(row[name])} / {text(row['actual_' + name])}"
+    from engine import datasets
 
-    rows = preflight.compare(run)
-    if rows:
-        _table(
-            ["predicted / actual", "time", "images/s", "peak memory", "epochs"],
-            [
-                [
-                    row["stage"],
-                    both(row, "seconds", preflight.duration),
-                    both(row, "images_per_second", lambda v: "-" if v is None else f"{v:.0f}"),
-                    both(row, "peak_memory_mb", preflight.memory),
-                    both(row, "epochs", str),
-                ]
-                for row in rows
-            ],
-        )
+    # In a process of its own: TensorFlow in this one would hold a GPU that the probe needs.
+    datasets.prepare(spec, folder)
+    try:
+        with progress_bars() as bar:
+            task = bar.add_task(f"Opening {spec.title}", total=None, eta="")
+            while (now := datasets.state(spec, folder))["state"] == "preparing":
+                done = {"completed": now["done"], "total": now["total"]}
+                bar.update(task, description=now["text"], **done)
+                time.sleep(0.2)
+            bar.update(task, completed=1, total=1)
+    except KeyboardInterrupt:
+        datasets.cancel(spec, folder)
+        raise
+    if now["state"] == "failed":
+        raise GraftError(now["error"])
 
 
 def _table(columns, rows):

@@ -12,14 +12,15 @@ def rate_range(result) -> go.Figure:
     """Loss against learning rate, with the suggested rate and the present one marked.
 
     Args:
-        result: of `engine.rate_finder.measure`: rates, losses, smoothed, suggestion, present and
-            stage are read.
+        result: of `engine.rate_finder.measure`: rates, losses, smoothed, suggestion and present
+            are read.
     """
     made = figure(
-        f"Loss while the learning rate rises (stage {result['stage']})",
+        "Loss while the learning rate rises",
         "learning rate (logarithmic)",
         "loss",
-        height=320,
+        height=330,
+        margin_t=72,
     )
     for field, name, width, opacity in (
         ("losses", "each step", 1, 0.45),
@@ -36,30 +37,30 @@ def rate_range(result) -> go.Figure:
             name=name,
             line={"color": TRAIN, "width": width},
         )
-    marks = [("present", "present", VALIDATION, "dash", 0.02, "bottom")]
-    # Above the plot, where the other label cannot lie on it however near the two rates are.
-    marks += [("suggestion", "suggested", ACCENT, "solid", 1, "bottom")]
-    for field, name, colour, dash, y, anchor in marks:
-        if result[field] is not None:
-            made.add_vline(x=result[field], line={"color": colour, "width": 2, "dash": dash})
-            made.add_annotation(
-                x=math.log10(result[field]),  # of a logarithmic axis, unlike the line's
-                y=y,
-                yref="paper",
-                yanchor=anchor,
-                xanchor="left",
-                xshift=2 if field == "present" else -2,
-                text=f"{name} {result[field]:.1e}",
-                showarrow=False,
-                font={"size": 12, "color": colour},
-            )
-    shown = [r for r in (*result["rates"], result["present"], result["suggestion"]) if r]
-    low, high = math.log10(min(shown)), math.log10(max(shown))
+    marks = [
+        ("suggestion", "suggested", ACCENT, "solid", 0),
+        ("present", "present", VALIDATION, "dash", 15),
+    ]
+    marks = [mark for mark in marks if result[mark[0]] is not None]
+    shown = [*result["rates"], *(result[field] for field, *_ in marks)]
+    low, high = math.log10(min(shown)) - 0.1, math.log10(max(shown)) + 0.1
+    for field, name, colour, dash, up in marks:
+        made.add_vline(x=result[field], line={"color": colour, "width": 2, "dash": dash})
+        place = math.log10(result[field])  # of a logarithmic axis, unlike the line's
+        made.add_annotation(
+            x=place,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            yshift=up,  # a row each, so that near rates stay legible
+            xanchor="right" if place - low > 0.6 * (high - low) else "left",
+            text=f"{name} {result[field]:.1e}",
+            showarrow=False,
+            font={"size": 12, "color": colour},
+        )
     smoothed = [y for y in result["smoothed"] if y is not None]
     if smoothed:  # single losses where it diverges would press all else flat
         floor, peak = min(smoothed), max(smoothed)
         pad = 0.15 * (peak - floor) or 0.1
         made.update_yaxes(range=[max(0, floor - 2 * pad), peak + pad])
-    return made.update_xaxes(
-        type="log", range=[low - 0.1, high + 0.1], exponentformat="power", dtick=1
-    )
+    return made.update_xaxes(type="log", range=[low, high], exponentformat="power", dtick=1)

@@ -1,6 +1,7 @@
 """What the host computes with, told without TensorFlow."""
 
 import contextlib
+import functools
 import os
 import platform
 import resource
@@ -57,8 +58,9 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+@functools.cache
 def _nvidia():
-    """(name, memory in MiB) of the first NVIDIA GPU, or None."""
+    """(name, memory in MiB) of the first NVIDIA GPU, or None; asked for once, as pages ask often."""
     tool = shutil.which("nvidia-smi")
     if not tool:
         return None

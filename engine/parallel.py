@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
 
 
 def cores() -> int:
@@ -12,8 +13,14 @@ def cores() -> int:
 
 def ordered_map(function, items, threads: int):
     """Like `map`, in threads, with results in order and a bounded number of items under way, so
-    that memory does not grow with their number (`Executor.map` reads all of them at once)."""
-    waiting = deque()
+    that memory does not grow with their number (`Executor.map` reads all of them at once). A single
+    item is worked on here: starting threads would take longer than a prediction."""
+    items = iter(items)
+    begun = list(islice(items, 2))
+    if len(begun) < 2:
+        yield from map(function, begun)
+        return
+    items, waiting = chain(begun, items), deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
             waiting.append(pool.submit(function, item))

@@ -168,6 +168,48 @@ def sentence(answer: dict, recipe) -> str:
     )
 
 
+def table(found: dict) -> tuple[list[str], list[list[str]]]:
+    """A prediction as (column names, rows of text): the stages, what is around them, the total."""
+    rows = [
+        [
+            row["name"],
+            row["path"],
+            duration(row["seconds"]),
+            f"{row['images_per_second']:,.0f}",
+            memory(row["peak_memory_mb"]),
+        ]
+        for row in found["stages"]
+    ]
+    around = found["seconds"] - sum(row["seconds"] for row in found["stages"])
+    rows.append(["start and finish", "data, model, checks, export", duration(around), "", ""])
+    rows.append(["total", "", duration(found["seconds"]), "", memory(found["peak_memory_mb"])])
+    return ["stage", "how it runs", "time", "images/s", "peak memory"], rows
+
+
+def comparison(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """What `compare` found as (column names, rows of text), each cell "predicted / actual"."""
+
+    def both(row, name, text):
+        if row[name] is None and row["actual_" + name] is None:
+            return ""
+        return f"{text(row[name])} / {text(row['actual_' + name])}"
+
+    def speed(value):
+        return "-" if value is None else f"{value:,.0f}"
+
+    columns = ["predicted / actual", "epochs", "time", "images/s", "peak memory"]
+    return columns, [
+        [
+            row["stage"],
+            both(row, "epochs", str),
+            both(row, "seconds", duration),
+            both(row, "images_per_second", speed),
+            both(row, "peak_memory_mb", memory),
+        ]
+        for row in rows
+    ]
+
+
 def duration(seconds: float | None) -> str:
     """Seconds for people: "0.4 s", "8 s", "2 min 05 s", "1 h 12 min"."""
     if seconds is None:

@@ -10,7 +10,7 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from engine import device, jobs, processes
+from engine import datasets, device, jobs, processes
 from engine import home as homes
 from engine.errors import GraftError
 
@@ -18,11 +18,14 @@ KINDS = ("preflight", "rates")
 """preflight: minutes, memory and speed of each stage; rates: the learning-rate range test."""
 
 
-def key(kind: str, recipe, stage: int = 0) -> str:
-    """The name under which an answer is kept: it holds for one recipe, stage, host and device."""
+def key(kind: str, recipe, home, stage: int = 0) -> str:
+    """The name under which an answer is kept: it holds for one recipe, stage, state of the dataset,
+    host and device."""
     about = device.describe()
+    manifest = Path(home) / "datasets" / datasets.key(recipe.dataset) / "manifest.json"
+    fingerprint = homes.read_json(manifest, {}).get("fingerprint")
     decisive = {k: v for k, v in recipe.to_dict().items() if k not in ("name", "description")}
-    identity = [kind, stage, decisive, about["text"], about["host"]]
+    identity = [kind, stage, decisive, fingerprint, about["text"], about["host"]]
     return f"{kind}-{sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
@@ -105,4 +108,4 @@ def wait(kind: str, recipe, home, stage: int = 0, progress=None) -> dict:
 
 
 def _path(kind, recipe, home, stage) -> Path:
-    return Path(home) / "probes" / f"{key(kind, recipe, stage)}.json"
+    return Path(home) / "probes" / f"{key(kind, recipe, home, stage)}.json"

@@ -236,7 +236,7 @@ def _sweep(task, number):
 
 
 def _sentence(name, tried, smoothed, suggestion, replaced) -> str:
-    spent = f"over {len(tried)} steps from {tried[0]:.0e} to {tried[-1]:.0e}"
+    spent = f"over {len(tried)} steps from {tried[0]:.1g} to {tried[-1]:.1g}"
     if suggestion is None:
         text = (
             f"The loss of stage {name} never fell clearly {spent}, so there is nothing to suggest "
@@ -244,7 +244,7 @@ def _sentence(name, tried, smoothed, suggestion, replaced) -> str:
         )
         limit = rates.rise(tried, smoothed)
         if limit is not None:
-            text += f"; it rose from about {limit:.1e} on, so stay well below that"
+            text += f"; it rose from about {limit:.1e} on"
     else:
         text = f"The loss of stage {name} fell best around {suggestion:.1e} {spent}"
     for other, steps in replaced:

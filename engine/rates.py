@@ -58,10 +58,12 @@ def suggest(rates, losses) -> tuple[np.ndarray, float | None]:
         return smoothed, None
     known, start = smoothed[:count], losses[:first].mean()
     lowest = first + int(known[first:].argmin())
-    # The average over m steps scatters by sqrt((1 - beta) / (1 + beta)) of a single loss's noise;
-    # a fall within three such deviations may be chance.
-    noise = 3 * losses[:first].std() * np.sqrt((1 - BETA) / (1 + BETA))
-    if not start - known[lowest] > max(FALL * start, noise):
+    # Noise of a single loss, from neighbours (a trend hardly shows between two; the median is for
+    # the explosion at the end). The average scatters by sqrt((1 - beta) / (1 + beta)) of it, the
+    # start by 1 / sqrt(first): a fall within three such deviations may be chance.
+    noise = 1.4826 * np.median(np.abs(np.diff(losses[:count]))) / np.sqrt(2)
+    chance = 3 * noise * np.sqrt((1 - BETA) / (1 + BETA) + 1 / first)
+    if not start - known[lowest] > max(FALL * start, chance) or rates[lowest] < 10 * rates[0]:
         return smoothed, None
     # A slope over several steps, as that between two neighbours is mostly noise.
     half, logs = max(1, count // 25), np.log(rates)
@@ -73,12 +75,14 @@ def suggest(rates, losses) -> tuple[np.ndarray, float | None]:
         logs[places + half] - logs[places - half]
     )
     steepest = rates[places[slopes.argmin()]]
-    return smoothed, float(max(min(steepest, rates[lowest] / 10), rates[0]))
+    return smoothed, float(min(steepest, rates[lowest] / 10))
 
 
 def rise(rates, smoothed) -> float | None:
-    """The rate from which on the smoothed loss stays above its beginning: what training must keep
-    well below, also where there is nothing to suggest.
+    """The rate from which on the smoothed loss stays above its beginning.
+
+    It is a fact to tell where there is nothing to suggest, and no bound: steps at one rate often
+    recover from a loss that rises at first.
 
     Args:
         rates, smoothed: as `suggest` takes and gives them.

@@ -52,23 +52,6 @@ def follow(run):
                     )
 
 
-def probe_progress(bar):
-    """A function that shows a probe's state (`engine.probes.state`) as the one task of `bar`."""
-    task = bar.add_task("Starting", total=None, eta="")
-
-    def show(state):
-        left = state["eta_seconds"]
-        bar.update(
-            task,
-            description=state["text"],
-            completed=state["done"],
-            total=state["total"],
-            eta="" if left is None else f"{left:.0f} s left",
-        )
-
-    return show
-
-
 def progress_bars():
     return Progress(
         TextColumn("{task.description}"),

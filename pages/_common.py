@@ -154,9 +154,14 @@ def _collected(path: str, run_id: str) -> dict:
     return {"history": History(), "offset": 0, "lock": threading.Lock()}
 
 
+def kept_of(run) -> dict:
+    """What the server keeps of a run for all who look at it: history, lock, drawn curves."""
+    return _collected(str(run.path), run.id)
+
+
 def history_of(run):
     """A run's History, kept on the server and brought up to date with what is new only."""
-    kept = _collected(str(run.path), run.id)
+    kept = kept_of(run)
     with kept["lock"]:
         events, kept["offset"] = run.events(kept["offset"])
         kept["history"].add(events)

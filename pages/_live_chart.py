@@ -88,15 +88,19 @@ def chart(figure, key: str, alt: str = "") -> None:
         key: the same from one rerun to the next, and different for every chart of a page.
         alt: what a screen reader says; the figure's title if left out.
     """
-    height = figure.layout.height or figure.layout.template.layout.height or 320
+    draw(payload(figure, alt), key)
+
+
+def payload(figure, alt: str = "") -> dict:
+    """What the browser needs of a figure: plain data that can be kept and drawn again."""
+    return {
+        "figure": figure.to_json(),
+        "height": figure.layout.height or figure.layout.template.layout.height or 320,
+        "alt": alt or figure.layout.title.text or "chart",
+    }
+
+
+def draw(data: dict, key: str) -> None:
+    """Draws a `payload`; see `chart`."""
     base = st.get_option("server.baseUrlPath").strip("/")
-    _COMPONENT(
-        data={
-            "figure": figure.to_json(),
-            "height": height,
-            "alt": alt or figure.layout.title.text or "chart",
-            "base": f"/{base}" if base else "",
-        },
-        key=key,
-        height=height,
-    )
+    _COMPONENT(data=data | {"base": f"/{base}" if base else ""}, key=key, height=data["height"])

@@ -1,10 +1,12 @@
 """What is shown of a run, the same on Train and on Runs: progress, curves, log, results."""
 
+import time
+
 import streamlit as st
 
-from engine import charts, runs
+from engine import charts, preflight, runs
 from pages import _common
-from pages._live_chart import chart
+from pages._live_chart import draw, payload
 
 PHASES = {
     "data": "Preparing images",
@@ -113,13 +115,36 @@ def curves(run) -> None:
         label_visibility="collapsed",
         help="A step is one batch of images; an epoch, all training images once.",
     )
-    left, right = st.columns(2)
-    with left:
-        chart(charts.accuracy(history, by), f"accuracy_{run.id}")
-        chart(charts.learning_rate(history, by), f"rate_{run.id}")
-    with right:
-        chart(charts.loss(history, by), f"loss_{run.id}")
-        chart(charts.throughput(history, by), f"speed_{run.id}")
+    drawn = _drawn(run, history, by)
+    for column, names in zip(st.columns(2), (("accuracy", "rate"), ("loss", "speed")), strict=True):
+        with column:
+            for name in names:
+                draw(drawn[name], f"{name}_{run.id}")
+
+
+_CURVES = {
+    "accuracy": charts.accuracy,
+    "rate": charts.learning_rate,
+    "loss": charts.loss,
+    "speed": charts.throughput,
+}
+DRAWING_SHARE = 0.02
+"""Share of one core that drawing a run's curves may take: on a host without a GPU the training needs
+every core. However many pages look at a run, its curves are drawn once."""
+
+
+def _drawn(run, history, by) -> dict:
+    """The curves' payloads, drawn anew if there is something new and it is their time."""
+    kept = _common.kept_of(run)
+    with kept["lock"]:
+        known = kept.setdefault(("curves", by), {"count": -1, "due": 0.0})
+        waiting = run.status in _common.ACTIVE and time.monotonic() < known["due"]
+        if known["count"] != history.count and not waiting:
+            begun = time.thread_time()
+            known["payloads"] = {n: payload(make(history, by)) for n, make in _CURVES.items()}
+            known["count"] = history.count
+            known["due"] = time.monotonic() + (time.thread_time() - begun) / DRAWING_SHARE
+        return known["payloads"]
 
 
 def notes(run) -> None:
@@ -193,6 +218,23 @@ def stages(run) -> None:
                 st.caption(f"Stage {_common.plain(stage['name'])}: {_cached_words(stage)}")
     else:
         st.caption("No stage has begun.")
+    predicted(run)
+
+
+def predicted(run) -> None:
+    """What the preflight predicted beside what the run took; nothing before its end, or if there was
+    no preflight."""
+    rows = [] if run.status in _common.ACTIVE else preflight.compare(run)
+    if not rows:
+        return
+    st.markdown("**Predicted and actual**")
+    names = ("Stage", "Epochs", "Time", "Images a second", "Peak memory")
+    cells = preflight.comparison(rows)[1]
+    st.dataframe([dict(zip(names, row, strict=True)) for row in cells], hide_index=True)
+    st.caption(
+        "Each cell: predicted by the preflight before the start / actual. A stage that stopped early "
+        "took less; other work on this host makes both uncertain."
+    )
 
 
 def _cached_words(stage) -> str:

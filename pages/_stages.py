@@ -7,6 +7,7 @@ from engine.recipe import StageSpec
 from pages import _common, _draft
 from pages._fields import field, problem
 from pages._freeze_map import blocks_of
+from pages._rate_finder import finder
 
 
 def cards() -> None:
@@ -93,6 +94,7 @@ def _more(base):
         if _draft.get(f"{base}.optimizer") in ("sgd", "rmsprop"):
             field(f"{base}.momentum", "Momentum")
         field(f"{base}.weight_decay", "Weight decay", step=1e-4)
+    finder(int(base.split(".")[1]))
 
 
 def _parts():

@@ -8,7 +8,7 @@ import streamlit as st
 from engine import backbones, charts, datasets, features, schedules
 from engine.errors import GraftError
 from engine.recipe import DatasetSpec, preset_names
-from pages import _common, _draft, _stages, _yaml
+from pages import _common, _draft, _preflight, _stages, _yaml
 from pages._fields import field, problem, split_fields
 from pages._freeze_map import freeze_map
 from pages._live_chart import chart
@@ -219,6 +219,7 @@ def _preview():
     )
     for stage in recipe.stages:
         st.caption(f":material/bolt: Stage **{_common.plain(stage.name)}** {_how(recipe, stage)}")
+    _preflight.section(recipe)
 
 
 def _how(recipe, stage) -> str:

@@ -1,0 +1,226 @@
+"""How near Graft comes to bare decoding and bare forward passes; all in one process, in turns.
+
+Bare: `engine.images.load` over encoded photos, and the converted network over decoded pixels, both
+in as many threads as there are cores and with nothing else. Their times are added, as both keep all
+cores busy.
+"""
+
+import statistics
+import time
+
+from benchmarks import common
+
+ROUNDS = 2
+SINGLES = 50
+
+
+def run(home, quick) -> dict:
+    common.use_worker_environment()
+    import numpy as np
+
+    from engine import events, export, input_pipeline, modeling, runs, training
+    from engine import home as homes
+
+    recipe = common.photos(False, "resize=antialias", "split={}")
+    dataset = common.prepared(recipe, home)
+    photos = np.arange(64 if quick else 1000)
+    data = [dataset.image_bytes(i) for i in photos.tolist()]
+    run = runs.create(recipe, home)
+    training.prepare_device(recipe, events.EventLog(run.path / "events.jsonl"))
+    bundle = modeling.build(recipe, list(dataset.classes), home)
+    # A finished run as far as predictions go; the head's weights do not change what it costs.
+    architecture = modeling.architecture(bundle) | {"classes": list(dataset.classes)}
+    homes.write_json(run.path / "architecture.json", architecture)
+    common.say("writing a classifier")
+    export.write(bundle, run)
+    pixels = input_pipeline.Pixels(dataset, photos, recipe.image_size, recipe.resize, 2048)
+    pixels.get(photos)
+    rounds = 1 if quick else ROUNDS
+    found = {
+        "features": features(bundle, recipe, dataset, photos, data, pixels, home, rounds),
+        "batch": batch(run, data, pixels, photos, rounds),
+        "single": single(run, data, pixels, 5 if quick else SINGLES),
+        "steps": steps(bundle, recipe, dataset, photos[: 64 if quick else 320], pixels, rounds),
+    }
+    run.update(status="finished")
+    return {"rows": rows(found, len(photos)), "figures": found}
+
+
+def timed(function) -> float:
+    begun = time.perf_counter()
+    function()
+    return time.perf_counter() - begun
+
+
+def bare_decode(data, recipe) -> float:
+    from engine import images, parallel
+
+    def one(content):
+        images.load(content, recipe.image_size, recipe.resize)
+
+    return timed(lambda: consume(parallel.ordered_map(one, data, parallel.cores())))
+
+
+def bare_forward(network, pixels, photos) -> float:
+    from engine import parallel
+
+    images = list(pixels.get(photos))
+    return timed(lambda: consume(parallel.ordered_map(network, images, network.threads)))
+
+
+def consume(iterator) -> None:
+    for _ in iterator:
+        pass
+
+
+def features(bundle, recipe, dataset, photos, data, pixels, home, rounds) -> dict:
+    """The feature pass of a frozen stage, with what it is made of."""
+    from engine import cache, frozen, input_pipeline, litert, modeling
+
+    modeling.apply_stage(bundle, recipe.stages[0])
+    cut = len(photos) * 4 // 5
+    split = {"train": photos[:cut], "validation": photos[cut:]}
+
+    def fill():
+        common.forget_features(home)
+        fresh = input_pipeline.Pixels(dataset, photos, recipe.image_size, recipe.resize, 2048)
+        quiet = lambda *_: None  # noqa: E731
+        cached, why = frozen.prepare(bundle, recipe, 0, dataset, fresh, split, home, quiet, False)
+        if why:
+            raise RuntimeError(f"no features: {why}")
+        cached.close()
+        if cached.facts["computed"] != len(photos):
+            raise RuntimeError(f"{cached.facts['computed']} of {len(photos)} features computed")
+        return cached.facts["seconds"]
+
+    common.say("feature pass")
+    fill()  # converts the backbone
+    converted = [e for e in cache.entries(home) if e.kind == "networks"]
+    network = litert.Network(converted[0].path / "network.tflite")
+    found = {"decode": [], "forward": [], "graft": []}
+    for _ in range(rounds):
+        found["decode"].append(bare_decode(data, recipe))
+        found["forward"].append(bare_forward(network, pixels, photos))
+        found["graft"].append(fill())
+    return found
+
+
+def batch(run, data, pixels, photos, rounds) -> dict:
+    """Predictions of many photos, with what they are made of."""
+    from engine import Classifier, litert
+
+    common.say("batch prediction")
+    classifier = Classifier(run)
+    network = litert.Network(run.path / "inference.tflite")
+    found = {"decode": [], "forward": [], "graft": []}
+    for _ in range(rounds):
+        found["decode"].append(bare_decode(data, run.recipe))
+        found["forward"].append(bare_forward(network, pixels, photos))
+        found["graft"].append(timed(lambda: classifier.predict(data, keep_images=False)))
+    return found
+
+
+def single(run, data, pixels, count) -> dict:
+    """One photo at a time through a warm classifier; medians, photo by photo in turns."""
+    from engine import Classifier, images, litert
+
+    common.say("single predictions")
+    classifier = Classifier(run)
+    network = litert.Network(run.path / "inference.tflite", 1)
+    recipe = run.recipe
+    bare, graft = [], []
+    for content in data[: count + 5]:
+        bare.append(timed(lambda c=content: network(images.load(c, 224, recipe.resize))))
+        graft.append(timed(lambda c=content: classifier.predict([c])))
+    # The first few are slower for both: caches and threads come into being.
+    return {"bare": statistics.median(bare[5:]), "graft": statistics.median(graft[5:])}
+
+
+def steps(bundle, recipe, dataset, photos, pixels, rounds) -> dict:
+    """Training steps of all layers, in images/s, and TensorFlow's bare forward pass."""
+    import keras
+    import tensorflow as tf
+
+    from engine import input_pipeline, modeling
+
+    common.say("training steps")
+    stage = recipe.stages[1].model_copy(update={"batch_norm": "keep", "epochs": 1})
+    recipe = recipe.model_copy(update={"stages": (stage,)})
+    modeling.apply_stage(bundle, stage)
+    model, labels, classes = bundle.model, dataset.labels, len(dataset.classes)
+    model.compile(
+        optimizer=modeling.optimizer(stage, 10),
+        loss=keras.losses.CategoricalCrossentropy(),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=False,
+    )
+    size = recipe.image_size
+    forward = tf.function(
+        lambda x: model(x, training=False),
+        input_signature=[tf.TensorSpec((recipe.batch_size, size, size, 3), tf.float32)],
+    )
+    batches = [
+        tf.constant(pixels.get(photos[i : i + recipe.batch_size]), tf.float32)
+        for i in range(0, len(photos) - recipe.batch_size + 1, recipe.batch_size)
+    ]
+
+    def train():
+        data = input_pipeline.training_batches(pixels, photos, labels, classes, recipe, 0)
+        model.fit(data, steps_per_epoch=-(-len(photos) // recipe.batch_size), verbose=0)
+
+    def run_forward():
+        for each in batches:
+            forward(each).numpy()
+
+    train()  # traces the graphs, as does the next line
+    run_forward()
+    found = {"forward": [], "graft": []}
+    for _ in range(rounds):
+        found["forward"].append(len(batches) * recipe.batch_size / timed(run_forward))
+        found["graft"].append(len(photos) / timed(train))
+    return found
+
+
+def rows(found, count) -> list:
+    def sums(part):
+        return [a + b for a, b in zip(part["decode"], part["forward"], strict=True)]
+
+    def made_of(part):
+        decode, forward = (count / common.mean(part[k]) for k in ("decode", "forward"))
+        return f"bare: decoding {decode:,.0f} images/s, forward pass {forward:,.0f} images/s"
+
+    features, batch, single, steps = (found[k] for k in ("features", "batch", "single", "steps"))
+    return [
+        common.row(
+            f"feature pass, {count:,} photos, MobileNetV2 0.35",
+            sums(features),
+            features["graft"],
+            "s",
+            1.25,
+            made_of(features),
+        ),
+        common.row(
+            f"batch prediction, {count:,} photos",
+            sums(batch),
+            batch["graft"],
+            "s",
+            1.25,
+            made_of(batch),
+        ),
+        common.row(
+            "single prediction, warm, median",
+            [1000 * single["bare"]],
+            [1000 * single["graft"]],
+            "ms",
+            1.5,
+            "baseline: decoding and forward pass in one thread",
+        ),
+        common.row(
+            "training step, all layers, batch norm kept",
+            [speed / 3 for speed in steps["forward"]],
+            steps["graft"],
+            "images/s",
+            note="baseline: a third of TensorFlow's bare forward pass, as a step costs about three; "
+            "more is better",
+        ),
+    ]

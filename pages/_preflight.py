@@ -1,0 +1,104 @@
+"""Time and memory before the start: a short probe of the recipe, drawn on Configure."""
+
+import copy
+
+import streamlit as st
+
+from engine import datasets, jobs, preflight, probes
+from pages import _common, _draft
+
+KIND = preflight.KIND
+
+
+def section(recipe) -> None:
+    """Draws the section of a valid recipe.
+
+    Args:
+        recipe: the draft as a Recipe.
+    """
+    st.subheader("Time and memory (preflight)", anchor=False)
+    home = _common.home()
+    with _common.guard():
+        state = probes.state(KIND, recipe, home)
+        if state["state"] == "running":
+            _progress(recipe, home)
+            return
+        if state["state"] == "failed":
+            _common.fail(state["error"])
+        if state["state"] == "done":
+            _result(preflight.updated(state["result"], recipe, home))
+        _ask(recipe, home, state["state"])
+
+
+def _ask(recipe, home, state):
+    """The button that begins a measurement, or why there is none."""
+    if datasets.state(recipe.dataset, home)["state"] != "ready":
+        st.caption(
+            "Minutes, memory and speed can be measured once the dataset is prepared: open it on "
+            "**Dataset** first."
+        )
+        return
+    active = jobs.active(home)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Measure again" if state == "done" else "Measure on this host",
+            key="measure",
+            icon=":material/speed:",
+            disabled=bool(active),
+            help="Builds the network and tries a few steps of every stage, in half a minute or so.",
+            on_click=_start,
+            args=(recipe, home),
+        )
+        if active:
+            st.caption(
+                "Not while a run is in progress: the measurement would disturb it and be wrong."
+            )
+        elif state == "missing":
+            st.caption("How long will it take, and does it fit into memory? Not measured yet.")
+
+
+def _start(recipe, home):
+    with _common.guard():
+        probes.start(KIND, recipe, home)
+
+
+def _progress(recipe, home):
+    """How far the measurement is; looks again every second while it lasts."""
+
+    @st.fragment(run_every=1)
+    def live():
+        with _common.guard():
+            state = probes.state(KIND, recipe, home)
+            if state["state"] != "running":
+                st.rerun()
+            done, total, text = state["done"], state["total"], state["text"]
+            if state["eta_seconds"] is not None:
+                text += f", about {_common.duration(state['eta_seconds'])} left"
+            st.progress(min(1.0, done / total) if total else 0.0, text=text)
+            if st.button("Cancel", key="cancel_measure", icon=":material/close:"):
+                probes.cancel(KIND, recipe, home)
+                st.rerun()
+
+    live()
+
+
+def _result(found):
+    names = ("Stage", "How it runs", "Time", "Images a second", "Peak memory")
+    rows = preflight.table(found)[1]
+    st.dataframe([dict(zip(names, row, strict=True)) for row in rows], hide_index=True)
+    proposed = found["proposed_batch_size"]
+    if proposed is None:
+        st.caption(found["text"])
+        return
+    st.warning(found["text"], icon=":material/memory_alt:")
+    st.button(
+        f"Use batch size {proposed}",
+        key="use_batch",
+        icon=":material/check:",
+        on_click=_use_batch,
+        args=(proposed,),
+    )
+
+
+def _use_batch(size):
+    _draft.replace(copy.deepcopy(_draft.data()) | {"batch_size": size})

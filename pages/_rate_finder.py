@@ -1,0 +1,100 @@
+"""The learning-rate finder of a stage: ask for it, watch it, see it, use it."""
+
+import copy
+
+import streamlit as st
+
+from engine import charts_rates, datasets, jobs, probes, rates
+from engine.errors import GraftError
+from pages import _common, _draft
+from pages._live_chart import chart
+
+
+def finder(place: int) -> None:
+    """Draws the finder of the stage at a place of the draft."""
+    recipe, home = _draft.recipe(), _common.home()
+    known = {"state": "missing"}
+    if recipe is not None:
+        key = rates.key_recipe(recipe, place)
+        known = probes.state("rates", key, home, place)
+    if known["state"] == "running":
+        _progress(key, home, place)
+        return
+    why_not = _why_not(recipe, home)
+    if st.button(
+        "Find a learning rate",
+        key=f"find_rate_{place}",
+        icon=":material/troubleshoot:",
+        type="tertiary",
+        disabled=why_not is not None,
+        help=why_not
+        or "Learning-rate range test: about 100 steps with a rate that rises from tiny to huge, and "
+        "the rate at which the loss falls fastest. It changes nothing.",
+    ):
+        with _common.guard():
+            probes.start("rates", key, home, place)
+            st.rerun()
+    if known["state"] == "failed":
+        _common.fail(known["error"])
+    elif known["state"] == "done":
+        _answer(known["result"] | {"present": recipe.stages[place].learning_rate}, place)
+
+
+def _why_not(recipe, home):
+    """Why the test cannot be run now, one sentence; None if it can."""
+    if recipe is None:
+        return "First put right what is wrong with the recipe; the red lines say what."
+    if datasets.state(recipe.dataset, home)["state"] != "ready":
+        return "The dataset is not prepared yet: prepare it on the Dataset page."
+    try:
+        active = jobs.active(home)
+    except GraftError as error:
+        return f"{error}."
+    if active:
+        return "A run is in progress, which the test would slow down: wait for its end or stop it."
+    return None
+
+
+def _progress(key, home, place):
+    """How far the test is; looks again every second while it lasts."""
+
+    @st.fragment(run_every=1)
+    def live():
+        with _common.guard():
+            now = probes.state("rates", key, home, place)
+            if now["state"] != "running":
+                st.rerun()
+            done, total, text = now["done"], now["total"], now["text"]
+            if total:
+                text += f": {_common.count(done)} of {_common.count(total)}"
+            if now["eta_seconds"] is not None:
+                text += f", about {_common.duration(now['eta_seconds'])} left"
+            st.progress(min(1.0, done / total) if total else 0.0, text=text)
+            if st.button("Cancel", key=f"cancel_rate_{place}", icon=":material/close:"):
+                probes.cancel("rates", key, home, place)
+                st.rerun()
+
+    live()
+
+
+def _answer(result, place):
+    chart(charts_rates.rate_range(result), f"rate_range_{place}")
+    st.caption(result["text"])
+    if result["suggestion"] is None:
+        return
+    rate = rates.rounded(result["suggestion"])
+    st.button(
+        f"Use {rate:.1e}",
+        key=f"use_rate_{place}",
+        icon=":material/check:",
+        disabled=rate == result["present"],
+        help="Sets this stage's learning rate.",
+        on_click=_use,
+        args=(place, rate),
+    )
+
+
+def _use(place, rate):
+    new = copy.deepcopy(_draft.data())
+    new["stages"][place]["learning_rate"] = rate
+    _draft.replace(new)  # so that the widget of the rate shows it
