@@ -134,7 +134,7 @@ def prepare(bundle, recipe, number, dataset, pixels, split, home, report, keep_p
         store = features.FeatureStore(
             home,
             {
-                "title": f"{dataset.title}, {bundle.name} {_words(stage)}, {recipe.image_size} px",
+                "title": f"{dataset.title}, {_name(bundle)} {_words(stage)}, {recipe.image_size} px",
                 "network": network,
                 "runtime": runtime,
                 "resize": recipe.resize,
@@ -194,6 +194,10 @@ def _rows_needed(dataset, split, slots):
     return np.unique(np.concatenate([train.ravel(), place[split["validation"]]]))
 
 
+def _name(bundle) -> str:
+    return f"{bundle.name} {bundle.alpha:g}" if bundle.alpha else bundle.name
+
+
 def _words(stage) -> str:
     return "frozen" if stage.trainable == "none" else f"frozen below {stage.trainable}"
 
@@ -231,7 +235,7 @@ def _runtime(bundle, recipe, number, part, home, report):
         home,
         "networks",
         {
-            "title": f"{bundle.name}, {_words(recipe.stages[number])}, {recipe.image_size} px",
+            "title": f"{_name(bundle)} {_words(recipe.stages[number])}, {recipe.image_size} px",
             "network": network,
             "runtime": "litert",
         },
