@@ -127,7 +127,7 @@ def training_batches(
         return values, answers, tf.reduce_sum(answers * tf.constant(weights, tf.float32), axis=1)
 
     order = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches)
-    return order.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(4)
+    return _in_background(order, load)
 
 
 def evaluation_batches(pixels, indices, labels, class_count, recipe, cached=None):
@@ -144,7 +144,19 @@ def evaluation_batches(pixels, indices, labels, class_count, recipe, cached=None
     order = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64)).batch(
         recipe.batch_size
     )
-    return order.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    return _in_background(order, load)
+
+
+def _in_background(order, load):
+    """Makes batches ahead, in order, on as many threads as there are cores.
+
+    The number of threads is fixed and tf.data's autotuning off: its thread sleeps between rounds, and
+    the end of a fit waited for it, by 10 to 30 s after the sample's last epoch.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    batches = order.map(load, num_parallel_calls=cores(), deterministic=True).prefetch(4)
+    return batches.with_options(options)
 
 
 def _pixels(pixels, size, chosen):
