@@ -1,43 +1,18 @@
 """The command line: `python -m engine --help`. Everything a page can do, without a page."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+# Importing it adds its commands.
+from engine import cli_host, runs  # noqa: F401
 from engine import home as homes
-from engine import runs
+from engine.cli import AsJson, Home, RunId, Sets, app, console, json_out, table
 from engine.errors import GraftError
 from engine.terminal import NOTES, follow, percent, progress_bars
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Graft: transfer learning. A recipe goes in, a run comes out.",
-)
-# A pipe has no width; wide enough that a table keeps a row on a line.
-console = Console(width=None if sys.stdout.isatty() else 160)
-
-Home = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder for all that Graft writes (default: GRAFT_HOME, or .graft beside app.py)."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-RunId = Annotated[str, typer.Argument(help="A run's id, or latest.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="Change a field, such as stages.0.epochs=3; may be given many times."
-    ),
-]
 
 
 @app.command()
@@ -52,12 +27,12 @@ def presets(
 
     if name:
         if json_:
-            return _json(recipe.load_preset(name).to_dict())
+            return json_out(recipe.load_preset(name).to_dict())
         return print(recipe.preset_text(name), end="")
     found = {n: recipe.load_preset(n) for n in recipe.preset_names()}
     if json_:
-        return _json([r.to_dict() for r in found.values()])
-    _table(
+        return json_out([r.to_dict() for r in found.values()])
+    table(
         ["preset", "dataset", "backbone", "stages", "what for"],
         [
             [n, r.dataset.title, r.backbone.title, len(r.stages), r.description]
@@ -73,8 +48,8 @@ def recipe_fields(json_: AsJson = False):
 
     fields = recipe.all_fields()
     if json_:
-        return _json(fields)
-    _table(
+        return json_out(fields)
+    table(
         ["field", "default", "help"],
         [
             [
@@ -96,11 +71,11 @@ def list_datasets(home: Home = None, json_: AsJson = False):
     folder = homes.home(home) / "datasets"
     prepared = [m for p in sorted(folder.glob("*/manifest.json")) if (m := homes.read_json(p))]
     if json_:
-        return _json(
+        return json_out(
             {"prepared": prepared, "suggestions": datasets.TFDS_SUGGESTIONS, "builtin": ["sample"]}
         )
     if prepared:
-        _table(
+        table(
             ["prepared", "images", "classes", "unreadable", "fingerprint"],
             [
                 [
@@ -113,7 +88,7 @@ def list_datasets(home: Home = None, json_: AsJson = False):
                 for m in prepared
             ],
         )
-    _table(
+    table(
         ["source", "what it is"],
         [
             ["sample", "built in: generated drawings, no download"],
@@ -135,8 +110,8 @@ def backbones(json_: AsJson = False):
 
     found = backbones.catalogue()
     if json_:
-        return _json([asdict(b) for b in found])
-    _table(
+        return json_out([asdict(b) for b in found])
+    table(
         ["backbone", "parameters", "image size", "ImageNet top-1", "weights"],
         [
             [
@@ -171,103 +146,15 @@ def train(
     print(run.id)
 
 
-@app.command(name="find-rate")
-def find_rate(
-    recipe: Annotated[str, typer.Argument(help="A preset's name or a recipe's YAML file.")],
-    stage: Annotated[int, typer.Option(help="Which stage, counted from 1.")] = 1,
-    sets: Sets = None,
-    home: Home = None,
-    json_: AsJson = False,
-):
-    """Find a stage's learning rate: about 100 steps with a rising rate. Ctrl-C cancels."""
-    from engine import probes, rates
-    from engine.recipe import load
-
-    given, folder, place = load(recipe, sets or []), homes.home(home), stage - 1
-    asked = ("rates", rates.key_recipe(given, place), folder, place)
-    if probes.state(*asked)["state"] != "done":
-        probes.start(*asked)
-    try:
-        with progress_bars() as bar:
-            task = bar.add_task("Starting", total=None, eta="")
-
-            def show(now):
-                left = now["eta_seconds"]
-                eta = "" if left is None else f"{left:.0f} s left"
-                bar.update(
-                    task,
-                    description=now["text"],
-                    completed=now["done"],
-                    total=now["total"],
-                    eta=eta,
-                )
-
-            result = probes.wait(*asked, progress=show)
-    except KeyboardInterrupt:
-        probes.cancel(*asked)
-        NOTES.print("Cancelled; nothing was changed.")
-        raise typer.Exit(130) from None
-    present, found = given.stages[place].learning_rate, result["suggestion"]
-    use = None if found is None else rates.setting(place, found)
-    if json_:
-        return _json(result | {"present": present, "set": use})
-    console.print(escape(result["text"]), highlight=False, soft_wrap=True)
-    if use:
-        console.print(f"Suggested {found:.1e}; the recipe has {present:.1e}.", highlight=False)
-        console.print(f"To use it: --set {use}", highlight=False)
-
-
-@app.command(name="preflight")
-def measure_first(
-    recipe: Annotated[str, typer.Argument(help="A preset's name or a recipe's YAML file.")],
-    sets: Sets = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Measure even if it was measured before.")
-    ] = False,
-    home: Home = None,
-    json_: AsJson = False,
-):
-    """Predict minutes, memory and images per second of each stage, by a short probe on this host."""
-    from engine import preflight, probes
-    from engine.recipe import load
-
-    wanted, folder = load(recipe, sets or []), homes.home(home)
-    found = None if again else preflight.estimate(wanted, folder)
-    if found is None:
-        # First the dataset: a probe's answer is kept by its content.
-        _prepare(wanted.dataset, folder)
-        probes.start(preflight.KIND, wanted, folder)
-        try:
-            with progress_bars() as bar:
-                task = bar.add_task("Starting", total=None, eta="")
-
-                def show(state):
-                    left = state["eta_seconds"]
-                    eta = "" if left is None else f"{left:.0f} s left"
-                    done = {"completed": state["done"], "total": state["total"]}
-                    bar.update(task, description=state["text"], eta=eta, **done)
-
-                probes.wait(preflight.KIND, wanted, folder, progress=show)
-        except KeyboardInterrupt:
-            probes.cancel(preflight.KIND, wanted, folder)
-            NOTES.print("The measurement was cancelled.")
-            raise typer.Exit(130) from None
-        found = preflight.estimate(wanted, folder)
-    if json_:
-        return _json(found)
-    _table(*preflight.table(found))
-    console.print(found["text"], highlight=False, soft_wrap=True)
-
-
 @app.command(name="runs")
 def list_runs(home: Home = None, json_: AsJson = False):
     """List all runs, newest first."""
     found = runs.list_runs(homes.home(home))
     if json_:
-        return _json([r.summary() for r in found])
+        return json_out([r.summary() for r in found])
     if not found:
         return NOTES.print("There are no runs yet; begin with: python -m engine train sample")
-    _table(
+    table(
         ["run", "status", "dataset", "backbone", "test accuracy", "duration"],
         [
             [
@@ -290,19 +177,19 @@ def show(run: RunId, home: Home = None, json_: AsJson = False):
 
     found = runs.get_run(homes.home(home), run)
     if json_:
-        return _json(found.summary() | {"preflight": preflight.compare(found)})
+        return json_out(found.summary() | {"preflight": preflight.compare(found)})
     console.print(f"[bold]{found.id}[/bold]  {found.status}  {_duration(found)}")
     if found.error:
         console.print(escape(found.error), style="red")
     for report in found.stages():
         console.print(escape(report["text"]))
     if rows := preflight.compare(found):
-        _table(*preflight.comparison(rows))
+        table(*preflight.comparison(rows))
     if found.evaluation:
         console.print(
             f"Test accuracy {_accuracy(found)}; weights of stage {found.kept_stage} kept."
         )
-        _table(
+        table(
             ["class", "precision", "recall", "F1", "images"],
             [
                 [r["label"], *(percent(r[k]) for k in ("precision", "recall", "f1")), r["support"]]
@@ -324,7 +211,7 @@ def predict(
 
     answers = Classifier(runs.get_run(homes.home(home), run)).predict(image, keep_images=False)
     if json_:
-        _json(
+        json_out(
             [
                 {
                     "image": a.name,
@@ -376,7 +263,7 @@ def evaluate(
                 Classifier(found), data, lambda done: bar.update(task, completed=done)
             )
     if json_:
-        return _json(figures)
+        return json_out(figures)
     low, high = figures["interval"]
     console.print(
         f"{figures['n']} images, accuracy {figures['accuracy']:.1%} "
@@ -386,7 +273,7 @@ def evaluate(
         NOTES.print(f"left out: {escape(name)}: {escape(why)}")
     for name in figures.get("unknown_classes", []):
         NOTES.print(f"left out: folder {escape(name)} is not a class of this run")
-    _table(
+    table(
         ["class", "precision", "recall", "F1", "images"],
         [
             [r["label"], *(percent(r[k]) for k in ("precision", "recall", "f1")), r["support"]]
@@ -410,83 +297,6 @@ def stop(
         return NOTES.print(f"Run {found.id} was killed.")
     jobs.stop(found)
     NOTES.print(f"Asked run {found.id} to stop; it finishes with the best so far.")
-
-
-@app.command()
-def cache(
-    clear: Annotated[
-        bool, typer.Option("--clear", help="Delete everything that no run uses.")
-    ] = False,
-    limit: Annotated[
-        float | None, typer.Option(help="Bound what the cache may take, in GiB.")
-    ] = None,
-    home: Home = None,
-    json_: AsJson = False,
-):
-    """Show, bound or clear the cached features and converted networks."""
-    from dataclasses import asdict
-
-    from engine import cache
-
-    folder = homes.home(home)
-    if limit is not None:
-        cache.set_limit(folder, limit)
-    if clear:
-        freed, stay = cache.clear(folder)
-        kept = f"; {stay} in use stay" if stay else ""
-        NOTES.print(f"Freed {freed / 2**20:.1f} MiB{kept}.")
-    found = cache.entries(folder)
-    if json_:
-        return _json({"limit": cache.limit(folder), "entries": [asdict(e) for e in found]})
-    total = sum(e.bytes for e in found)
-    console.print(
-        f"{len(found)} entries, {total / 2**20:.1f} MiB of at most {cache.limit(folder) / 2**30:g} GiB"
-    )
-    if found:
-        _table(
-            ["kind", "what", "MiB", "in use"],
-            [
-                [cache.KINDS[e.kind], e.title, f"{e.bytes / 2**20:.1f}", "yes" if e.busy else ""]
-                for e in found
-            ],
-        )
-
-
-def _prepare(spec, folder):
-    """Prepares a dataset if that is due, with progress; Ctrl-C ends it. Raises DatasetError."""
-    import time
-
-    from engine import datasets
-
-    # In a process of its own: TensorFlow in this one would hold a GPU that the probe needs.
-    datasets.prepare(spec, folder)
-    try:
-        with progress_bars() as bar:
-            task = bar.add_task(f"Opening {spec.title}", total=None, eta="")
-            while (now := datasets.state(spec, folder))["state"] == "preparing":
-                done = {"completed": now["done"], "total": now["total"]}
-                bar.update(task, description=now["text"], **done)
-                time.sleep(0.2)
-            bar.update(task, completed=1, total=1)
-    except KeyboardInterrupt:
-        datasets.cancel(spec, folder)
-        raise
-    if now["state"] == "failed":
-        raise GraftError(now["error"])
-
-
-def _table(columns, rows):
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    # The first column is what one types next: never cut.
-    for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=number == 0, overflow="ignore" if number == 0 else "fold")
-    for row in rows:
-        table.add_row(*(escape(str(value)) for value in row))
-    console.print(table)
-
-
-def _json(data):
-    print(json.dumps(data, indent=1, default=str))
 
 
 def _accuracy(run):
