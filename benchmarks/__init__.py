@@ -8,6 +8,7 @@ block        the last block trained on boundary features, against the whole netw
 throughput   feature pass, predictions and training steps, against bare decoding and forward passes
 dashboard    a run with its page open, against a bare fit
 growth       time and memory of a run from 1,000 to 30,000 images
+choices      what was tried for the training step and the conversion
 decode       decoding large photos at a reduced scale, against decoding them whole
 
 `reference` is the plain Keras code, `common` what the parts share, `report` the document.
@@ -20,6 +21,7 @@ PARTS = {
     "throughput": 2,
     "dashboard": 4,
     "growth": 7,
+    "choices": 5,
     "decode": 0.3,
 }
 """Names and about how many minutes each takes on two slow cores."""

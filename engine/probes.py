@@ -33,11 +33,13 @@ def start(kind: str, recipe, home, stage: int = 0) -> None:
     """Begins a probe in the background; does nothing while the same one is under way.
 
     Raises:
+        DatasetError: if the dataset is not prepared: an answer is kept by its content.
         GraftError: while a run is in progress, since the probe would slow it down and measure a
             machine that is half taken.
     """
     if state(kind, recipe, home, stage)["state"] == "running":
         return
+    datasets.open_dataset(recipe.dataset, home)
     active = jobs.active(home)
     if active:
         raise GraftError(

@@ -32,7 +32,11 @@ def section(recipe) -> None:
 
 def _ask(recipe, home, state):
     """The button that begins a measurement, or why there is none."""
-    if datasets.state(recipe.dataset, home)["state"] != "ready":
+    dataset = datasets.state(recipe.dataset, home)["state"]
+    if dataset == "preparing":
+        _await_dataset(recipe, home)
+        return
+    if dataset != "ready":
         st.caption(
             "Minutes, memory and speed can be measured once the dataset is prepared: open it on "
             "**Dataset** first."
@@ -55,6 +59,20 @@ def _ask(recipe, home, state):
             )
         elif state == "missing":
             st.caption("How long will it take, and does it fit into memory? Not measured yet.")
+
+
+def _await_dataset(recipe, home):
+    """Says how far the dataset is, and draws the page anew when it is there."""
+
+    @st.fragment(run_every=1)
+    def live():
+        now = datasets.state(recipe.dataset, home)
+        if now["state"] != "preparing":
+            st.rerun()
+        done = f" ({_common.count(now['done'])} images so far)" if now["done"] else ""
+        st.caption(f"The dataset is being prepared{done}; then this recipe can be measured.")
+
+    live()
 
 
 def _start(recipe, home):

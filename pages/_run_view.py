@@ -131,6 +131,8 @@ _CURVES = {
 DRAWING_SHARE = 0.02
 """Share of one core that drawing a run's curves may take: on a host without a GPU the training needs
 every core. However many pages look at a run, its curves are drawn once."""
+LONGEST_PAUSE = 5
+"""Seconds that curves may lag behind at most."""
 
 
 def _drawn(run, history, by) -> dict:
@@ -143,7 +145,8 @@ def _drawn(run, history, by) -> dict:
             begun = time.thread_time()
             known["payloads"] = {n: payload(make(history, by)) for n, make in _CURVES.items()}
             known["count"] = history.count
-            known["due"] = time.monotonic() + (time.thread_time() - begun) / DRAWING_SHARE
+            pause = (time.thread_time() - begun) / DRAWING_SHARE
+            known["due"] = time.monotonic() + min(pause, LONGEST_PAUSE)
         return known["payloads"]
 
 

@@ -1,6 +1,7 @@
 """The pages as a user meets them, in Chromium: read each test as a story."""
 
 import re
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -227,3 +228,33 @@ def test_plotly_comes_from_this_server(live):
     address, _ = live
     with urllib.request.urlopen(f"{address}/vendor/plotly.min.js") as answer:
         assert answer.status == 200
+
+
+def test_a_preflight_is_measured_from_configure_and_compared_after_the_run(live, page):
+    address, _ = live
+    page.goto(f"{address}/dataset")
+    page.get_by_role("button", name="Use this dataset").click()
+    expect(title(page, "Configure")).to_be_visible()
+    # One frozen stage without augmentation: what it is made for.
+    sets = ["augmentation={}", "stages=[{name: frozen, epochs: 3, learning_rate: 0.01}]"]
+    query = "&".join("set=" + urllib.parse.quote(one) for one in sets)
+    page.goto(f"{address}/configure?preset=sample&{query}")
+    expect(page.get_by_text("computes its frozen part once, for every image")).to_be_visible()
+    page.get_by_role("button", name="Measure on this host").click()
+    expect(page.get_by_text(re.compile(r"About .* in all on CPU"))).to_be_visible(timeout=TRAINING)
+    page.get_by_text("More settings").first.click()
+    expect(page.locator('[data-test-script-state="notRunning"]').first).to_be_attached()
+    page.get_by_role("button", name="Find a learning rate").click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    use = page.get_by_role("button", name=re.compile("^.*Use \\d"))
+    expect(use).to_be_visible(timeout=TRAINING)
+    expect(page.get_by_role("img", name="Loss while the learning rate rises")).to_be_visible()
+    page.get_by_role("button", name="Use this recipe").click()
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("button", name="Test this model")).to_be_visible(timeout=TRAINING)
+    page.get_by_text("Stages", exact=True).click()
+    expect(page.get_by_text(re.compile("taken from the cache; the probabilities"))).to_be_visible()
+    expect(page.get_by_text("Predicted and actual")).to_be_visible()
+    page.goto(f"{address}/runs")
+    page.get_by_text(re.compile("^Cache: ")).click()
+    expect(page.get_by_role("button", name="Clear the cache")).to_be_visible()

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 from conftest import has_real_data
+from test_pages import open_page
 from test_training import events, train
 
 from engine import augment, cache, datasets, features, jobs, load_preset
@@ -298,6 +299,20 @@ def test_the_command_line_shows_bounds_and_clears_the_cache(home):
     assert "0 entries" in engine("--clear").stdout
     wrong = engine("--limit", "-2")
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
+
+
+def test_the_runs_page_shows_bounds_and_clears_the_cache(home, monkeypatch):
+    monkeypatch.setenv("GRAFT_HOME", str(home))
+    app = open_page("runs")
+    assert any("Nothing is cached yet" in c.value for c in app.caption)
+    kept = store(home, ["a" * 64], network="one")
+    kept.close()
+    app = open_page("runs")
+    assert app.dataframe[-1].value["What"].tolist() == ["t"]
+    app.number_input(key="cache_limit").set_value(4.0).run()
+    assert cache.limit(home) == 4 * 2**30
+    app.button(key="clear_cache").click().run()
+    assert not cache.entries(home) and not app.exception
 
 
 def test_pixels_are_decoded_once_and_only_when_asked_for(graft_home):

@@ -20,6 +20,11 @@ def place(tmp_path_factory):
     return made
 
 
+def test_a_probe_of_a_dataset_that_is_not_prepared_says_so(tmp_path):
+    with pytest.raises(GraftError, match="not prepared yet"):
+        probes.start("preflight", load_preset("sample"), homes.home(tmp_path))
+
+
 @pytest.fixture(scope="module")
 def measured(place):
     """(recipe with a cached and a whole stage, what a probe of it found)."""

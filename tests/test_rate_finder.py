@@ -7,7 +7,7 @@ import pytest
 from test_cli import graft
 from test_pages import button, open_page, prepared, said
 
-from engine import charts_rates, datasets, probes, rates
+from engine import charts_rates, datasets, ingest, probes, rates
 from engine import home as homes
 from engine.recipe import RecipeError, load_preset
 
@@ -107,6 +107,7 @@ def test_what_is_printed_can_be_set():
 
 
 def ask(recipe, home, stage):
+    ingest.ingest(recipe.dataset, home)
     key = rates.key_recipe(recipe, stage)
     probes.start("rates", key, home, stage)
     return probes.wait("rates", key, home, stage)
