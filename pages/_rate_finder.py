@@ -21,7 +21,8 @@ def finder(place: int) -> None:
         _progress(key, home, place)
         return
     why_not = _why_not(recipe, home)
-    if st.button(
+    # A callback runs before anything is drawn; a click read while drawing is lost to another rerun.
+    st.button(
         "Find a learning rate",
         key=f"find_rate_{place}",
         icon=":material/troubleshoot:",
@@ -30,14 +31,20 @@ def finder(place: int) -> None:
         help=why_not
         or "Learning-rate range test: about 100 steps with a rate that rises from tiny to huge, and "
         "the rate at which the loss falls fastest. It changes nothing.",
-    ):
-        with _common.guard():
-            probes.start("rates", key, home, place)
-            st.rerun()
+        on_click=_start,
+        args=(place,),
+    )
     if known["state"] == "failed":
         _common.fail(known["error"])
     elif known["state"] == "done":
         _answer(known["result"] | {"present": recipe.stages[place].learning_rate}, place)
+
+
+def _start(place):
+    with _common.guard():
+        # The draft as it is now: what was typed last counts.
+        key = rates.key_recipe(_draft.recipe(), place)
+        probes.start("rates", key, _common.home(), place)
 
 
 def _why_not(recipe, home):
