@@ -23,7 +23,7 @@ def to_litert(model, path) -> None:
 
     The weights are made constants before the conversion. Keras' own export goes through a SavedModel
     on disk instead, which took four times as long and gave a network 2.5 times slower, since batch
-    normalization stayed apart from the convolutions (docs/benchmarks.md).
+    normalization stayed apart from the convolutions (`python -m benchmarks --only choices`).
 
     Args:
         model: with one input (None, size, size, 3); all outputs are kept, in their order.

@@ -47,7 +47,7 @@ def environment() -> dict[str, str]:
         # TensorFlow's greetings would bury the lines that matter at the end of the log.
         "TF_CPP_MIN_LOG_LEVEL": "2",
         # TensorFlow leaves oneDNN off on CPUs without AVX-512 VNNI; there it made a training step of
-        # MobileNetV2 1.7 times faster (docs/benchmarks.md), mostly by keeping memory it has got.
+        # MobileNetV2 1.7 times faster (python -m benchmarks --only choices), mostly by keeping memory.
         "TF_ENABLE_ONEDNN_OPTS": "1",
     }
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
