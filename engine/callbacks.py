@@ -169,9 +169,6 @@ class Reporter(keras.callbacks.Callback):
             return None
         stages, cost = self.recipe.stages, self.costs[self.number]
         left = (stages[self.number].epochs - self.epoch) * self.steps - batches_done
-        later = sum(
-            stage.epochs * self.steps * other / cost
-            for stage, other in zip(stages, self.costs, strict=True)
-            if stage in stages[self.number + 1 :]
-        )
+        rest = zip(stages[self.number + 1 :], self.costs[self.number + 1 :], strict=True)
+        later = sum(stage.epochs * self.steps * other / cost for stage, other in rest)
         return (left + later) * self.seconds_a_step

@@ -240,13 +240,16 @@ def _still_frozen_part(bundle) -> None:
     from engine import boundary
 
     random = [x for x in leaf_layers(bundle.backbone) if isinstance(x, keras.layers.Dropout)]
-    if not random:
+    if not random or bundle.graph is None:
         return
-    live = boundary.live_operations(bundle) if bundle.graph else range(len(random))
-    learning = {id(bundle.graph[place][0]) for place in live} if bundle.graph else set()
+    learning = set()
+    for place in boundary.live_operations(bundle):
+        operation = bundle.graph[place][0]
+        leaves = leaf_layers(operation) if hasattr(operation, "layers") else [operation]
+        learning |= {id(leaf) for leaf in leaves}
     for layer in random:
         own_rate = _OWN_RATES.setdefault(layer, layer.rate)
-        layer.rate = own_rate if id(layer) in learning or not bundle.graph else 0.0
+        layer.rate = own_rate if id(layer) in learning else 0.0
 
 
 def restore_dropout(bundle) -> None:
