@@ -11,15 +11,15 @@ growth       time and memory of a run from 1,000 to 30,000 images
 choices      what was tried for the training step and the conversion
 decode       decoding large photos at a reduced scale, against decoding them whole
 
-`reference` is the plain Keras code, `common` what the parts share, `report` the document.
+`reference` is the plain Keras code, `viewer` a page open on another computer, `common` what the parts share, `report` the document.
 """
 
 PARTS = {
     "recipe": 20,
-    "xception": 4,
+    "xception": 13,
     "block": 6,
     "throughput": 2,
-    "dashboard": 4,
+    "dashboard": 7,
     "growth": 7,
     "choices": 5,
     "decode": 0.3,

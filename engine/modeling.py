@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
-from engine import backbones, freezing, pretrained, schedules
+from engine import backbones, batch_norm, freezing, pretrained, schedules
 from engine.backbones import Block
 from engine.pretrained import leaf_layers
 
@@ -160,7 +160,9 @@ def _assemble(backbone, preprocessing, head, classes, size) -> keras.Model:
         x = layers.Dropout(head.dropout, name="dropout")(x)
     x = layers.Dense(classes, dtype="float32", name="logits")(x)
     x = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
-    return keras.Model(pixels, x, name="classifier")
+    model = keras.Model(pixels, x, name="classifier")
+    batch_norm.use_fused(model)
+    return model
 
 
 def inference_model(bundle) -> keras.Model:

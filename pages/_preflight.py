@@ -54,9 +54,7 @@ def _ask(recipe, home, state):
             args=(recipe, home),
         )
         if active:
-            st.caption(
-                "Not while a run is in progress: the measurement would disturb it and be wrong."
-            )
+            _await_idle(home)
         elif state == "missing":
             st.caption("How long will it take, and does it fit into memory? Not measured yet.")
 
@@ -71,6 +69,18 @@ def _await_dataset(recipe, home):
             st.rerun()
         done = f" ({_common.count(now['done'])} images so far)" if now["done"] else ""
         st.caption(f"The dataset is being prepared{done}; then this recipe can be measured.")
+
+    live()
+
+
+def _await_idle(home):
+    """Says why there is no measuring now, and draws the page anew when there is."""
+
+    @st.fragment(run_every=2)
+    def live():
+        if not jobs.active(home):
+            st.rerun()
+        st.caption("Not while a run is in progress: the measurement would disturb it and be wrong.")
 
     live()
 
