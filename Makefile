@@ -1,6 +1,7 @@
 # make app    install what is missing, start Graft and print its address
 # make test   install what is missing, run the whole suite
 # make benchmark  measure against plain Keras code, into docs/benchmarks.md (half an hour or so)
+# make faults break runs on purpose, at length, and print what came of it (three quarters of an hour)
 # make clean  delete the virtual environment (never .graft, where datasets and runs are)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -q
 # CUDA libraries only where there is an NVIDIA GPU: they are several gigabytes.
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 .DEFAULT_GOAL := app
-.PHONY: app test benchmark clean
+.PHONY: app test benchmark faults clean
 
 app: $(VENV)/.app
 	@echo "Starting Graft on http://127.0.0.1:$(PORT) (Ctrl-C ends the server; training goes on)"
@@ -22,6 +23,10 @@ test: $(VENV)/.test
 # Needs what the tests need: the cost of an open page is measured with a browser.
 benchmark: $(VENV)/.test
 	@$(VENV)/bin/python -m benchmarks $(OPTIONS)
+
+# The long form of tests/faults; the short one is part of `make test`.
+faults: $(VENV)/.test
+	@GRAFT_FAULTS_FORM=long $(VENV)/bin/python -m pytest tests/faults -v -s
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -13,7 +13,7 @@ import time
 import psutil
 
 from benchmarks import common
-from engine import jobs
+from engine import jobs, runs
 from engine.home import PROJECT
 from engine.recipe import load_preset
 
@@ -40,8 +40,10 @@ def run(home, quick) -> dict:
         prepared = time.time() - begun
         common.say(f"{count:,} images: training")
         job = jobs.start(recipe(count, budget), home)
+        while job.status == "queued":
+            time.sleep(0.02)
         pid = job.state["pid"]
-        worker = watched(pid, lambda job=job: job.status in ("starting", "running"))
+        worker = watched(pid, lambda job=job: job.status in runs.ACTIVE)
         found.append(
             common.figures(job)
             | {"images": count, "prepare_seconds": prepared, "preparing": preparing}

@@ -4,9 +4,9 @@ Importing this package, and every module marked *light* below, never imports Ten
 so a page, a notebook or a script can list runs and classify images at once.
 
 Light: recipe, images, augment, sample, datasets, backbones, freezing, events, runs, jobs,
-litert, classifier, cache, features, probes, preflight, rates, charts. Heavy (TensorFlow inside):
-input_pipeline, modeling, boundary, frozen, precision, training, export, worker, probe,
-preflight_measure, rate_finder.
+litert, classifier, cache, features, probes, preflight, rates, charts, trash, doctor. Heavy
+(TensorFlow inside): input_pipeline, modeling, boundary, frozen, precision, training, export, worker,
+probe, preflight_measure, rate_finder.
 
     from engine import jobs, load_preset, Classifier
     run = jobs.train(load_preset("sample"))          # in its own process; a Run to look at

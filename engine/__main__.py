@@ -8,11 +8,11 @@ import typer
 from rich.markup import escape
 
 # Importing it adds its commands.
-from engine import cli_host, runs  # noqa: F401
+from engine import cli_host, cli_keep, cli_runs, runs  # noqa: F401
 from engine import home as homes
 from engine.cli import AsJson, Home, RunId, Sets, app, console, json_out, table
-from engine.errors import GraftError
-from engine.terminal import NOTES, follow, percent, progress_bars
+from engine.errors import DamagedFile, GraftError
+from engine.terminal import NOTES, percent, progress_bars
 
 
 @app.command()
@@ -130,28 +130,26 @@ def backbones(json_: AsJson = False):
 def train(
     recipe: Annotated[str, typer.Argument(help="A preset's name or a recipe's YAML file.")],
     sets: Sets = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Put it into the queue and return.")
+    ] = False,
     home: Home = None,
 ):
     """Train in the foreground; Ctrl-C stops and keeps the best so far. The last line is the run id."""
     from engine import jobs
     from engine.recipe import load
 
-    run = jobs.start(load(recipe, sets or []), homes.home(home))
-    jobs.interrupt_to_stop(run)
-    follow(run)
-    if run.status == "failed":
-        NOTES.print(f"Run {run.id} failed: {escape(run.error or '')}", style="red")
-        print(run.id)
-        raise typer.Exit(1)
-    print(run.id)
+    cli_runs.watch(jobs.start(load(recipe, sets or []), homes.home(home)), wait=not queue)
 
 
 @app.command(name="runs")
 def list_runs(home: Home = None, json_: AsJson = False):
     """List all runs, newest first."""
-    found = runs.list_runs(homes.home(home))
+    found, damaged = runs.readable_runs(homes.home(home))
+    for _, why in damaged:
+        NOTES.print(f"passed over: {escape(why)}", style="yellow", soft_wrap=True)
     if json_:
-        return json_out([r.summary() for r in found])
+        return json_out([_summary(r) for r in found])
     if not found:
         return NOTES.print("There are no runs yet; begin with: python -m engine train sample")
     table(
@@ -285,24 +283,40 @@ def evaluate(
 @app.command()
 def stop(
     run: RunId,
-    kill: Annotated[bool, typer.Option("--kill", help="End it at once, keeping nothing.")] = False,
+    kill: Annotated[
+        bool,
+        typer.Option("--kill", help="End it at once; it can be resumed from its last checkpoint."),
+    ] = False,
     home: Home = None,
 ):
-    """Stop a run: it finishes with the best so far."""
+    """Stop a run: it finishes with the best so far; one that waits leaves the queue."""
     from engine import jobs
 
     found = runs.get_run(homes.home(home), run)
     if kill:
         jobs.kill(found)
-        return NOTES.print(f"Run {found.id} was killed.")
-    jobs.stop(found)
-    NOTES.print(f"Asked run {found.id} to stop; it finishes with the best so far.")
+        return cli_runs.say(
+            f"Run {found.id} was killed; to go on: python -m engine resume {found.id}"
+        )
+    cli_runs.say(cli_runs.stop(found))
+
+
+def _summary(run) -> dict:
+    """A run's summary; of one with a damaged file, what is wrong: it must not hide all others."""
+    try:
+        return run.summary()
+    except DamagedFile as error:
+        return {"id": run.id, "status": run.status, "error": str(error), "path": str(run.path)}
 
 
 def _accuracy(run):
-    if not run.evaluation:
+    try:
+        found = run.evaluation
+    except DamagedFile:
+        return "damaged"
+    if not found:
         return "-"
-    test = run.evaluation["test"]
+    test = found["test"]
     return f"{test['accuracy']:.1%} ({test['interval'][0]:.1%} to {test['interval'][1]:.1%})"
 
 

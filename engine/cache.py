@@ -20,7 +20,7 @@ from json import dumps
 from pathlib import Path
 
 from engine import home as homes
-from engine.errors import GraftError
+from engine.errors import DamagedFile, GraftError
 
 DEFAULT_LIMIT_GIB = 10.0
 RESERVE = 2**30
@@ -59,15 +59,28 @@ def entries(home) -> list[Entry]:
     found = []
     for kind in KINDS:
         for path in (Path(home) / "cache" / kind).glob("*"):
-            identity = homes.read_json(path / "identity.json") if path.is_dir() else None
-            if path.name.startswith(".") or identity is None:
+            known = identity(path)
+            if path.name.startswith(".") or known is None:
                 continue
             with contextlib.suppress(FileNotFoundError):  # it may go while we look
                 used = (path / "used").stat().st_mtime
                 size = sum(f.stat().st_blocks * 512 for f in path.iterdir())
-                title = identity.get("title", path.name)
+                title = known.get("title", path.name)
                 found.append(Entry(kind, path, title, size, used, _busy(path)))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+
+def identity(path: Path) -> dict | None:
+    """What decides an entry's values, with its title; None if there is no entry.
+
+    Of a damaged one only a title is known: it is like no other, and is evicted like all others.
+    """
+    try:
+        return homes.read_json(path / "identity.json")
+    except NotADirectoryError:  # a file that is none of ours
+        return None
+    except DamagedFile:
+        return {"title": f"damaged entry {path.name}"}
 
 
 def limit(home) -> int:

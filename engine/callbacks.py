@@ -1,96 +1,103 @@
-"""What happens during a stage's fit: events, the best weights, divergence, the stop."""
+"""What happens during a stage's fit: events, checkpoints, the best weights, early stopping, divergence,
+stop and pause."""
 
-import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import keras
 import numpy as np
 
-WRITE_EVERY = 5
-"""Seconds between writes of the best weights: epochs on cached features take less than a write."""
-
-
-class Stopped(Exception):
-    """The user asked to stop; what is best so far is kept."""
+from engine.control import Paused, Stopped
 
 
 @dataclass
 class Best:
-    """The weights with the lowest validation loss over all stages, in memory and on disk.
+    """The weights with the lowest validation loss over all stages."""
 
-    Attributes:
-        path: file ending in .weights.h5 that holds the best weights so far, whole: what a run that
-            dies leaves behind. Epochs of a second each do not write it each time; see `flush`.
-    """
-
-    path: Path
     loss: float = float("inf")
     weights: list = field(default_factory=list)
     stage: int = -1
     epoch: int = -1
-    _written: float = float("-inf")
-    _unwritten: bool = False
 
     def offer(self, model, loss, stage, epoch) -> bool:
         """Takes the model's weights if their loss is finite and lower."""
         if not loss < self.loss:
             return False
         self.loss, self.stage, self.epoch = float(loss), stage, epoch
-        self.weights, self._unwritten = model.get_weights(), True
-        if time.monotonic() - self._written > WRITE_EVERY:
-            self.flush(model)
+        self.weights = model.get_weights()
         return True
 
-    def flush(self, model) -> None:
-        """Writes the best weights to `path` if they are not there yet."""
-        if not self._unwritten:
-            return
-        present = model.get_weights()
-        model.set_weights(self.weights)
-        aside = self.path.with_name("aside.weights.h5")
-        model.save_weights(aside)
-        os.replace(aside, self.path)
-        model.set_weights(present)
-        self._written, self._unwritten = time.monotonic(), False
+    def record(self) -> dict | None:
+        """Plain data that tells one best from another; None while there is none."""
+        if not self.weights:
+            return None
+        return {"loss": self.loss, "stage": self.stage, "epoch": self.epoch}
 
 
 class Reporter(keras.callbacks.Callback):
-    """Writes events, keeps the best weights, watches for divergence and for the stop.
+    """Writes events and checkpoints, keeps the best weights, watches for divergence, stop and pause.
 
     Args:
-        whole: the network whose weights are kept; the model that is fitted may be a part of it.
+        number: the stage's index in the recipe.
+        work: the `engine.stages.Work`.
+        first_step: the global step before the stage.
+        images: of the training part.
         costs: seconds of a step relative to others, for each stage of the recipe.
+        facts: what a checkpoint's position says beside the counters; see `engine.resume.Keeper`.
     """
 
-    def __init__(self, number, recipe, whole, best, events, stop, first_step, steps, images, costs):
+    COUNTERS = ("reason", "epochs_done", "best_loss", "best_epoch", "seconds_a_step")
+
+    def __init__(self, number, work, first_step, images, costs, facts):
         super().__init__()
-        self.whole, self.costs = whole, costs
-        self.number, self.recipe, self.best, self.events, self.stop = (
-            number,
-            recipe,
-            best,
-            events,
-            stop,
-        )
-        self.step, self.steps, self.images = first_step, steps, images
+        self.number, self.work, self.costs, self.facts = number, work, costs, facts
+        self.recipe, self.events, self.best = work.recipe, work.events, work.best
+        self.step, self.steps, self.images = first_step, work.steps, images
         self.reason, self.epoch, self.epochs_done = "completed", 0, 0
         self.best_loss, self.best_epoch = float("inf"), None
         self.seconds_a_step = None
-        self._written = 0.0
+        self.begun, self.spent = time.time(), 0.0
+        self._written, self._skipped, self._sums = 0.0, 0, (0.0, 0.0)
+        self._resume = False
+
+    def take_up(self, position) -> None:
+        """Goes on from a checkpoint: counters now, network and optimizer when fit has built them."""
+        for name, value in position["reporter"].items():
+            setattr(self, name, float("inf") if value is None and name == "best_loss" else value)
+        self.step, self.spent = position["step"], position["seconds"]
+        self._skipped, self._sums = position["batch"], tuple(position["sums"])
+        self._resume = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stage is over before its last epoch."""
+        return self.model is not None and self.model.stop_training
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the stage's fit so far, with those before an interruption."""
+        return self.spent + time.time() - self.begun
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
-        self._seen = self._last_seen = 0
-        self._last_sums = (0.0, 0.0)
+        if self._resume:
+            self.work.keeper.restore(self.work.network, self.model)
+        elif self._skipped:
+            self._skipped, self._sums = 0, (0.0, 0.0)  # the epoch after the one taken up
+        self._resume = False
+        self._seen = self._last_seen = min(self._skipped * self.recipe.batch_size, self.images)
+        self._last_sums = self._sums
         self._began = self._last = time.time()
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
+        done = self._skipped + batch + 1  # batches of this epoch
+        if self._skipped and not batch:
+            self.work.keeper.restore_metrics(self.model)
+            logs = {k: float(v) for k, v in self.model.get_metrics_result().items()}
         now = time.time()
         self._trained = now
-        self._seen = min((batch + 1) * self.recipe.batch_size, self.images)
+        self._seen = min(done * self.recipe.batch_size, self.images)
         loss = logs["loss"]
         if not np.isfinite(loss):
             self._diverge("The training loss is no longer a number")
@@ -117,15 +124,43 @@ class Reporter(keras.callbacks.Callback):
                 accuracy=(sums[1] - self._last_sums[1]) / count,
                 learning_rate=self._rate(),
                 images_per_second=count / elapsed,
-                eta_seconds=self._eta(batch + 1),
+                eta_seconds=self._eta(done),
             )
             self._last_seen, self._last_sums, self._last, self._written = self._seen, sums, now, now
-        if self.stop():
+        asked = self.work.ask()
+        # The last batch belongs to its validation: taken up after it, an epoch would have no batch.
+        if done < self.steps and not self.model.stop_training:
+            keeper = self.work.keeper
+            if keeper and (asked == "pause" or keeper.due()):
+                sums = (float(loss) * self._seen, float(logs["accuracy"]) * self._seen)
+                self._save(self.epoch, done, sums)
+            if asked == "pause":
+                raise Paused
+        if asked == "stop":
             raise Stopped
 
     def on_test_batch_end(self, batch, logs=None):
-        if self.best.weights and self.stop():
+        asked = self.work.ask()
+        if asked == "pause":
+            raise Paused  # taken up from the checkpoint before
+        if asked == "stop" and self.best.weights:
             raise Stopped
+
+    def _save(self, epoch, batch, sums=(0.0, 0.0)):
+        counters = {name: getattr(self, name) for name in self.COUNTERS}
+        # JSON has no infinity.
+        counters["best_loss"] = self.best_loss if np.isfinite(self.best_loss) else None
+        position = {
+            "stage": self.number,
+            "epoch": epoch,
+            "batch": batch,
+            "step": self.step,
+            "ended": bool(self.model.stop_training),
+            "seconds": self.seconds,
+            "sums": sums,
+            "reporter": counters,
+        }
+        self.work.keeper.save(position | self.facts, self.work.network, self.model, self.best)
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs_done += 1
@@ -137,7 +172,11 @@ class Reporter(keras.callbacks.Callback):
         classes = self.model.output_shape[-1]
         if logs["loss"] > 3 * np.log(classes) and logs["accuracy"] < 1.5 / classes:
             self._diverge("The training loss is three times that of guessing")
-        self.best.offer(self.whole, loss, self.number, epoch)
+        self.best.offer(self.work.network, loss, self.number, epoch)
+        patience = self.recipe.stages[self.number].early_stopping
+        since = epoch - (-1 if self.best_epoch is None else self.best_epoch)
+        if patience and since >= patience and epoch > 0:
+            self.model.stop_training = True
         self.events.write(
             "epoch",
             stage=self.number,
@@ -146,9 +185,12 @@ class Reporter(keras.callbacks.Callback):
             learning_rate=self._rate(),
             **{k: logs[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy")},
             seconds=time.time() - self._began,
-            images_per_second=self._seen / max(seconds, 1e-9),
+            images_per_second=(self._seen - self._skipped * self.recipe.batch_size)
+            / max(seconds, 1e-9),
             eta_seconds=self._eta(self.steps),
         )
+        if self.work.keeper and self.work.keeper.due():
+            self._save(epoch + 1, 0)
 
     def _diverge(self, what):
         """Ends the stage: what it does now is worse than stopping."""

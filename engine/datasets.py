@@ -25,7 +25,7 @@ import numpy as np
 
 from engine import home as homes
 from engine import processes, splits
-from engine.errors import DatasetError
+from engine.errors import DatasetError, LostImageError
 from engine.images import EXTENSIONS
 from engine.sample import VERSION
 
@@ -90,23 +90,36 @@ class Dataset:
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes that images.bin must hold; 0 for a folder that is read where it lies."""
+        return 0 if self.manifest["folder"] else int((self._offsets + self._lengths).max(initial=0))
+
     @cached_property
     def _packed(self):
         return np.memmap(self.path / "images.bin", np.uint8, "r")
 
     def image_bytes(self, index: int) -> bytes:
-        """The encoded image. Raises DatasetError if its file has gone."""
-        if self.manifest["folder"]:
-            path = Path(self.manifest["folder"]) / self.names[index]
-            try:
-                return path.read_bytes()
-            except OSError as error:
-                raise DatasetError(
-                    f"{path} can no longer be read ({error.strerror}); put it back or prepare the "
-                    "dataset again"
-                ) from None
-        start = int(self._offsets[index])
-        return self._packed[start : start + int(self._lengths[index])].tobytes()
+        """The encoded image, the very bytes that were prepared.
+
+        Raises:
+            LostImageError: if the file of a folder has gone, or holds anything else by now. Its SHA-256
+                costs 1% of decoding it, and no other check is sure: features are kept, and parts
+                are split, by that hash.
+        """
+        start, length = int(self._offsets[index]), int(self._lengths[index])
+        if not self.manifest["folder"]:
+            return self._packed[start : start + length].tobytes()
+        path = Path(self.manifest["folder"]) / self.names[index]
+        try:
+            # A file of another length is not even read: it may be huge by now, or a pipe.
+            data = path.read_bytes() if path.stat().st_size == length else b""
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise LostImageError(path, f"can no longer be read ({why})") from None
+        if sha256(data).hexdigest() != self.contents[index]:
+            raise LostImageError(path, "has changed since the dataset was prepared")
+        return data
 
     def split(self, spec) -> dict[str, np.ndarray]:
         """`{"train": indices, "validation": indices, "test": indices}`; see `engine.splits`."""
@@ -209,16 +222,26 @@ def forget(spec, home: Path) -> None:
 
 
 def check(spec) -> None:
-    """Raises DatasetError, one sentence, for a folder that is not one or holds no classes."""
+    """Raises DatasetError, one sentence, for a folder that is not there, is a file, or may not be
+    read."""
     if spec.source != "folder":
         return
     folder = Path(spec.path).expanduser()
-    if not folder.exists():
-        raise DatasetError(f"there is no folder {folder} on this host")
-    if not folder.is_dir():
+    try:
+        os.scandir(folder).close()
+    except (FileNotFoundError, ValueError):  # ValueError: a path that no file can have
+        raise DatasetError(
+            f"there is no folder {folder} on this host; put it back or give another one"
+        ) from None
+    except NotADirectoryError:
         raise DatasetError(
             f"{folder} is a file; give a folder that holds one folder for each class"
-        )
+        ) from None
+    except OSError as error:
+        raise DatasetError(
+            f"the folder {folder} cannot be read ({error.strerror}); allow it to be read or give "
+            "another one"
+        ) from None
 
 
 def outdated(spec, home: Path) -> bool:
@@ -227,6 +250,41 @@ def outdated(spec, home: Path) -> bool:
     if manifest is None:
         return True
     return spec.source == "folder" and manifest["listing"] != listing_hash(list_folder(spec.path))
+
+
+def fingerprint(spec, home: Path) -> str | None:
+    """The fingerprint of a prepared dataset; None if it is not prepared."""
+    return homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json", {}).get(
+        "fingerprint"
+    )
+
+
+def changed_since(
+    spec, home: Path, fingerprint: str | None, since="this run began", count: int | None = None
+) -> str | None:
+    """Whether the prepared dataset is another one than before.
+
+    Args:
+        spec: a DatasetSpec.
+        home: Graft's home.
+        fingerprint: the dataset's `fingerprint` back then; None if it was not prepared yet.
+        since: when that was, to follow "has changed since".
+        count: images it had then, if known.
+
+    Returns:
+        One sentence that says what changed and what to do; None if nothing has, or if the dataset
+        was not prepared then or is not now. A folder's changes count when it is prepared again
+        (`outdated`).
+    """
+    manifest = homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json")
+    if manifest is None or fingerprint is None or manifest["fingerprint"] == fingerprint:
+        return None
+    had = "" if count is None else f"had {count:,} images then and now "
+    return (
+        f"the dataset {manifest['title']} has changed since {since}: it {had}has "
+        f"{manifest['count']:,} images in {len(manifest['classes'])} classes; put the images back as "
+        "they were and prepare it again, or start a new run on what is there now"
+    )
 
 
 def folder_root(path) -> Path:
@@ -245,12 +303,17 @@ def list_folder(path, least_classes: int = 2) -> list[tuple[str, str, str, int, 
         and files without an image extension are left out; so are classes without any image.
 
     Raises:
-        DatasetError: if fewer than `least_classes` classes hold images.
+        DatasetError: if fewer than `least_classes` classes hold images, or the folder has gone.
     """
     root = folder_root(path)
-    top_folders = sorted(
-        p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")
-    )
+    try:
+        top_folders = sorted(
+            p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")
+        )
+    except OSError as error:
+        raise DatasetError(
+            f"the folder {root} cannot be read ({error.strerror}); put it back or give another one"
+        ) from None
     own_names = {name for names in splits._OWN_NAMES.values() for name in names}
     in_parts = bool(top_folders) and all(name.lower() in own_names for name in top_folders)
     rows = []

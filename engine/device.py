@@ -44,6 +44,27 @@ def describe() -> dict:
     }
 
 
+def devices() -> list[str]:
+    """Names of the devices that runs may have, the one with the most free memory first: "gpu:0" and
+    so on, by `nvidia-smi`'s numbers, or "cpu" alone. CUDA_VISIBLE_DEVICES, as the server was started,
+    limits them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    tool = None if visible in ("", "-1") else shutil.which("nvidia-smi")
+    if not tool:
+        return ["cpu"]
+    query = [tool, "--query-gpu=index,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ["cpu"]
+    found = [line.split(",") for line in answer.stdout.strip().splitlines() if "," in line]
+    if visible and all(part.strip().isdigit() for part in visible.split(",")):
+        allowed = {part.strip() for part in visible.split(",")}
+        found = [row for row in found if row[0].strip() in allowed]
+    found.sort(key=lambda row: -int(row[1]) if row[1].strip().isdigit() else 0)
+    return [f"gpu:{row[0].strip()}" for row in found] or ["cpu"]
+
+
 def has_bfloat16() -> bool:
     """Whether the CPU computes in bfloat16 itself; otherwise it is emulated, and slower."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:

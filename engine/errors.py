@@ -3,10 +3,12 @@
 GraftError
  ├── RecipeError      a recipe that cannot be trained as written (carries the field's path)
  ├── DatasetError     a dataset that cannot be found, read or split
+ │    └── LostImageError   one of its images has gone or has changed since it was prepared
  ├── ImageError       bytes that are not an image Graft can read
  ├── BackboneError    an unknown backbone, or weights that cannot be had
  ├── RunError         a run that is missing, unfinished or damaged
- └── TrainingError    training that cannot go on
+ ├── TrainingError    training that cannot go on
+ └── DamagedFile      a file of Graft's own that can no longer be read
 """
 
 
@@ -31,6 +33,18 @@ class DatasetError(GraftError):
     """A dataset that cannot be found, read or split."""
 
 
+class LostImageError(DatasetError):
+    """An image of a prepared dataset that has gone or has changed since.
+
+    Attributes:
+        why: the reason alone, without the file's path and the remedy.
+    """
+
+    def __init__(self, path, why: str):
+        super().__init__(f"{path} {why}; put it back or prepare the dataset again")
+        self.why = f"it {why}"
+
+
 class ImageError(GraftError):
     """Bytes that are not an image Graft can read."""
 
@@ -45,3 +59,18 @@ class RunError(GraftError):
 
 class TrainingError(GraftError):
     """Training that cannot start or go on."""
+
+
+class DamagedFile(GraftError, ValueError):
+    """A file of Graft's own that can no longer be read, such as JSON that was cut off.
+
+    Attributes:
+        path: of the file.
+        why: a few words.
+    """
+
+    def __init__(self, path, why):
+        self.path, self.why = path, str(why)
+        super().__init__(
+            f"{path} is damaged and cannot be read ({why}); python -m engine doctor says what to do"
+        )

@@ -4,6 +4,10 @@ import math
 
 import numpy as np
 
+from engine import images
+from engine.parallel import cores, ordered_map
+from engine.unreadable import READING
+
 Z95 = 1.959964
 """The 97.5% point of the normal distribution, for 95% intervals."""
 
@@ -73,6 +77,45 @@ def measure(probabilities, labels, classes) -> dict:
         "per_class": rows,
         "confusion": confusion.tolist(),
     }
+
+
+def measure_images(model, dataset, indices, labels, classes, unreadable) -> dict:
+    """Measures a classifier on images of a dataset, through the very path that predictions take.
+
+    Args:
+        model: a Classifier.
+        dataset: an open Dataset.
+        indices: int array (n,), the images.
+        labels: int array over the whole dataset, true classes.
+        classes: names.
+        unreadable: the run's Unreadable; images that it knows, or gets to know now, are left out.
+
+    Returns:
+        `measure`'s dict, n the images that were read, with `unreadable` (rows of name, reason).
+
+    Raises:
+        Paused: if no image can be read any more, or the run has lost too many.
+    """
+
+    def answer(index):
+        if index not in unreadable:
+            try:
+                pixels = images.load(dataset.image_bytes(index), model.size, model.resize)
+            except READING as error:
+                unreadable.note(index, error)
+            else:
+                return index, model.outputs(pixels)[0]
+        return None
+
+    found = ordered_map(answer, np.asarray(indices, np.int64).tolist(), cores())
+    read = [pair for pair in found if pair is not None]
+    if len(indices) and not read:
+        unreadable.give_up(f"none of {len(indices):,} images to test on can be read any more")
+    answers = np.array([probabilities for _, probabilities in read], np.float32)
+    figures = measure(
+        answers.reshape(len(read), len(classes)), labels[[index for index, _ in read]], classes
+    )
+    return figures | {"unreadable": unreadable.rows(indices)}
 
 
 def evaluate_folder(classifier, folder, progress=None) -> dict:

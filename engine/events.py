@@ -1,7 +1,11 @@
 """Events: append-only JSON lines, the one source of every chart.
 
 Each line is a JSON object with `t` (unix seconds) and `event`, one of: start, phase, stage_start,
-batch, epoch, stage_end, note, warning, end. A number that is not finite is written as null.
+batch, epoch, stage_end, note, warning, resume, end. A number that is not finite is written as null.
+
+A run that was broken off is taken up at its last checkpoint, so what was logged after that is done and
+logged again. The log stays append-only: a `resume` event says where the run goes on (`stage`, an
+index, or null from the very beginning; `epoch`; `step`), and readers drop what it supersedes.
 """
 
 import json
@@ -10,29 +14,39 @@ import os
 import time
 from pathlib import Path
 
+from pydantic_core import from_json
+
+_BLOCK = 1 << 16
+
 
 class EventLog:
     """Writes events. A torn last line, left by a kill, is removed when a writer opens the file."""
 
     def __init__(self, path: Path):
-        self._file = open(path, "ab+")
-        self._file.seek(0)
-        whole = 0
-        for line in self._file:
-            if line.endswith(b"\n"):
-                whole += len(line)
-        self._file.truncate(whole)
+        # Without a buffer: a line that the disk had no room for must not come back at a later flush.
+        self._file = open(path, "ab+", buffering=0)
+        self._file.truncate(_whole(self._file))
 
     def write(self, event: str, **fields) -> None:
-        """Appends one event; visible to readers at once."""
+        """Appends one event; visible to readers at once.
+
+        Raises:
+            OSError: for example when the disk is full; the log is then as it was before.
+        """
         line = {"t": round(time.time(), 3), "event": event} | {
             k: _plain(v) for k, v in fields.items()
         }
-        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        if event != "batch":
-            # Batch events may be lost with the power; what a report is built from may not.
-            os.fsync(self._file.fileno())
+        left = memoryview(json.dumps(line, allow_nan=False).encode() + b"\n")
+        before = os.fstat(self._file.fileno()).st_size
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+            if event != "batch":
+                # Batch events may be lost with the power; what a report is built from may not.
+                os.fsync(self._file.fileno())
+        except BaseException:
+            self._file.truncate(before)
+            raise
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[dict], int]:
@@ -40,7 +54,8 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict], int]:
 
     Returns:
         (events, offset of the next call). A last line still being written is left for the next
-        call; a file that is not there has no events.
+        call; a file that is not there has no events. Lines that hold no event (a disk's damage) are
+        passed over, and a warning event with their number stands in place of the first.
     """
     try:
         with open(path, "rb") as file:
@@ -49,7 +64,117 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict], int]:
     except FileNotFoundError:
         return [], offset
     data = data[: data.rfind(b"\n") + 1]
-    return [json.loads(line) for line in data.splitlines()], offset + len(data)
+    found, garbage, place = _parse(data)
+    if garbage:
+        lines = "One line" if garbage == 1 else f"{garbage} lines"
+        text = f"{lines} of the run's log cannot be read and {'is' if garbage == 1 else 'are'} left out."
+        found.insert(place, {"event": "warning", "text": text})
+    return found, offset + len(data)
+
+
+def last(path: Path, size: int = 8192) -> list[dict]:
+    """The events in the last so many bytes, without reading the rest."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            data = file.read()
+            begun = 0 if file.tell() <= size else data.find(b"\n") + 1
+    except FileNotFoundError:
+        return []
+    return _parse(data[begun : data.rfind(b"\n") + 1])[0]
+
+
+def effective(events) -> list[dict]:
+    """The events without those that a later `resume` supersedes; see `superseded`."""
+    kept = []
+    for event in events:
+        if event["event"] == "resume":
+            kept = [before for before in kept if not superseded(before, event)]
+        kept.append(event)
+    return kept
+
+
+def superseded(event: dict, resume: dict) -> bool:
+    """Whether an event that was logged before a `resume` no longer holds.
+
+    Args:
+        event: any event.
+        resume: with `stage`, the index of the stage in which the run goes on, or None if it goes back
+            to the very beginning; and `step`, the last step of all stages that counts.
+
+    Returns:
+        True for an end; for what comes after that step or in a later stage; for the end of that
+        stage, which goes on. Notes, warnings and phases stay: they did happen.
+    """
+    kind, stage = event["event"], resume.get("stage")
+    if kind == "end":
+        return True
+    if stage is None:
+        return kind in ("start", "stage_start", "batch", "epoch", "stage_end")
+    if kind in ("batch", "epoch"):
+        return (event.get("step") or 0) > (resume.get("step") or 0)
+    if kind in ("stage_start", "stage_end"):
+        return (event.get("stage") or 0) >= stage + (kind == "stage_start")
+    return False
+
+
+def damage(path: Path) -> tuple[int, bool]:
+    """What is wrong with a log.
+
+    Returns:
+        (number of lines that hold no event, whether the last line is incomplete: broken off, or being
+        written just now).
+    """
+    try:
+        with open(path, "rb") as file:
+            whole = _whole(file)
+            torn = whole < file.seek(0, os.SEEK_END)
+            file.seek(0)
+            data = file.read(whole)
+    except FileNotFoundError:
+        return 0, False
+    return _parse(data)[1], torn
+
+
+def _whole(file) -> int:
+    """Bytes of an open file up to the end of its last whole line."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        begin = max(0, end - _BLOCK)
+        file.seek(begin)
+        place = file.read(end - begin).rfind(b"\n")
+        if place >= 0:
+            return begin + place + 1
+        end = begin
+    return 0
+
+
+def _parse(data: bytes) -> tuple[list[dict], int, int]:
+    """(events of whole lines, number of lines without one, events before the first of those)."""
+    if not data:
+        return [], 0, 0
+    try:
+        # All lines as one array: several times as quick as one by one.
+        found = from_json(b"[" + data[:-1].replace(b"\n", b",") + b"]")
+    except ValueError:
+        found = []
+    if len(found) == data.count(b"\n") and all(_is_event(value) for value in found):
+        return found, 0, 0
+    found, garbage, place = [], 0, 0
+    for line in data[:-1].split(b"\n"):
+        try:
+            value = from_json(line)
+        except ValueError:
+            value = None
+        if _is_event(value):
+            found.append(value)
+        else:
+            garbage, place = garbage + 1, place if garbage else len(found)
+    return found, garbage, place
+
+
+def _is_event(value) -> bool:
+    return type(value) is dict and type(value.get("event")) is str
 
 
 def _plain(value):

@@ -13,7 +13,11 @@ from engine import classifier, images, modeling
 def write(bundle, run) -> None:
     """Writes final.keras and inference.tflite, each aside and then in one step."""
     aside = run.path / "aside.keras"
-    bundle.model.save(aside)
+    # A model of the same layers that was never compiled: the optimizer's state would make the file up
+    # to three times as large, and nobody who loads it wants it.
+    model = keras.Model(bundle.model.inputs, bundle.model.outputs, name=bundle.model.name)
+    model.save(aside)
+    _to_disk(aside)
     os.replace(aside, run.path / "final.keras")
     to_litert(modeling.inference_model(bundle), run.path / "inference.tflite")
 
@@ -22,8 +26,8 @@ def to_litert(model, path) -> None:
     """Converts a Keras model to a LiteRT file that takes one image at a time.
 
     The weights are made constants before the conversion. Keras' own export goes through a SavedModel
-    on disk instead, which took four times as long and gave a network 2.5 times slower, since batch
-    normalization stayed apart from the convolutions (`python -m benchmarks --only choices`).
+    on disk instead, which took five times as long for a network that is no quicker
+    (`python -m benchmarks --only choices`).
 
     Args:
         model: with one input (None, size, size, 3); all outputs are kept, in their order.
@@ -35,8 +39,18 @@ def to_litert(model, path) -> None:
     frozen = convert_variables_to_constants_v2(traced)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(converter.convert())
-    os.replace(aside, path)
+    try:
+        aside.write_bytes(converter.convert())
+        _to_disk(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)  # the disk was full
+
+
+def _to_disk(path) -> None:
+    """Waits until a file is on the disk: renamed before that, it could be empty after a power cut."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def parity(run, bundle, trained, dataset, indices) -> dict:

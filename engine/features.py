@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from engine import cache
-from engine import home as homes
 from engine.recipe import AugmentationSpec
 
 FLIP_VIEWS = {"none": 1, "horizontal": 2, "both": 4}
@@ -157,7 +156,7 @@ class FeatureStore:
             missing = rows[~self.known(rows)]
             if not len(missing):
                 break
-            theirs = homes.read_json(entry.path / "identity.json", {})
+            theirs = cache.identity(entry.path) or {}
             theirs = {k: v for k, v in theirs.items() if k not in other_than}
             if entry.kind != "features" or entry.path == self.path or theirs != mine:
                 continue

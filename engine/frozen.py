@@ -154,17 +154,18 @@ def prepare(bundle, recipe, number, dataset, pixels, split, home, report, keep_p
                 f"its features need {4 * part.width * len(missing) / 2**30:.2f} GiB more, which the "
                 "cache's limit or the free space on the disk does not allow"
             )
-        seconds = _fill(store, run, recipe, dataset, pixels, missing, slots, report, keep_pixels)
-        cached = Cached(
-            part.suffix, count, exact, {}, store, store.rows(dataset.contents), part.shapes
+        computed, seconds = _fill(
+            store, run, recipe, dataset, pixels, split, missing, slots, report, keep_pixels
         )
-        difference = _difference(cached, bundle, recipe, dataset, pixels, split["train"])
+        places = _places(store, dataset, pixels, split, slots)
+        cached = Cached(part.suffix, count, exact, {}, store, places, part.shapes)
+        difference = _difference(cached, bundle, recipe, pixels, split["train"])
         cached.facts = {
             "path": "cached features",
             "runtime": runtime,
             "views": count,
             "exact": exact,
-            "computed": len(missing),
+            "computed": computed,
             "known": len(rows) - len(missing),
             "borrowed": borrowed,
             "bytes": size,
@@ -293,40 +294,79 @@ def _view(values, recipe, view, exact, place):
     return augment.apply(values, drawn[0])
 
 
-def _fill(store, run, recipe, dataset, pixels, missing, slots, report, keep) -> float:
-    """Computes missing records; returns seconds."""
-    exact = features.views(recipe)[1]
+def _fill(
+    store, run, recipe, dataset, pixels, split, missing, slots, report, keep
+) -> tuple[int, float]:
+    """Computes missing records; returns (how many, seconds).
+
+    An image that can no longer be read gets none: another one's features under its content's hash
+    would be believed by every later run.
+    """
+    exact, size = features.views(recipe)[1], recipe.image_size
     images = np.zeros(int(missing.max()) // slots + 1 if len(missing) else 0, np.int64)
-    rows = store.rows(dataset.contents)
-    inside = rows // slots < len(images)
-    images[rows[inside] // slots] = np.flatnonzero(inside)
-    order = missing.tolist()
+    used = np.concatenate([split["train"], split["validation"]])
+    rows = store.rows(dataset.contents[used]) // slots
+    images[rows[rows < len(images)]] = used[rows < len(images)]
+    order, lost = missing.tolist(), set()
 
     def ask(row):
         index = int(images[row // slots])
 
         def values():
-            return _view(pixels.one(index, keep), recipe, row % slots, exact, row // slots)
+            found = pixels.own(index, keep)
+            if found is None:
+                lost.add(row)  # before its record, which is thrown away, comes out
+                return np.zeros((size, size, 3), np.uint8)
+            return _view(found, recipe, row % slots, exact, row // slots)
 
         return values
 
     begun = time.time()
     for done, (row, record) in enumerate(zip(order, run(map(ask, order)), strict=True), 1):
-        store.write(row, record)
+        if row not in lost:
+            store.write(row, record)
         if done % 16 == 0 or done == len(order):
             report("features", "Computing features, once for all epochs", done, len(order))
-    return time.time() - begun
+    return len(order) - len(lost), time.time() - begun
 
 
-def _difference(cached, bundle, recipe, dataset, pixels, train) -> float:
+def _places(store, dataset, pixels, split, slots) -> np.ndarray:
+    """First row of each image, int64 array; of an image without records, that of the next one of
+    its class and part that has them (`engine.unreadable`).
+
+    What the store holds decides, not what this process could read: so it comes out the same when the
+    run is taken up.
+    """
+    rows = store.rows(dataset.contents)
+    places = rows.copy()
+    for part, views in (("train", slots), ("validation", 1)):
+        indices = split[part]
+        there = np.zeros(len(dataset), bool)
+        there[indices] = store.known(rows[indices][:, None] + np.arange(views)).all(axis=1)
+        for index in indices[~there[indices]].tolist():
+            peer = next((p for p in pixels.unreadable.peers(index) if there[p]), None)
+            if peer is None:
+                pixels.unreadable.none_left(index)
+            places[index] = rows[peer]
+    return places
+
+
+def _difference(cached, bundle, recipe, pixels, train) -> float:
     """Largest difference in probability between cached features and the whole network, on a few
     training images, and their last view."""
-    chosen = train[:: max(1, len(train) // PROBE_IMAGES)][:PROBE_IMAGES]
+    step = max(1, len(train) // PROBE_IMAGES)
+    # Evenly spread ones first; further ones only in the place of those that can no longer be read.
+    order = np.concatenate([train[begin::step] for begin in range(step)]).tolist()
+    readable = ((i, found) for i in order if (found := pixels.own(i)) is not None)
+    probes = dict(islice(readable, PROBE_IMAGES))
+    if not probes:
+        pixels.unreadable.give_up("no training image can be read any more")
     slots = cached.views if cached.exact else cached.views + 1
     values = [
-        _view(pixels.one(int(i)), recipe, slots - 1, cached.exact, cached.image(i)) for i in chosen
+        _view(found, recipe, slots - 1, cached.exact, cached.image(i))
+        for i, found in probes.items()
     ]
     whole = bundle.model(np.stack(values).astype(np.float32), training=False)
-    parts = cached.parts(cached.read(chosen, slots - 1))
+    parts = cached.parts(cached.read(np.array(list(probes)), slots - 1))
     ours = cached.suffix(parts[0] if len(parts) == 1 else parts, training=False)
     return float(np.abs(np.asarray(whole, np.float32) - np.asarray(ours, np.float32)).max())

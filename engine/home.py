@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from engine.errors import GraftError
+from engine.errors import DamagedFile, GraftError
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -22,16 +22,18 @@ def home(path=None) -> Path:
     """
     folder = Path(path or os.environ.get("GRAFT_HOME") or PROJECT / ".graft").expanduser().resolve()
     try:
-        for part in ("runs", "datasets", "cache"):
+        for part in ("runs", "datasets", "cache", "trash"):
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GraftError(
             f"Graft cannot write to its home {folder} ({error.strerror}); set GRAFT_HOME to a folder "
             "you can write to"
         ) from None
-    if not os.access(folder / "runs", os.W_OK):
+    locked = [p for p in ("runs", "datasets", "cache") if not os.access(folder / p, os.W_OK)]
+    if locked:
         raise GraftError(
-            f"Graft's home {folder} is read-only; set GRAFT_HOME to a folder you can write to"
+            f"Graft's home {folder} is read-only ({', '.join(locked)}); set GRAFT_HOME to a folder "
+            "you can write to"
         )
     return folder
 
@@ -65,8 +67,30 @@ def write_json(path: Path, data) -> None:
 
 
 def read_json(path: Path, default=None):
-    """Reads JSON; `default` if the file does not exist."""
+    """Reads JSON; `default` if the file does not exist. Raises DamagedFile if it is no JSON."""
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         return default
+    except ValueError as error:  # cut off, or not UTF-8
+        raise DamagedFile(Path(path), error) from None
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of all files in a folder; what goes away meanwhile does not count."""
+    total, folders = 0, [path]
+    while folders:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        with contextlib.suppress(FileNotFoundError):
+                            total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: "0.4 MB", "12.3 MB", "1.6 GB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -46,13 +46,16 @@ class Source:
     listing: str = ""
 
 
-def ingest(spec, home, progress=None) -> datasets.Dataset:
+def ingest(spec, home, progress=None, fingerprint=None) -> datasets.Dataset:
     """Prepares a dataset, or opens it if it is ready and unchanged.
 
     Args:
         spec: a DatasetSpec.
         home: Graft's home.
         progress: called with (text, done, total) now and then.
+        fingerprint: of the dataset that a run began with, when it is taken up. A prepared copy that
+            has it is opened whatever has become of the folder since: its images are still those of
+            the run, which skips the ones it can no longer read (`engine.unreadable`).
 
     Returns:
         The open Dataset.
@@ -63,7 +66,8 @@ def ingest(spec, home, progress=None) -> datasets.Dataset:
     home = Path(home)
     datasets.check(spec)
     with datasets.lock(home, spec):
-        if not datasets.outdated(spec, home):
+        same = fingerprint is not None and datasets.fingerprint(spec, home) == fingerprint
+        if same or not datasets.outdated(spec, home):
             return datasets.open_dataset(spec, home)
         report = progress or (lambda text, done, total: None)
         report(f"Opening {spec.title}", 0, None)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from engine import augment, features, images
 from engine.parallel import cores
+from engine.unreadable import READING
 
 
 class Pixels:
@@ -23,14 +24,18 @@ class Pixels:
         indices: int array, the images that will be asked for.
         size, resize: see `engine.images.to_pixels`.
         budget: MiB that decoded images may take.
+        unreadable: an `engine.unreadable.Unreadable`, which decides what becomes of an image that
+            can no longer be read; None where that is an error.
 
     Attributes:
         cached: whether all of them fit.
         bytes: what they take when all are decoded; 0 if they do not fit.
+        unreadable: as given.
     """
 
-    def __init__(self, dataset, indices, size, resize, budget):
+    def __init__(self, dataset, indices, size, resize, budget, unreadable=None):
         self._dataset, self._size, self._resize = dataset, size, resize
+        self.unreadable = unreadable
         self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         needed = len(indices) * size * size * 3
         self.cached = needed <= budget * 2**20
@@ -43,13 +48,43 @@ class Pixels:
             self._decoded = np.zeros(len(indices), bool)
 
     def one(self, index: int, keep: bool = True) -> np.ndarray:
-        """uint8 array (size, size, 3).
+        """uint8 array (size, size, 3): the image, or the one that takes its place.
 
         Args:
             index: of the image in the dataset.
             keep: whether it is worth keeping, if there is room: False for an image that will not be
                 asked for again.
+
+        Raises:
+            DatasetError, ImageError or OSError: if it cannot be read, and there is no `unreadable`.
+            Paused: if nothing can take its place, or too much has been lost.
         """
+        found = self.own(index, keep)
+        if found is not None:
+            return found
+        for peer in self.unreadable.peers(int(index)):
+            found = self._try(peer, keep)
+            if found is not None:
+                return found
+        self.unreadable.none_left(int(index))
+
+    def own(self, index: int, keep: bool = True) -> np.ndarray | None:
+        """Like `one`, but None where another image would take the place."""
+        if self.unreadable is None:
+            return self._kept(index, keep)
+        found = (self._try(copy, keep) for copy in self.unreadable.copies(int(index)))
+        return next((pixels for pixels in found if pixels is not None), None)
+
+    def _try(self, index, keep):
+        """The pixels of one file; None if it cannot be read."""
+        if index not in self.unreadable:
+            try:
+                return self._kept(index, keep)
+            except READING as error:
+                self.unreadable.note(index, error)
+        return None
+
+    def _kept(self, index, keep):
         if not self.cached:
             return self._decode(index)
         row = self._rows[index]
@@ -62,20 +97,31 @@ class Pixels:
         return pixels
 
     def get(self, indices) -> np.ndarray:
-        """uint8 array (n, size, size, 3)."""
+        """uint8 array (n, size, size, 3); see `one`."""
         if self.cached:
             rows = self._rows[indices]
             for _ in self._pool.map(self.one, indices[~self._decoded[rows]].tolist()):
                 pass
-            return self._array[rows]
-        return np.stack(list(self._pool.map(self._decode, indices)))
+            if self._decoded[rows].all():
+                return self._array[rows]
+        # Also where an image's own row stays empty, since it can no longer be read.
+        return np.stack(list(self._pool.map(self.one, indices)))
 
     def _decode(self, index):
         return images.load(self._dataset.image_bytes(int(index)), self._size, self._resize)
 
 
 def training_batches(
-    pixels, indices, labels, class_count, recipe, stage, first_epoch=0, weights=None, cached=None
+    pixels,
+    indices,
+    labels,
+    class_count,
+    recipe,
+    stage,
+    first_epoch=0,
+    weights=None,
+    cached=None,
+    skip=0,
 ):
     """All epochs of a stage, one after another.
 
@@ -87,6 +133,7 @@ def training_batches(
         first_epoch: epoch of the stage to begin with.
         weights: float array (classes,), or None.
         cached: an `engine.frozen.Cached`, whose features take the pixels' place; or None.
+        skip: batches of the first epoch to leave out, since they are done.
 
     Returns:
         A tf.data.Dataset of (inputs, one-hot float32 (b, classes)[, float32 sample weights (b,)]),
@@ -127,7 +174,7 @@ def training_batches(
         return values, answers, tf.reduce_sum(answers * tf.constant(weights, tf.float32), axis=1)
 
     order = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches)
-    return _in_background(order, load)
+    return _in_background(order.skip(skip), load)
 
 
 def evaluation_batches(pixels, indices, labels, class_count, recipe, cached=None):

@@ -1,7 +1,10 @@
-"""Jobs: training in a process of its own, which neither a browser nor the server can take along.
+"""Jobs: runs in a queue and in processes of their own, which neither a browser nor the server can
+take along.
 
-A worker gets its own session, so an interrupt of the server does not reach it, and the run's folder
-is all that the two share: the server may restart meanwhile and finds the run as it is.
+`start` puts a run into the queue (`engine.queue`); a supervisor (`engine.supervisor`), one small process
+for a home that lives while there is something to do, gives devices to waiting runs and looks after
+their workers. Run folder and queue are all that server, supervisor and workers share: each of them may
+die and come back, and finds things as they are.
 """
 
 import os
@@ -9,35 +12,57 @@ import signal
 import time
 from pathlib import Path
 
+import filelock
+
+from engine import checkpoint, events, processes, queue, runs
 from engine import home as homes
-from engine import processes, runs
 from engine.errors import RunError
+
+LOCK = "supervisor.lock"
 
 
 def start(recipe, home: Path) -> runs.Run:
-    """Starts training in the background.
+    """Puts a new run at the end of the queue; it starts as soon as a device is free.
 
     Args:
         recipe: a Recipe.
         home: Graft's home.
 
     Returns:
-        The new Run, status starting.
-    """
-    from engine import preflight  # which needs this module itself
+        The new Run, status queued.
 
+    Raises:
+        GraftError: if the disk is nearly full, or `continue_from` names no finished run.
+    """
+    from engine import datasets, limits, preflight  # which need this module themselves
+
+    limits.check_disk(home)
+    if recipe.continue_from and not runs.get_run(home, recipe.continue_from).finished:
+        raise RunError(f"run {recipe.continue_from} has no model to go on from")
     run = runs.create(recipe, home)
+    # What the recipe was made for: the worker compares, since a folder may change meanwhile.
+    run.update(fingerprint=datasets.fingerprint(recipe.dataset, home))
     preflight.attach(run, home)
-    child = processes.spawn(
-        "engine.worker",
-        run.path,
-        log=run.path / "worker.log",
-        **environment(),
-    )
-    # The worker waits for this, so that no write of either is lost.
-    run.update(status="starting", **processes.identity(child.pid))
-    _children[run.path] = child
+    queue.add(home, run.id)
+    supervise(home)
     return run
+
+
+def supervise(home: Path) -> None:
+    """Starts the home's supervisor unless it lives already."""
+    lock = filelock.FileLock(Path(home) / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        return
+    lock.release()
+    child = processes.spawn(
+        "engine.supervisor", home, log=Path(home) / "supervisor.log", **environment()
+    )
+    _children.append(child)
+
+
+_children = []  # so that an ended child is reaped, and is no zombie
 
 
 def environment() -> dict[str, str]:
@@ -53,50 +78,208 @@ def environment() -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
-_children = {}  # so that an ended child is reaped, and is no zombie
-
-
 def train(recipe, home: Path | None = None) -> runs.Run:
-    """Trains and waits for the end: for scripts and notebooks. Raises RunError if it failed."""
+    """Trains and waits for the end: for scripts and notebooks. Raises RunError if it did not finish."""
     run = wait(start(recipe, homes.home(home)))
-    if run.status == "failed":
-        raise RunError(f"run {run.id} failed: {run.error}")
+    if run.status not in ("finished", "stopped"):
+        raise RunError(f"run {run.id} {run.status}: {run.error}")
     return run
 
 
 def wait(run: runs.Run, seconds: float | None = None) -> runs.Run:
-    """Waits until the run has ended, at most so many seconds."""
+    """Waits until the run is no longer active, at most so many seconds."""
     until = None if seconds is None else time.monotonic() + seconds
+    looked = 0.0
     while run.status in runs.ACTIVE and (until is None or time.monotonic() < until):
+        if time.monotonic() - looked > 1:
+            active(run.path.parent.parent)  # looks after the supervisor
+            looked = time.monotonic()
         time.sleep(0.2)
     return run
 
 
 def active(home: Path) -> list[runs.Run]:
-    """Runs that are queued, starting or running, newest first."""
-    for path, child in list(_children.items()):
-        if child.poll() is not None:
-            del _children[path]
-    return [run for run in runs.list_runs(home) if run.status in runs.ACTIVE]
+    """Runs that are starting or running, newest first, then those that wait, the next one first."""
+    _children[:] = [child for child in _children if child.poll() is None]
+    if queue.busy(home):
+        supervise(home)  # it may have been killed
+    found = [run for run in runs.list_runs(home) if run.status in runs.ACTIVE]
+    order = {run: place for place, run in enumerate(queue.waiting(home))}
+    return sorted(found, key=lambda run: order.get(run.id, -1))
+
+
+# -- the queue --------------------------------------------------------------------------------
+
+
+def waiting(home: Path) -> list[dict]:
+    """The queue, the next run to start first.
+
+    Returns:
+        Dicts: run; place, 1 for the next; starts_in, seconds until its expected start, or None if
+        a run before it says nothing of its end yet.
+    """
+    from engine import device, settings
+
+    names, each = device.devices(), settings.get(home)["runs_per_device"]
+    slots = queue.slots(home)
+    # When each place becomes free, in seconds from now; None: it cannot be told.
+    free = [runs.Run(Path(home) / "runs" / slot["run"]).eta for slot in slots]
+    free += [0.0] * (len(names) * each - len(free))
+    found = []
+    for place, identity in enumerate(queue.waiting(home), 1):
+        run = runs.Run(Path(home) / "runs" / identity)
+        known = [seconds for seconds in free if seconds is not None]
+        # A place of unknown end may be the first to become free, but cannot be counted on.
+        begins = min(known, default=None)
+        found.append({"run": run, "place": place, "starts_in": begins})
+        if begins is not None:
+            takes = expected_seconds(run, home)
+            free[free.index(begins)] = None if takes is None else begins + takes
+    return found
+
+
+def expected_seconds(run: runs.Run, home: Path) -> float | None:
+    """What a run that has not begun will take: by its preflight, else by the last finished run of the
+    same recipe; None if there is neither."""
+    predicted = homes.read_json(run.path / "preflight.json")
+    if predicted:
+        return predicted["seconds"]
+    for other in runs.list_runs(home):
+        state = other.state
+        if state["status"] == "finished" and state.get("recipe_hash") == run.recipe.hash:
+            return other.seconds
+    return None
+
+
+def move(run: runs.Run, place: int) -> None:
+    """Moves a waiting run to a place, 1 for the next to start. Raises RunError if it does not wait."""
+    home = run.path.parent.parent
+    if run.id not in queue.waiting(home):
+        raise RunError(f"run {run.id} no longer waits (it is {run.status}), so it cannot be moved")
+    queue.move(home, run.id, place - 1)
+
+
+# -- what a user may ask of a run -------------------------------------------------------------
 
 
 def stop(run: runs.Run) -> None:
-    """Asks a run to finish with the best so far; it does within a step. Raises RunError."""
+    """Takes a waiting run out of the queue (paused, if it has a checkpoint); asks one that trains to finish with the best so far, which
+    it does within seconds. Raises RunError."""
+    if run.status == "queued" and queue.remove(run.path.parent.parent, run.id):
+        if checkpoint.Checkpoints(run.path).listed():
+            # What it has learnt is not thrown away: whoever wants its model resumes it, then stops.
+            run.update(status="paused", error=None)
+            return
+        text = "Cancelled while it waited, so there is no model."
+        log = events.EventLog(run.path / "events.jsonl")
+        log.write("end", status="stopped", text=text, seconds=0.0, kept_stage=None)
+        run.update(status="stopped", ended=time.time(), error=None)
+        return
+    _ask(run, "stop")
+
+
+def pause(run: runs.Run) -> None:
+    """Asks a run to leave its device within seconds; `resume` takes it up exactly there. A waiting run
+    leaves the queue. Raises RunError."""
+    if run.status == "queued" and queue.remove(run.path.parent.parent, run.id):
+        run.update(status="paused", error=None)
+        return
+    _ask(run, "pause")
+
+
+def _ask(run, what):
     if run.status not in runs.ACTIVE:
         raise RunError(
-            f"run {run.id} is not running (it is {run.status}), so there is nothing to stop"
+            f"run {run.id} is not running (it is {run.status}), so there is nothing to {what}"
         )
-    (run.path / "stop").touch()
+    (run.path / what).touch()
+    supervise(run.path.parent.parent)
+
+
+def resume(run: runs.Run) -> runs.Run:
+    """Puts a paused, interrupted or failed run into the queue again, to go on from its last checkpoint.
+
+    Raises:
+        RunError: if it is none of these.
+        GraftError: if the disk is nearly full.
+    """
+    from engine import limits
+
+    home = run.path.parent.parent
+    state = run.state
+    if state["status"] not in runs.RESUMABLE:
+        raise RunError(
+            f"run {run.id} is {state['status']}; only a paused, interrupted or failed run is resumed"
+        )
+    limits.check_disk(home)
+    release_dead(home)
+    for name in ("stop", "pause"):
+        (run.path / name).unlink(missing_ok=True)
+    last = run.ended or time.time()
+    spent = (state.get("spent") or 0) + max(0, last - (state.get("started") or last))
+    run.update(status="queued", error=None, ended=None, started=None, spent=spent)
+    queue.add(home, run.id)
+    supervise(home)
+    return run
+
+
+def restart_smaller(run: runs.Run, batch_size: int) -> runs.Run:
+    """Goes on from a run's last checkpoint in smaller batches, as a new run that names its parent.
+
+    Args:
+        run: one that failed, for example for want of memory.
+        batch_size: images a batch.
+
+    Raises:
+        RecipeError: if the batch size is out of bounds.
+    """
+    from engine import limits
+
+    home = run.path.parent.parent
+    limits.check_disk(home)
+    recipe = type(run.recipe).from_dict(run.recipe.to_dict() | {"batch_size": batch_size})
+    new = runs.create(recipe, home)
+    checkpoint.copy(run.path, new.path)
+    new.update(parent=run.id, fingerprint=run.state.get("fingerprint"))
+    run.update(went_on_as=new.id)
+    queue.add(home, new.id)
+    supervise(home)
+    return new
+
+
+def continued(run: runs.Run, stages) -> "object":
+    """The recipe of a run that goes on from a finished one.
+
+    Args:
+        run: with a model.
+        stages: plain data of the stages to add, such as `[{"name": "more", "epochs": 3, …}]`.
+
+    Returns:
+        A Recipe, to be given to `start`; everything but the stages is the run's own.
+    """
+    if not run.finished:
+        raise RunError(f"run {run.id} is {run.status}, so there is no model to go on from")
+    changes = {"stages": list(stages), "continue_from": run.id}
+    return type(run.recipe).from_dict(run.recipe.to_dict() | changes)
 
 
 def kill(run: runs.Run) -> None:
-    """Ends a run at once, keeping nothing but its record. Raises RunError."""
+    """Ends a run at once; it can be resumed from its last checkpoint. Raises RunError."""
     state = run.state
     if state["status"] not in runs.ACTIVE:
         raise RunError(f"run {run.id} is not running (it is {state['status']})")
-    processes.end(state)
-    if run.status in runs.ACTIVE or run.status == "failed":
+    home = run.path.parent.parent
+    queue.remove(home, run.id)
+    processes.end(queue.holder(home, run.id) or state)
+    if run.status not in ("finished", "stopped"):
         run.update(status="failed", ended=time.time(), error="it was killed by a user")
+    release_dead(home)
+
+
+def release_dead(home: Path) -> list[str]:
+    """Frees the places of workers that have ended; returns their runs' ids."""
+    gone = [slot for slot in queue.slots(home) if not processes.alive(slot)]
+    return [slot["run"] for slot in gone if queue.release(home, slot["run"], slot["pid"])]
 
 
 def interrupt_to_stop(run: runs.Run):

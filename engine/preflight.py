@@ -16,6 +16,7 @@ import numpy as np
 from engine import datasets, probes
 from engine import home as homes
 from engine.errors import GraftError
+from engine.events import effective
 
 KIND = "preflight"
 BUSY = 0.15
@@ -98,7 +99,7 @@ def compare(run) -> list[dict]:
     found = homes.read_json(run.path / FILE)
     if not found:
         return []
-    events = run.events()[0]
+    events = effective(run.events()[0])
     rows = []
     for number, (row, stage) in enumerate(zip(found["stages"], run.recipe.stages, strict=False)):
         own = [e for e in events if e.get("stage") == number]

@@ -3,15 +3,22 @@
 Heavy: TensorFlow. It runs in a process of its own (`engine.probe`); ask through `engine.probes`.
 """
 
-import tempfile
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
 
-from engine import augment, features, frozen, ingest, input_pipeline, modeling, rates, training
-from engine.callbacks import Best
+from engine import (
+    augment,
+    features,
+    frozen,
+    ingest,
+    input_pipeline,
+    modeling,
+    rates,
+    stages,
+    training,
+)
 from engine.recipe import StageSpec
 
 HEAD_STEPS = 200
@@ -120,34 +127,25 @@ def _go_to(task, number):
     """Brings the model to where a stage begins; returns the stages that were not trained as the
     recipe says, a list of (name, steps of the head alone that stood for it)."""
     recipe, replaced, trained = task.recipe, [], False
-    with tempfile.TemporaryDirectory() as folder:
-        best, step = Best(Path(folder) / "best.weights.h5"), 0
-        for before in range(number):
-            if _can_be_cached(task, before):
-                steps = -(-len(task.split["train"]) // recipe.batch_size)
-                text = f"Training stage {recipe.stages[before].name} before it"
-                total = steps * recipe.stages[before].epochs
-                _, step = training.run_stage(
-                    number=before,
-                    bundle=task.bundle,
-                    recipe=recipe,
-                    dataset=task.dataset,
-                    pixels=task.pixels,
-                    split=task.split,
-                    best=best,
-                    events=_Silent(lambda at, since=step: task.report(text, at - since, total)),  # noqa: B023
-                    stop=lambda: False,
-                    first_step=step,
-                    steps=steps,
-                    home=task.home,
-                    report=lambda phase, text, done, total, always=False: (
-                        phase == "features" and task.report(text, done, total)
-                    ),
-                )
-                trained = True
-            else:
-                replaced.append((recipe.stages[before].name, 0 if trained else _head(task, before)))
-                trained = True
+    steps = -(-len(task.split["train"]) // recipe.batch_size)
+    work = stages.Work(
+        recipe, task.bundle, task.dataset, task.pixels, task.split, task.home, steps,
+        events=None, ask=lambda: "", report=None, initial=task.bundle.model.get_weights(),
+    )  # fmt: skip
+    step = 0
+    for before in range(number):
+        if _can_be_cached(task, before):
+            text = f"Training stage {recipe.stages[before].name} before it"
+            total = steps * recipe.stages[before].epochs
+            work.events = _Silent(lambda at, since=step: task.report(text, at - since, total))  # noqa: B023
+            work.report = lambda phase, text, done, total, always=False: (
+                phase == "features" and task.report(text, done, total)
+            )
+            _, step = stages.run_stage(before, work, step)
+            trained = True
+        else:
+            replaced.append((recipe.stages[before].name, 0 if trained else _head(task, before)))
+            trained = True
     return replaced
 
 

@@ -87,6 +87,12 @@ class Recipe(Model):
     stages: tuple[StageSpec, ...] = described(
         ..., "The stages, in order.", min_length=1, max_length=10
     )
+    continue_from: str = described(
+        "",
+        "Id of a finished run whose whole model this run goes on from, head included; it needs that "
+        "run's backbone, head, classes and split. Empty: begin from the backbone's weights.",
+        pattern=r"^[\w.-]{0,120}$",
+    )
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = described(
         "auto",
         "Number format of the computation; auto: mixed_float16 on a GPU that is quick at "

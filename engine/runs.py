@@ -16,18 +16,28 @@ evaluation.json     the figures on the untouched test part
 import os
 import re
 import secrets
-import shutil
 import time
 from functools import cached_property
 from pathlib import Path
 
-from engine import events, processes
+from engine import events, processes, queue
 from engine import home as homes
-from engine.errors import RecipeError, RunError
+from engine.errors import DamagedFile, GraftError, RecipeError, RunError
 from engine.recipe import Recipe
 
-STATUSES = ("queued", "starting", "running", "finished", "stopped", "failed")
+STATUSES = (
+    "queued", "starting", "running", "paused", "interrupted", "finished", "stopped", "failed",
+)  # fmt: skip
 ACTIVE = ("queued", "starting", "running")
+RESUMABLE = ("paused", "interrupted", "failed")
+"""What may be taken up again, from the last checkpoint or, if there is none, from the start."""
+INTERRUPTED = (
+    "the worker ended without a word: it was killed, or the host went down; resume it from its last "
+    "checkpoint"
+)
+NO_HEARTBEAT, NO_EVENT = 20, 600
+"""Seconds after which a worker counts as stuck: its heartbeat comes every two; between two events a
+large network may be built or converted."""
 _ID = re.compile(r"^[\w.-]{1,120}$")
 
 
@@ -52,27 +62,46 @@ class Run:
         """The recipe. Raises RunError if it can't be read."""
         try:
             return Recipe.from_yaml((self.path / "recipe.yaml").read_text())
-        except (OSError, RecipeError) as error:
+        except (OSError, ValueError, RecipeError) as error:  # ValueError: not even text
             raise RunError(f"the recipe of run {self.id} cannot be read ({error})") from None
 
     @property
     def state(self) -> dict:
-        """What status.json says, corrected for a worker that has died without a word."""
-        state = homes.read_json(self.path / "status.json", {"status": "failed", "error": None})
+        """What status.json says, corrected for a worker that has died without a word.
+
+        While it still has its place in the queue, the supervisor has yet to find out how it ended.
+        If the file is damaged the run counts as failed, with a sentence that says so.
+        """
+        state = self._recorded_state()
         if state["status"] in ("starting", "running") and not processes.alive(state):
             # It may have ended properly between the two looks.
-            state = homes.read_json(self.path / "status.json", state)
-            if state["status"] in ("starting", "running"):
-                state |= {
-                    "status": "failed",
-                    "error": "the worker ended without a word: it was killed, "
-                    "or ran out of memory; the end of its log may say why",
-                }
+            state = self._recorded_state()
+            if state["status"] in ("starting", "running") and not self._placed():
+                state |= {"status": "interrupted", "error": INTERRUPTED}
         return state
+
+    def _placed(self) -> bool:
+        """Whether it has a place in the queue; a damaged queue has none (`jobs` says that it is)."""
+        try:
+            return queue.holder(self.path.parent.parent, self.id) is not None
+        except GraftError:
+            return False
+
+    def _recorded_state(self) -> dict:
+        path = self.path / "status.json"
+        try:
+            found = homes.read_json(path)
+        except DamagedFile as error:
+            return {"status": "failed", "error": str(error)}
+        if isinstance(found, dict) and found.get("status") in STATUSES:
+            return found
+        why = "is missing" if found is None else "says nothing of a status"
+        error = f"{path} {why}; python -m engine doctor says what to do"
+        return {"status": "failed", "error": error}
 
     @property
     def status(self) -> str:
-        """queued, starting, running, finished, stopped or failed."""
+        """One of STATUSES."""
         return self.state["status"]
 
     @property
@@ -87,8 +116,12 @@ class Run:
 
     @property
     def created(self) -> float:
-        """Unix seconds."""
-        return self.state.get("created") or self.path.stat().st_mtime
+        """Unix seconds; 0 of a run that was deleted this moment."""
+        created = self.state.get("created")
+        try:
+            return created or self.path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     @property
     def started(self) -> float | None:
@@ -99,16 +132,48 @@ class Run:
     def ended(self) -> float | None:
         """Unix seconds, or None; of a worker that died, the time of its last event."""
         state = self.state
-        if state.get("ended") or state["status"] != "failed":
+        if state.get("ended") or state["status"] not in ("failed", "interrupted"):
             return state.get("ended")
         log = self.path / "events.jsonl"
         return log.stat().st_mtime if log.exists() else None
 
     @property
     def seconds(self) -> float | None:
-        """Duration so far, or of the whole run; None before the worker began."""
-        started = self.started
-        return None if started is None else (self.ended or time.time()) - started
+        """Duration so far, or of the whole run, without pauses; None before the worker began."""
+        state, started = self.state, self.started
+        if started is None:
+            return state.get("spent")
+        return (state.get("spent") or 0) + (self.ended or time.time()) - started
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to the end by the latest event that says so; None if none of the last does."""
+        for event in reversed(events.last(self.path / "events.jsonl")):
+            if event["event"] in ("batch", "epoch") and event.get("eta_seconds") is not None:
+                return max(0.0, event["eta_seconds"] - (time.time() - event["t"]))
+        return None
+
+    @property
+    def silent_seconds(self) -> float | None:
+        """How long an active run's worker has given no sign of life, or has not come further; None
+        while all is well. A suspended worker stops to touch its heartbeat; one that hangs writes no
+        more events."""
+        if self.status != "running":
+            return None
+        now, found = time.time(), []
+        for name, longest in (("heartbeat", NO_HEARTBEAT), ("events.jsonl", NO_EVENT)):
+            try:
+                silent = now - (self.path / name).stat().st_mtime
+            except FileNotFoundError:
+                continue
+            if silent > longest:
+                found.append(silent)
+        return max(found, default=None)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its folder."""
+        return homes.folder_bytes(self.path)
 
     @property
     def classes(self) -> list[str]:
@@ -157,7 +222,7 @@ class Run:
 
     def stages(self) -> list[dict]:
         """The `stage_end` events: one report for each stage that ended."""
-        return [e for e in self.events()[0] if e["event"] == "stage_end"]
+        return [e for e in events.effective(self.events()[0]) if e["event"] == "stage_end"]
 
     def summary(self) -> dict:
         """Plain data for `show --json`."""
@@ -175,14 +240,22 @@ class Run:
             "created": self.created,
             "started": self.started,
             "ended": self.ended,
+            "bytes": self.size,
             "environment": self.environment,
             "path": str(self.path),
         }
 
     def update(self, **changes) -> None:
-        """Changes fields of status.json, aside and then in one step."""
+        """Changes fields of status.json, aside and then in one step.
+
+        What a damaged file said is lost, so it is begun anew.
+        """
         path = self.path / "status.json"
-        homes.write_json(path, homes.read_json(path, {}) | changes)
+        try:
+            found = homes.read_json(path, {})
+        except DamagedFile:
+            found = {}
+        homes.write_json(path, found | changes)
 
 
 def create(recipe: Recipe, home: Path) -> Run:
@@ -191,10 +264,11 @@ def create(recipe: Recipe, home: Path) -> Run:
     identity = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug}-{secrets.token_hex(2)}"
     path = Path(home) / "runs" / identity
     path.mkdir(parents=True)
+    run = Run(path)
+    run.update(status="queued", created=time.time(), recipe_hash=recipe.hash)
+    # Last: a folder with a recipe is a run, and is listed with a status from the first moment.
     with homes.replacing(path / "recipe.yaml") as file:
         file.write(recipe.to_yaml())
-    run = Run(path)
-    run.update(status="queued", created=time.time())
     return run
 
 
@@ -209,6 +283,22 @@ def list_runs(home: Path) -> list[Run]:
     return sorted(found, key=lambda run: (run.created, run.id), reverse=True)
 
 
+def readable_runs(home: Path) -> tuple[list[Run], list[tuple[str, str]]]:
+    """All runs whose recipe can be read, newest first, and the others.
+
+    Returns:
+        (runs, [(id, sentence)]).
+    """
+    whole, damaged = [], []
+    for run in list_runs(home):
+        try:
+            run.recipe  # noqa: B018  kept by the Run, so that nobody meets the error later
+            whole.append(run)
+        except GraftError as error:
+            damaged.append((run.id, str(error)))
+    return whole, damaged
+
+
 def get_run(home: Path, identity: str) -> Run:
     """One run by its id, or "latest" for the newest with a model. Raises RunError."""
     if identity == "latest":
@@ -218,6 +308,13 @@ def get_run(home: Path, identity: str) -> Run:
         return found
     path = Path(home) / "runs" / identity
     if not _ID.match(identity) or identity in (".", "..") or not (path / "recipe.yaml").exists():
+        from engine import trash  # which needs this module itself
+
+        if trash.find(home, identity):
+            raise RunError(
+                f"run {identity} is in the trash; restore it there, or with: python -m engine restore "
+                f"{identity}"
+            )
         raise RunError(
             f"there is no run {identity!r} in {home}; list them with: python -m engine runs"
         )
@@ -225,10 +322,7 @@ def get_run(home: Path, identity: str) -> Run:
 
 
 def delete_run(run: Run) -> None:
-    """Deletes a run's folder. Raises RunError while it is active."""
-    if run.status in ACTIVE:
-        raise RunError(f"run {run.id} is {run.status}; stop it before deleting it")
-    # Renamed first: a half-deleted folder is never listed as a run.
-    aside = run.path.with_name(f".deleted-{run.id}")
-    os.replace(run.path, aside)
-    shutil.rmtree(aside)
+    """Moves a run's folder to the trash (`engine.trash`). Raises RunError while it is active."""
+    from engine import trash  # which needs this module itself
+
+    trash.delete(run)

@@ -1,63 +1,127 @@
 """The process that executes one run: `python -m engine.worker RUN_FOLDER`.
 
-Whatever happens, it leaves a status and one sentence in the run's folder.
+Whatever happens short of a kill, it leaves a status and one sentence in the run's folder; after a kill
+the supervisor does.
 """
 
+import contextlib
 import os
 import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from importlib import metadata
 from pathlib import Path
 
-from engine import device, processes
+import filelock
+
+from engine import checkpoint, device, jobs, limits, processes, queue
 from engine import home as homes
+from engine.control import Paused, Stopped
 from engine.errors import GraftError
 from engine.events import EventLog
 from engine.runs import Run
 
+HEARTBEAT = 2
+"""Seconds between two signs of life."""
+RESERVE = 256 * 1024
+"""Bytes set aside for the last words of a run whose disk is full."""
+
 
 def main(folder: str) -> int:
     run = Run(Path(folder))
-    _await_registration(run)
-    events = EventLog(run.path / "events.jsonl")
-    stop = _stop_signal(run)
-    begun = time.time()
-    run.update(status="running", started=begun, **processes.identity())
-    homes.write_json(run.path / "environment.json", environment())
+    home = run.path.parent.parent
+    lock = filelock.FileLock(run.path / "worker.lock")
     try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        print("another worker executes this run", file=sys.stderr)
+        return 3
+    if not _has_place(run, home):
+        print("this worker was given no place in the queue", file=sys.stderr)
+        return 3
+    limits.limit_memory(limits.memory_limit(home))
+    ask, begun = _request(run), time.time()
+    run.update(status="running", started=begun, answered=None)
+    threading.Thread(target=_beat, args=(run.path / "heartbeat",), daemon=True).start()
+    result = _execute(run, home, ask)
+    _finish(run, result, begun)
+    jobs.supervise(home)  # should the supervisor have been killed: others may wait
+    return 1 if result["status"] == "failed" else 0
+
+
+def _execute(run, home, ask) -> dict:
+    """Trains; returns how it ended as plain data, whatever happens."""
+    try:
+        _set_aside(run)
+        events = EventLog(run.path / "events.jsonl")
+        homes.write_json(run.path / "environment.json", environment())
         events.write("phase", phase="model", text="Starting TensorFlow", done=0, total=None)
         from engine import training
 
-        result = training.train(run, run.path.parent.parent, events, stop)
+        return training.train(run, home, events, ask)
+    except Paused as pause:
+        (run.path / "pause").unlink(missing_ok=True)
+        text = pause.text or "Paused; it is taken up exactly here."
+        return {"status": "paused", "error": pause.text or None, "text": text}
+    except Stopped:
+        text = "Stopped before the first training step, so there is no model."
+        return {"status": "stopped", "text": text}
     except GraftError as error:
-        result = {"status": "failed", "error": str(error), "text": str(error)}
+        return {"status": "failed", "error": str(error), "text": str(error)}
     except Exception as error:
-        if type(error).__name__ == "Stopped":
-            text = "Stopped before the first training step, so there is no model."
-            result = {"status": "stopped", "text": text}
-        else:
-            traceback.print_exc()
-            text = sentence(error)
-            result = {"status": "failed", "error": text, "text": text}
-    seconds = time.time() - begun
-    events.write(
-        "end",
-        status=result["status"],
-        text=result["text"],
-        seconds=seconds,
-        kept_stage=result.get("kept_stage"),
-    )
+        traceback.print_exc()
+        if checkpoint.disk_full(error):
+            text = (
+                f"the disk of Graft's home {home} is full, so the run was paused; free some space, "
+                "then resume it from its last checkpoint"
+            )
+            return {"status": "paused", "error": text, "text": text}
+        if _is_memory(error):
+            batch = limits.smaller_batch(run.recipe.batch_size)
+            text = limits.out_of_memory_text(batch)
+            return {"status": "failed", "error": text, "text": text, "proposed_batch_size": batch}
+        text = sentence(error)
+        return {"status": "failed", "error": text, "text": text}
+
+
+def _finish(run, result, begun) -> None:
+    """The last words: an event, then the status."""
+    (run.path / ".reserve").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the disk is full; the status, below, matters more
+        EventLog(run.path / "events.jsonl").write(
+            "end",
+            status=result["status"],
+            text=result["text"],
+            seconds=time.time() - begun,
+            kept_stage=result.get("kept_stage"),
+        )
     run.update(
         status=result["status"],
         ended=time.time(),
-        error=result.get("error"),
-        kept_stage=result.get("kept_stage"),
+        **{k: result.get(k) for k in ("error", "kept_stage", "proposed_batch_size")},
     )
-    return 1 if result["status"] == "failed" else 0
+    if result["status"] in ("finished", "stopped"):
+        # Only now: killed before this line, the run is finished once more from its checkpoint.
+        checkpoint.Checkpoints(run.path).clear()
+
+
+def _set_aside(run) -> None:
+    """Takes a little of the disk now, for the last words if it should be full then."""
+    with open(run.path / ".reserve", "wb") as file:
+        file.write(os.urandom(RESERVE))  # zeros might take no room on a file system that compresses
+        os.fsync(file.fileno())
+
+
+def _beat(path) -> None:
+    """Touches a file as long as this process lives and is not suspended."""
+    while True:
+        with contextlib.suppress(OSError):  # the disk is full, or the run's folder is gone
+            path.touch()
+        time.sleep(HEARTBEAT)
 
 
 def environment() -> dict:
@@ -90,36 +154,50 @@ def _commit():
         return None
 
 
-def _await_registration(run):
-    """Waits until whoever started this process has written down its pid: two writers at once
-    would lose one's words."""
+def _has_place(run, home) -> bool:
+    """Waits until the queue says that this process executes the run; False if it never does: whoever
+    started it died before it could say so, and the run waits for another."""
     until = time.monotonic() + 30
-    while homes.read_json(run.path / "status.json", {}).get("pid") != os.getpid():
-        if time.monotonic() > until:
-            return
+    while time.monotonic() < until:
+        holder = queue.holder(home, run.id)
+        if holder and holder["pid"] == os.getpid():
+            return True
+        if holder and processes.alive(holder):
+            return False
         time.sleep(0.02)
+    return False
 
 
-def _stop_signal(run):
-    """True once a `stop` file lies in the folder, or the process was asked to terminate."""
-    asked = [False, 0.0]
-    signal.signal(signal.SIGTERM, lambda *_: asked.__setitem__(0, True))
-    path = run.path / "stop"
+def _request(run):
+    """A function that says what a user asks: "stop" or "pause" once such a file lies in the folder,
+    "stop" once the process was asked to terminate, else ""."""
+    asked = ["", 0.0]
+    signal.signal(signal.SIGTERM, lambda *_: asked.__setitem__(0, "stop"))
 
-    def stop():
+    def ask():
         if not asked[0] and time.monotonic() - asked[1] > 0.2:
-            asked[:] = path.exists(), time.monotonic()
+            asked[1] = time.monotonic()
+            for what in ("stop", "pause"):
+                if (run.path / what).exists():
+                    asked[0] = what
+                    # The supervisor ends a worker that does not answer.
+                    run.update(answered=what)
+                    break
         return asked[0]
 
-    return stop
+    return ask
+
+
+def _is_memory(error: BaseException) -> bool:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error)
+    return bool(kinds & {"MemoryError", "ResourceExhaustedError"}) or "bad_alloc" in text
 
 
 def sentence(error: Exception) -> str:
     """What went wrong, in one sentence with a remedy; the traceback is in the log."""
     text = str(error)
     kind = type(error).__name__
-    if isinstance(error, MemoryError) or kind == "ResourceExhaustedError":
-        return "the memory ran out; set a smaller batch_size or image_size, or a smaller backbone"
     if isinstance(error, OSError) and error.strerror:
         return f"a file could not be read or written ({error.strerror}: {error.filename}); check space and rights"
     # An exception of our own, raised inside tf.data, arrives wrapped in one of TensorFlow's.

@@ -9,16 +9,19 @@ from PIL import Image, ImageDraw
 
 from engine import GraftError, device, jobs, runs
 from engine import home as homes
+from pages import _clicks
 
 STATUS = {
     "queued": ":material/schedule: Waiting",
     "starting": ":material/hourglass_top: Starting",
     "running": ":material/play_circle: Running",
+    "paused": ":material/pause_circle: Paused",
+    "interrupted": ":material/power_off: Interrupted",
     "finished": ":material/check_circle: Finished",
     "stopped": ":material/stop_circle: Stopped",
     "failed": ":material/error: Failed",
 }
-ACTIVE = ("queued", "starting", "running")
+ACTIVE = runs.ACTIVE
 
 
 def home():
@@ -41,6 +44,13 @@ def fail(error) -> None:
     st.error(f"{text[:1].upper()}{text[1:]}.", icon=":material/error:")
 
 
+def told(place: str) -> None:
+    """Shows what went wrong with the last click on a part of the page; see `_clicks.once`."""
+    error = _clicks.error_of(place)
+    if error:
+        fail(error)
+
+
 def header(title: str, text: str) -> None:
     """A page's title with one sentence about what is done here."""
     st.title(title, anchor=False)
@@ -58,20 +68,27 @@ def empty(text: str, page: str, label: str) -> None:
 
 
 def chosen_run():
-    """The run named by the address (`?run=`) or chosen before in this session, or None.
+    """The run that a click has just made, that the address names (`?run=`), or that was chosen before
+    in this session, or None.
 
-    An address wins, so that a link shows what its sender saw.
+    An address wins over what was chosen, so that a link shows what its sender saw.
     """
-    wanted = st.query_params.get("run") or st.session_state.get("run")
+    made = _clicks.to_open()
+    wanted = made or st.query_params.get("run") or st.session_state.get("run")
     if not wanted:
         return None
     try:
         run = runs.get_run(home(), wanted)
+        run.recipe  # noqa: B018  kept by the Run: a page takes it for readable
     except GraftError as error:
         choose_run(None)
+        _clicks.opened()
         fail(error)
         return None
     choose_run(run)
+    if made:
+        st.session_state.pop("start_anew", None)
+        _clicks.opened()
     return run
 
 
@@ -98,6 +115,9 @@ def device_text() -> dict:
     """`engine.device.describe()`, asked for every ten minutes."""
     return device.describe()
 
+
+RUNNING_SHOWN = 3
+"""Runs in progress that the rail has room for."""
 
 # The mark: a shoot that joins a stem.
 _LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="150" height="40" viewBox="0 0 150 40">
@@ -127,13 +147,18 @@ def rail() -> None:
     icon = ":material/developer_board:" if about["kind"] == "gpu" else ":material/memory:"
     st.caption(f"{icon} {about['text']}", help="What runs on this host compute with (device).")
     with guard():
+        # Looks after the supervisor too, which may have been killed, or the host started anew.
+        busy = jobs.active(home())
         # Quick while something runs; slow otherwise, to notice a run begun in another tab.
-        st.fragment(_live_line, run_every=2 if jobs.active(home()) else 10)()
+        st.fragment(_live_line, run_every=2 if busy else 10)()
 
 
 def _live_line() -> None:
     with guard():
-        for run in jobs.active(home())[:3]:
+        active = [(run, run.status) for run in jobs.active(home())]
+        running = [run for run, status in active if status != "queued"]
+        waiting = sum(status == "queued" for _, status in active)
+        for run in running[:RUNNING_SHOWN]:
             history = history_of(run)
             latest, total = history.latest, history.start.get("total_steps")
             facts = []
@@ -143,6 +168,12 @@ def _live_line() -> None:
                 facts.append(f"{duration(latest['eta_seconds'])} left")
             line = f"{STATUS[run.status]}: **{plain(run.recipe.name)}**"
             st.markdown("  \n".join([line, " · ".join(facts)]) if facts else line)
+        if len(running) > RUNNING_SHOWN:
+            st.caption(f"and {len(running) - RUNNING_SHOWN} more running")
+        if waiting:
+            st.caption(
+                f":material/schedule: {waiting} waiting", help="Runs in the queue: see **Runs**."
+            )
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -196,6 +227,16 @@ def duration(seconds) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
+def about(seconds) -> str:
+    """An estimate for people: "less than a minute", "about 5 min", "about 1 h 10 min"."""
+    if seconds < 60:
+        return "less than a minute"
+    if seconds < 3600:
+        return f"about {round(seconds / 60)} min"
+    minutes = 5 * round(seconds / 300)
+    return f"about {minutes // 60} h {minutes % 60:02d} min"
+
+
 def percent(value, digits=1) -> str:
     """A fraction as "91.7 %"."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
@@ -229,14 +270,7 @@ def short(number) -> str:
 
 def all_runs() -> tuple[list, list]:
     """(runs, newest first; [(name, sentence)] of those whose recipe cannot be read)."""
-    whole, damaged = [], []
-    for run in runs.list_runs(home()):
-        try:
-            run.recipe  # noqa: B018  read once here, so that no page meets the error later
-            whole.append(run)
-        except GraftError as error:
-            damaged.append((run.id, str(error)))
-    return whole, damaged
+    return runs.readable_runs(home())
 
 
 def finished_runs() -> list:

@@ -89,7 +89,7 @@ def problem(path: str) -> None:
 def split_fields() -> None:
     """Widgets of the split: percentages, or slices of the source."""
     field("split.method", "How the images are divided")
-    columns = st.columns(4)
+    grid = st.grid(4, min_column_width=170)
     slices = _draft.get("split.method") == "slices"
     defaults = {
         "train": (75.0, "train[25%:]"),
@@ -101,13 +101,13 @@ def split_fields() -> None:
         "validation": "To tune on (validation)",
         "test": "To measure on (test)",
     }
-    for column, part in zip(columns, labels, strict=False):
+    for part in labels:
         path = f"split.{part}"
         if isinstance(_draft.get(path), str) != slices:
             _draft.put(path, defaults[part][slices])
-        with column:
+        with grid.cell():
             field(path, labels[part])
-    with columns[3]:
+    with grid.cell():
         field("split.seed", "Another division (seed)")
     problem("split")
 

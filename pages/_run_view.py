@@ -5,7 +5,7 @@ import time
 import streamlit as st
 
 from engine import charts, preflight, runs
-from pages import _common
+from pages import _common, _queue, _run_actions
 from pages._live_chart import draw, payload
 
 PHASES = {
@@ -25,26 +25,32 @@ def live(run, *below) -> None:
         run: the Run.
         below: functions that draw something of a run, such as `notes`.
     """
-    status = run.status
-    active = status in _common.ACTIVE
+    before = _run_actions.standing(run)
+    status = before[0]
 
     def body():
         with _common.guard():
             now = runs.get_run(_common.home(), run.id)
-            if active and now.status != status:
+            if _run_actions.standing(now) != before:
                 st.rerun()  # the whole page: other words and other buttons are due
             for part in (progress, curves, *below):
                 part(now)
 
-    st.fragment(body, run_every=1 if active else None)()
+    # One that was broken off may be taken up by another page, or by itself.
+    slow = 5 if status in runs.RESUMABLE else None
+    st.fragment(body, run_every=1 if status in _common.ACTIVE else slow)()
 
 
 def progress(run) -> None:
     """Where the run is: phase, stage, numbers, time left."""
     history = _common.history_of(run)
     latest, total = history.latest, history.start.get("total_steps")
+    if run.status == "queued":
+        _queue.place(run)
+        if not latest:  # nothing learned yet that there were numbers of
+            return
     stage_count = len(history.start.get("stages") or run.recipe.stages)
-    if run.status in _common.ACTIVE:
+    if run.status in ("starting", "running"):
         st.progress(*_bar(run, history, latest, total, stage_count))
     by_epoch = history.epochs
     shown = {
@@ -56,7 +62,7 @@ def progress(run) -> None:
         "Loss, validation": (_last(by_epoch["val_loss"]), lambda v: f"{v:.3f}"),
         "Speed": (latest.get("images_per_second"), lambda v: f"{_common.count(round(v))} images/s"),
     }
-    if run.status in _common.ACTIVE:
+    if run.status in ("starting", "running"):
         shown["Time left"] = (latest.get("eta_seconds"), _common.duration)
     else:
         shown["Duration"] = (run.seconds, _common.duration)
@@ -67,8 +73,7 @@ def progress(run) -> None:
 
 def _bar(run, history, latest, total, stage_count):
     if run.status != "running":
-        waits = run.status == "queued"
-        return 0.0, "Waiting for the run before it" if waits else "Starting the training process"
+        return 0.0, "Starting the training process"
     step, phase = latest.get("step", 0), history.phase
     name = PHASES.get(phase.get("phase"), phase.get("text", "Starting"))
     if phase.get("phase") == "training" and total and latest and history.stages:
@@ -162,22 +167,26 @@ def notes(run) -> None:
 
 def outcome(run) -> None:
     """How the run ended, in one box; nothing while it is active."""
+    _run_actions.why(run)
     if run.status == "failed":
-        _common.fail(run.error or "the run failed")
         st.markdown("The last lines of its log:")
         st.code(run.log_tail(20) or "(empty)", language=None)
     elif run.status == "stopped":
         kept = f" The best weights of stage {run.kept_stage} were kept." if run.finished else ""
-        st.info(f"Stopped before its end.{kept}", icon=":material/stop_circle:")
-    if run.finished and run.evaluation:
-        test = run.evaluation["test"]
-        low, high = test["interval"]
-        st.success(
-            f"**{_common.percent(test['accuracy'])} of the test images were named right**: "
-            f"{_common.count(test['n'], 'images')} it never learned from, 95 % interval "
-            f"{100 * low:.1f} to {100 * high:.1f} %.",
-            icon=":material/check_circle:",
+        text = (
+            "Stopped before its end." if run.started else "Taken out of the queue before it began."
         )
+        st.info(f"{text}{kept}", icon=":material/stop_circle:")
+    with _common.guard():
+        if run.finished and run.evaluation:
+            test = run.evaluation["test"]
+            low, high = test["interval"]
+            st.success(
+                f"**{_common.percent(test['accuracy'])} of the test images were named right**: "
+                f"{_common.count(test['n'], 'images')} it never learned from, 95 % interval "
+                f"{100 * low:.1f} to {100 * high:.1f} %.",
+                icon=":material/check_circle:",
+            )
 
 
 def folded_stages(run) -> None:

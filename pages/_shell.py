@@ -42,7 +42,7 @@ PAGES = [
         "train.py",
         title="Train",
         icon=":material/model_training:",
-        help="Start a run and watch it learn; stop it at any time.",
+        help="Start a run and watch it learn; pause or stop it at any time.",
     ),
     st.Page(
         "test.py",

@@ -11,16 +11,16 @@ from pages._rate_finder import finder
 
 
 def cards() -> None:
-    """A card for every stage, two abreast, and the button that adds one."""
+    """A card for every stage, two abreast where there is room, and the button that adds one."""
     st.subheader("Stages", anchor=False)
     st.caption(
         "A stage trains one part of the network for some epochs. First only the new head learns "
         "(frozen); then, with smaller steps, the pretrained network too (unfrozen)."
     )
     stages = _draft.get("stages")
-    columns = st.columns(2)
+    grid = st.grid(2, min_column_width=380)
     for place in range(len(stages)):
-        with columns[place % 2].container(border=True):
+        with grid.cell(), st.container(border=True):
             _card(place, len(stages))
     st.button(
         "Add a stage",
@@ -59,7 +59,7 @@ def _card(place, count):
         st.caption(_common.stage_words(StageSpec.model_validate(_draft.get(base))))
     except ValueError:
         pass  # its fields say what is wrong
-    choices, words = _parts()
+    choices, words = parts(_draft.get("backbone.name"), _draft.get("backbone.alpha"))
     field(
         f"{base}.trainable",
         "What learns (trainable)",
@@ -67,10 +67,10 @@ def _card(place, count):
         words=words,
         accept_new_options=True,
     )
-    left, right = st.columns(2)
-    with left:
+    grid = st.grid(2, min_column_width=150)
+    with grid.cell():
         field(f"{base}.epochs", "Length")
-    with right:
+    with grid.cell():
         field(f"{base}.learning_rate", "Learning rate", step=1e-4)
     with st.expander("More settings"):
         _more(base)
@@ -78,9 +78,10 @@ def _card(place, count):
 
 
 def _more(base):
-    left, right = st.columns(2)
+    # Narrower, labels such as the schedule's would be broken: then one below the other.
+    grid = st.grid(2, min_column_width=195)
     schedule = _draft.get(f"{base}.schedule")
-    with left:
+    with grid.cell():
         field(f"{base}.name", "Name")
         field(f"{base}.schedule", "Learning rate over time (schedule)")
         if schedule == "cosine" or _draft.get(f"{base}.warmup_epochs"):
@@ -88,7 +89,7 @@ def _more(base):
         if schedule in ("inverse_time", "exponential") or _draft.get(f"{base}.decay_rate"):
             field(f"{base}.decay_rate", "Decay (decay_rate)", step=0.001)
         field(f"{base}.early_stopping", "Stop early after")
-    with right:
+    with grid.cell():
         field(f"{base}.optimizer", "Optimizer")
         field(f"{base}.batch_norm", "Batch normalization (batch_norm)")
         if _draft.get(f"{base}.optimizer") in ("sgd", "rmsprop"):
@@ -97,12 +98,17 @@ def _more(base):
     finder(int(base.split(".")[1]))
 
 
-def _parts():
-    """What may be chosen for `trainable`, and the words for it."""
+def parts(name: str, alpha: float | None) -> tuple[list, dict]:
+    """What may be chosen for `trainable`, and the words for it.
+
+    Args:
+        name: of the backbone.
+        alpha: its width, or None.
+    """
     choices = ["none", "all"]
     words = {"none": "Only the new head (none)", "all": "The whole network (all)"}
     try:
-        count = len(blocks_of(_draft.get("backbone.name"), _draft.get("backbone.alpha"))[0])
+        count = len(blocks_of(name, alpha)[0])
     except GraftError:  # an unknown backbone: its own field says so
         count = 0
     for number in range(1, count):

@@ -5,6 +5,7 @@ import time
 import streamlit as st
 
 from engine import cache
+from engine.home import size_text
 from pages import _common
 
 
@@ -13,7 +14,7 @@ def section() -> None:
     home = _common.home()
     found = cache.entries(home)
     total = sum(entry.bytes for entry in found)
-    with st.expander(f"Cache: {_size(total)} of cached features and converted networks"):
+    with st.expander(f"Cache: {size_text(total)} of cached features and converted networks"):
         st.caption(
             "What a frozen part gives for an image is computed once and shared by all runs; so is the "
             "network converted for this host. Deleting it loses nothing: it is computed again when "
@@ -56,8 +57,4 @@ def _bound(key):
 def _clear():
     freed, stay = cache.clear(_common.home())
     kept = f"; {stay} in use by a run stay" if stay else ""
-    st.toast(f"Freed {_size(freed)}{kept}.")
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    st.toast(f"Freed {size_text(freed)}{kept}.")

@@ -120,7 +120,8 @@ def _backbone():
     name = _draft.get("backbone.name")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         with st.container(width=300):
-            going_on = [f"run:{run.id}" for run in _common.finished_runs()[:10]]
+            finished = [run.id for run in _common.finished_runs()[:10]]
+            going_on = [f"run:{run}" for run in finished]
             words = {choice: f"go on from {choice[4:]}" for choice in going_on}
             field("backbone.name", "Network", choices=[*known, *going_on], words=words)
         if name in known:
@@ -147,8 +148,11 @@ def _backbone():
             )
     with st.expander("Compare all backbones"):
         _catalogue(known, name)
-    with st.expander("Other weights"):
+    with st.expander("Other weights, or a run to continue"):
         field("backbone.weights", "Weights")
+        words = {"": "None: begin from the network's weights"}
+        choices = ["", *finished]
+        field("continue_from", "Run to continue (continue_from)", choices=choices, words=words)
     problem("backbone")
 
 
@@ -250,9 +254,9 @@ def _dataset_size(recipe):
 
 
 def _grid(fields, columns=3):
-    places = st.columns(columns, vertical_alignment="bottom")
-    for place, (path, label, *options) in enumerate(fields):
-        with places[place % columns]:
+    grid = st.grid(columns, min_column_width=200, vertical_alignment="bottom")
+    for path, label, *options in fields:
+        with grid.cell():
             field(path, label, **(options[0] if options else {}))
 
 

@@ -5,8 +5,8 @@ import time
 
 import streamlit as st
 
-from engine import charts, runs
-from pages import _common, _draft, _run_view, _storage
+from engine import GraftError, charts, runs
+from pages import _clicks, _common, _draft, _queue, _run_actions, _run_view, _storage, _trash
 from pages._live_chart import chart
 
 
@@ -16,40 +16,38 @@ def show() -> None:
     everything, damaged = _common.all_runs()
     for name, why in damaged:
         st.warning(f"The run {name} is passed over: {why}.", icon=":material/warning:")
+    with _common.guard():
+        _queue.section()
     if not everything:
+        _common.chosen_run()  # says so if the address names one that is in the trash
         _common.empty(
             "**No runs yet.** A run appears here as soon as training starts.",
             "train.py",
             "Go to Train",
         )
-        _storage.section()
+        _folded()
         return
     chosen = _table(everything)
-    if chosen is not None:
+    if chosen is not None and not _clicks.to_open():
         _common.choose_run(chosen)
-    run = chosen or _common.chosen_run()
+    run = _common.chosen_run()
     if run is None:
         st.caption(":material/arrow_upward: Choose a row to see its charts, results and recipe.")
     else:
         _detail(run)
-    _storage.section()
+    _folded()
+
+
+def _folded():
+    _queue.host_settings()
+    with _common.guard():
+        _trash.section()
+    with _common.guard():
+        _storage.section()
 
 
 def _table(everything):
-    rows = [
-        {
-            "Status": _common.STATUS[run.status].split(": ", 1)[1],
-            "Name": run.recipe.name,
-            "Test accuracy": _accuracy(run),
-            "95 % interval": _interval(run),
-            "Dataset": run.recipe.dataset.title,
-            "Backbone": run.recipe.backbone.title,
-            "Duration": _common.duration(run.seconds),
-            "Started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
-            "Run": run.id,
-        }
-        for run in everything
-    ]
+    rows = [_row(run) for run in everything]
     # Keyed by the list: a row number chosen in another list would open the wrong run.
     picked = st.dataframe(
         rows,
@@ -63,21 +61,35 @@ def _table(everything):
                 min_value=0,
                 max_value=100,
                 help="Share of the test images that were named right.",
-            )
+            ),
+            "Size (MB)": st.column_config.NumberColumn(
+                format="%.1f", help="What the run's folder takes on the disk."
+            ),
         },
     )
     places = picked.selection.rows
     return everything[places[0]] if places and places[0] < len(everything) else None
 
 
-def _accuracy(run):
-    test = (run.evaluation or {}).get("test")
-    return round(100 * test["accuracy"], 1) if test else None
-
-
-def _interval(run):
-    test = (run.evaluation or {}).get("test")
-    return "{:.1f} to {:.1f} %".format(*(100 * v for v in test["interval"])) if test else "–"
+def _row(run):
+    try:
+        test, interval = (run.evaluation or {}).get("test"), "–"
+    except GraftError:  # the page says why when the run is opened; it must not hide the others
+        test, interval = None, "damaged"
+    if test:
+        interval = "{:.1f} to {:.1f} %".format(*(100 * v for v in test["interval"]))
+    return {
+        "Status": _common.STATUS[run.status].split(": ", 1)[1],
+        "Name": run.recipe.name,
+        "Test accuracy": round(100 * test["accuracy"], 1) if test else None,
+        "95 % interval": interval,
+        "Dataset": run.recipe.dataset.title,
+        "Backbone": run.recipe.backbone.title,
+        "Duration": _common.duration(run.seconds),
+        "Started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
+        "Size (MB)": round(run.size / 1e6, 1),
+        "Run": run.id,
+    }
 
 
 def _detail(run):
@@ -98,15 +110,19 @@ def _detail(run):
                 "Watch it", type="primary", key="open_train", icon=":material/monitoring:"
             ):
                 st.switch_page("train.py", query_params={"run": run.id})
+        _run_actions.buttons(run)
         if st.button("Use its recipe", key="take_recipe", icon=":material/content_copy:"):
             _draft.replace(run.recipe.to_dict())
             st.switch_page("configure.py")
         if run.status not in _common.ACTIVE:
             with st.popover("Delete", icon=":material/delete:"):
                 st.markdown(
-                    "Delete this run with its model, charts and log? This cannot be undone."
+                    "Move this run with its model, charts and log to the trash? It can be restored "
+                    "from there."
                 )
                 st.button("Delete it", key="delete_sure", on_click=_delete, args=(run,))
+    _common.told(_run_actions.PLACE)
+    _run_actions.relatives(run)
     _run_view.outcome(run)
     _run_view.notes(run)
     names = ["Charts", "Confusion matrix", "Each class", "Stages", "Recipe", "Environment", "Log"]
@@ -130,6 +146,7 @@ def _delete(run):
     with _common.guard():
         runs.delete_run(run)
         _common.choose_run(None)
+        st.toast("The run is in the trash; restore it below the table.")
 
 
 def _evaluated(run):

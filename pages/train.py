@@ -1,9 +1,9 @@
-"""Train: start a run, watch it, stop it."""
+"""Train: start a run, watch it, pause it, stop it, take it up again."""
 
 import streamlit as st
 
 from engine import jobs
-from pages import _common, _draft, _run_view
+from pages import _clicks, _common, _draft, _queue, _run_actions, _run_view
 
 
 def show() -> None:
@@ -44,50 +44,83 @@ def _ready():
         )
         for place, stage in enumerate(recipe.stages, 1):
             st.markdown(f"**{place}. {stage.name}**: {_common.stage_words(stage)}")
-    for other in jobs.active(_common.home())[:1]:
-        st.info(
-            f"**{other.recipe.name}** is in progress; a run started now shares this host with it, and both take longer.",
-            icon=":material/hourglass_top:",
-        )
-    if st.button("Start training", type="primary", key="start", icon=":material/play_arrow:"):
-        run = jobs.start(recipe, _common.home())
-        st.session_state.pop("start_anew", None)
-        _common.choose_run(run)
-        st.rerun()
+    waits = _in_progress()
+    # In a callback, which a double click or another rerun does not break off half-way.
+    st.button(
+        "Add to the queue" if waits else "Start training",
+        type="primary",
+        key="start",
+        icon=":material/playlist_add:" if waits else ":material/play_arrow:",
+        on_click=_clicks.once,
+        args=("start", ("start", recipe.hash), jobs.start, recipe, _common.home()),
+    )
+    _common.told("start")
+
+
+def _in_progress() -> bool:
+    """Says what is in progress and where a run added now would stand; returns whether it would have to
+    wait. Draws the page anew when that has changed."""
+    before = _queue.outlook()
+
+    def body():
+        with _common.guard():
+            now = _queue.outlook()
+            if (now is None) != (before is None):
+                st.rerun()
+            running = [r for r in jobs.active(_common.home()) if r.status != "queued"]
+            names = ", ".join(f"**{_common.plain(r.recipe.name)}**" for r in running[:3])
+            if now:
+                ahead = (
+                    f"{names} {'is' if len(running) == 1 else 'are'} in progress. " if names else ""
+                )
+                st.info(
+                    f"{ahead}A run added now takes place {now['place']} in the queue and starts "
+                    f"{_queue.starts(now['starts_in'])}.",
+                    icon=":material/schedule:",
+                )
+            elif running:
+                st.info(
+                    f"{names} in progress: a run started now shares this host, and all take longer.",
+                    icon=":material/hourglass_top:",
+                )
+
+    st.fragment(body, run_every=5 if before or jobs.active(_common.home()) else None)()
+    return before is not None
 
 
 def _run(run):
     st.subheader(_common.run_label(run), anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(_common.STATUS[run.status])
-        st.caption(f":material/memory: {_common.device_text()['text']}")
-        if run.status in _common.ACTIVE:
-            if st.button(
-                "Stop",
-                key="stop",
-                icon=":material/stop:",
-                help="Ends after the present step and keeps the best weights so far.",
-            ):
-                jobs.stop(run)
-                st.toast("Stopping after this step; the best weights are kept.")
-        else:
-            if run.finished and st.button(
-                "Test this model",
-                type="primary",
-                key="test_model",
-                icon=":material/center_focus_strong:",
-            ):
-                st.switch_page("test.py", query_params={"run": run.id})
-            if st.button(
-                "New run",
-                key="again",
-                type="secondary" if run.finished else "primary",
-                icon=":material/add:",
-                help="Shows the recipe as it now is in Configure, ready to start.",
-            ):
-                _common.choose_run(None)
-                st.session_state["start_anew"] = True
-                st.rerun()
+        words = _run_actions.device_words(run)
+        if words:
+            st.caption(
+                f":material/memory: {words}",
+                help="What the run computes with (device).",
+                width="content",
+            )
+        if run.finished and st.button(
+            "Test this model",
+            type="primary",
+            key="test_model",
+            icon=":material/center_focus_strong:",
+        ):
+            st.switch_page("test.py", query_params={"run": run.id})
+        _run_actions.buttons(run)
+        if st.button(
+            "New run",
+            key="again",
+            # A run that was stopped without a model leaves nothing else to do.
+            type="primary" if run.status == "stopped" and not run.finished else "secondary",
+            icon=":material/add:",
+            help="Shows the recipe as it now is in Configure, ready to start or to be queued.",
+        ):
+            _common.choose_run(None)
+            st.session_state["start_anew"] = True
+            st.rerun()
+    _common.told(_run_actions.PLACE)
+    _run_actions.stuck(run)
+    _run_actions.relatives(run)
     if run.status not in _common.ACTIVE:
         _run_view.outcome(run)
     _run_view.live(run, _run_view.notes, _run_view.folded_stages, _run_view.log)

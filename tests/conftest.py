@@ -49,10 +49,11 @@ def trained_run(graft_home):
 
 @pytest.fixture(scope="session")
 def flowers_run(graft_home):
-    """A finished run of the preset flowers on real photos, with real ImageNet weights."""
+    """A finished run of the preset flowers on real photos, with real ImageNet weights; its second
+    stage shortened to two epochs, which is what it takes to keep the preset's promise."""
     if not has_real_data():
         pytest.skip(REAL)
-    return _train(load_preset("flowers"), graft_home)
+    return _train(load_preset("flowers", ["stages.1.epochs=2"]), graft_home)
 
 
 @pytest.fixture(scope="session")

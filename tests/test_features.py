@@ -243,7 +243,7 @@ def test_a_killed_pass_goes_on_where_it_was(graft_home):
     while not any(
         e["event"] == "phase" and e["phase"] == "features" and e["done"] for e in run.events()[0]
     ):
-        assert run.status in ("starting", "running"), run.log_tail()
+        assert run.status in ("queued", "starting", "running"), run.log_tail()
         jobs.wait(run, 0.05)
     os.killpg(run.state["pid"], signal.SIGKILL)
     jobs.wait(run)

@@ -29,7 +29,7 @@ def training(run):
 
 def test_stop_keeps_the_best_so_far_in_mid_epoch(graft_home):
     run = jobs.start(load_preset("sample", [*LONG, "dataset.images=3000"]), graft_home)
-    assert run.status in ("starting", "running") and run in jobs.active(graft_home)
+    assert run.status == "queued" and run in jobs.active(graft_home)
     until(lambda: training(run), run)
     jobs.stop(run)
     jobs.wait(run)
@@ -42,11 +42,15 @@ def test_stop_keeps_the_best_so_far_in_mid_epoch(graft_home):
 
 
 def test_stop_before_training_leaves_no_model_and_says_so(graft_home):
-    run = jobs.start(load_preset("sample", LONG), graft_home)
-    jobs.stop(run)
-    jobs.wait(run)
-    assert run.status == "stopped" and not run.finished
-    assert "no model" in run.events()[0][-1]["text"]
+    waits = jobs.start(load_preset("sample", LONG), graft_home)
+    begun = jobs.start(load_preset("sample", LONG), graft_home)
+    jobs.stop(waits)
+    until(lambda: begun.events()[0], begun)
+    jobs.stop(begun)
+    for run in (waits, begun):
+        jobs.wait(run)
+        assert run.status == "stopped" and not run.finished
+        assert "no model" in run.events()[0][-1]["text"]
 
 
 @pytest.fixture
@@ -59,11 +63,10 @@ def killed_run(graft_home):
     return run
 
 
-def test_a_worker_that_was_killed_is_found_failed_with_its_log(killed_run, graft_home):
-    assert killed_run.status == "failed" and "worker ended" in killed_run.error
+def test_a_worker_that_was_killed_is_found_interrupted_with_its_log(killed_run, graft_home):
+    assert killed_run.status == "interrupted" and "worker ended" in killed_run.error
     assert killed_run.log_tail() is not None and killed_run.ended
     assert killed_run not in jobs.active(graft_home)
-    assert (killed_run.path / "best.weights.h5").stat().st_size > 10_000
     # Half a line, as a kill in mid-write leaves it, hurts neither a reader nor the next writer.
     path = killed_run.path / "events.jsonl"
     whole = killed_run.events()[0]
@@ -78,6 +81,7 @@ def test_a_worker_that_was_killed_is_found_failed_with_its_log(killed_run, graft
 
 def test_kill_ends_the_process_and_an_active_run_is_not_deleted(graft_home):
     run = jobs.start(load_preset("sample", LONG), graft_home)
+    until(lambda: run.status != "queued", run)
     pid = run.state["pid"]
     with pytest.raises(RunError, match="stop it before"):
         runs.delete_run(run)
@@ -92,7 +96,7 @@ def test_another_process_with_the_same_number_is_left_alone(graft_home):
     other = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
         run.update(status="running", pid=other.pid, born=processes.born(other.pid) - 100)
-        assert run.status == "failed"
+        assert run.status == "interrupted"
         processes.end(run.state)
         assert other.poll() is None
     finally:

@@ -229,7 +229,7 @@ def test_deleting_a_run_asks_first(home):
     growing = GrowingRun(home)
     growing.fail("x")
     app = open_page("runs", run=growing.run.id)
-    assert "This cannot be undone" in said(app)
+    assert "to the trash? It can be restored" in said(app)
     button(app, "Delete it").click().run()
     assert not growing.run.path.exists()
 
@@ -301,6 +301,8 @@ def test_pages_import_neither_keras_nor_tensorflow():
         "engine.freezing",
         "engine.schedules",
         "engine.sample",
+        "engine.trash",
+        "engine.doctor",
     ]
     code = (
         f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; "

@@ -1,0 +1,1 @@
+"""Faults on purpose: workers and servers killed, disks filled, memory eaten, queues raced for."""

@@ -1,0 +1,215 @@
+"""Running one recipe again and again while it is broken off, and comparing what comes out.
+
+The recipe is small, but has what a resume may get wrong: two stages, one of them on cached features,
+dropout and augmentation (seed generators), a schedule (step count), Adam (moments), batch norm that
+follows the images (moving statistics), early stopping (counters).
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from engine import home as homes
+from engine import jobs, processes, queue
+from engine.recipe import load_preset
+
+INJECT = Path(__file__).parent / "inject"
+RECIPE = [
+    "dataset.images=160",
+    "batch_size=16",
+    "augmentation={flip: horizontal, rotation: 10}",
+    "cached_views=2",
+    "head.dropout=0.3",
+    "stages.0.epochs=3",
+    "stages.0.early_stopping=5",
+    "stages.1.epochs=3",
+    "stages.1.batch_norm=update",
+    "stages.1.schedule=cosine",
+    "stages.1.optimizer=adamw",
+    "stages.1.early_stopping=5",
+]
+
+
+def recipe():
+    """The recipe that is broken off."""
+    return load_preset("sample", RECIPE)
+
+
+@contextlib.contextmanager
+def faults(home, **wanted):
+    """Environment for workers that do themselves harm; see inject/sitecustomize.py."""
+    path = Path(home) / "faults.json"
+    homes.write_json(path, wanted)
+    changed = {
+        "GRAFT_FAULTS": str(path),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(INJECT), os.environ.get("PYTHONPATH")])),
+        "GRAFT_CHECKPOINT_SECONDS": "0.05",
+    }
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield lambda **now: homes.write_json(path, now)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        end_all(home)
+
+
+def end_all(home) -> None:
+    """Ends supervisor and workers of a home: the next one gets this process' environment."""
+    for process in supervisors(home):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+            process.wait(10)
+    for slot in queue.slots(home):
+        processes.end(slot)
+    jobs.release_dead(home)
+
+
+def supervisors(home) -> list:
+    """Living supervisors of a home."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if "engine.supervisor" in line and str(home) in line:
+            found.append(process)
+    return found
+
+
+def workers(home) -> list:
+    """Living workers of a home's runs, zombies left out."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        line = process.info["cmdline"] or []
+        inside = any(part.startswith(str(Path(home) / "runs")) for part in line)
+        if "engine.worker" in line and inside and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def until(condition, seconds=120, every=0.02):
+    """Waits for a condition; AssertionError if it does not come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(every)
+
+
+def kill_worker(run) -> None:
+    """kill -9 of the whole session of a run's worker."""
+    holder = queue.holder(run.path.parent.parent, run.id)
+    if holder and processes.alive(holder):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(holder["pid"], signal.SIGKILL)
+
+
+def weights(run) -> list[np.ndarray]:
+    """The weights of a finished run's model, read without TensorFlow: final.keras holds HDF5."""
+    import io
+    import zipfile
+
+    import h5py
+
+    with zipfile.ZipFile(run.path / "final.keras") as archive:
+        content = archive.read("model.weights.h5")
+    found = []
+    with h5py.File(io.BytesIO(content)) as file:
+        file.visititems(
+            lambda name, item: found.append((name, item[()])) if hasattr(item, "shape") else None
+        )
+    return [value for _, value in sorted(found, key=lambda pair: pair[0])]
+
+
+def same_weights(one, other) -> bool:
+    """Whether two runs ended with the same weights, bit for bit."""
+    pairs = list(zip(weights(one), weights(other), strict=True))
+    return bool(pairs) and all(np.array_equal(a, b) for a, b in pairs)
+
+
+def epochs(run) -> list[tuple]:
+    """What counts of a run's epochs: (stage, epoch, step, losses and accuracies)."""
+    from engine import events
+
+    return [
+        tuple(
+            e[k] for k in ("stage", "epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy")
+        )
+        for e in events.effective(run.events()[0])
+        if e["event"] == "epoch"
+    ]
+
+
+def whole_lines(run) -> list[bytes]:
+    """The lines of a run's log that are whole."""
+    path = run.path / "events.jsonl"
+    data = path.read_bytes() if path.exists() else b""
+    return data[: data.rfind(b"\n") + 1].splitlines()
+
+
+def broken_run(home, tell, kills: int, seed: int, in_write: float = 0.25, server=None) -> dict:
+    """Runs the recipe and kills its worker so many times at random moments.
+
+    Args:
+        home: of the runs, inside `faults`.
+        tell: what `faults` gave.
+        kills: how many.
+        in_write: share of kills inside the write of a checkpoint.
+        server: called now and then in between, to kill a server meanwhile.
+
+    Returns:
+        A dict: run; kills; in_write, how many of them inside a write; lost, lines that a kill took
+        from the log although they were whole.
+    """
+    dice, done, inside, lost = random.Random(seed), 0, 0, 0
+    run = jobs.start(recipe(), home)
+    while True:
+        writing = done < kills and dice.random() < in_write
+        tell(**({"in_write": dice.randint(1, 40)} if writing else {}))
+        lines = whole_lines(run)
+        if done < kills and not writing:
+            _kill_at_random(run, dice)
+        elif server:
+            server(done)
+        jobs.wait(run)
+        after = whole_lines(run)
+        lost += after[: len(lines)] != lines
+        if run.status == "finished":
+            break
+        assert run.status == "interrupted", f"{run.status}: {run.error}\n{run.log_tail()}"
+        done += 1
+        inside += writing
+        if done >= kills:
+            tell()
+        jobs.resume(run)
+    return {"run": run, "kills": done, "in_write": inside, "lost": lost}
+
+
+def _kill_at_random(run, dice) -> None:
+    """Kills a worker while it starts (one time in six) or up to five seconds after it began to train."""
+    begun = len(run.events()[0])
+
+    def trains():
+        news = run.events()[0][begun:]
+        trains = any(e["event"] == "phase" and e["phase"] == "training" for e in news)
+        return trains or run.status not in ("queued", "starting", "running")
+
+    if dice.random() > 1 / 6:
+        until(trains)
+    time.sleep(dice.uniform(0, 5))
+    kill_worker(run)
+
+
+def observed(fault: str, **facts) -> None:
+    """Prints what was observed, and appends it to the file that GRAFT_FAULTS_REPORT names."""
+    line = json.dumps({"fault": fault} | facts)
+    print(line)
+    if path := os.environ.get("GRAFT_FAULTS_REPORT"):
+        with open(path, "a") as file:
+            file.write(line + "\n")

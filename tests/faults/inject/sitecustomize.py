@@ -1,0 +1,64 @@
+"""Python imports this at its start where PYTHONPATH names this folder: faults inside a worker, without
+a line for them in the product.
+
+GRAFT_FAULTS names a JSON file, read at each look, so that a long-lived supervisor passes on what
+changes: {"in_write": N} kills the worker in the N-th call of fsync, rename or write of a checkpoint;
+{"allocate": true} makes it allocate without bound once it trains.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+
+def _wanted():
+    try:
+        with open(os.environ["GRAFT_FAULTS"]) as file:
+            return json.load(file)
+    except (OSError, ValueError):  # it is being written anew
+        return {}
+
+
+def _die_inside_checkpoint_writes():
+    """Counts the steps of checkpoint writes, and dies in the one that is wanted."""
+    real = {name: getattr(os, name) for name in ("fsync", "rename", "mkdir")}
+    calls = [0]
+
+    def step(name):
+        def call(*arguments, **named):
+            frame, inside = sys._getframe(1), False
+            while frame is not None and not inside:
+                inside = frame.f_code.co_filename.endswith("engine/checkpoint.py")
+                frame = frame.f_back
+            if inside:
+                calls[0] += 1
+                if calls[0] == _wanted().get("in_write"):
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return real[name](*arguments, **named)
+
+        return call
+
+    for name in real:
+        setattr(os, name, step(name))
+
+
+def _allocate():
+    """Eats memory once TensorFlow is there."""
+    while "engine.training" not in sys.modules or not _wanted().get("allocate"):
+        time.sleep(0.2)
+    eaten, size = [], 64 << 20
+    while True:
+        try:
+            eaten.append(bytearray(size))
+        except MemoryError:
+            size = max(size // 2, 1024)  # every last byte: the others are to feel it
+        time.sleep(0.01)
+
+
+if "engine.worker" in sys.orig_argv and os.environ.get("GRAFT_FAULTS"):
+    _die_inside_checkpoint_writes()
+    if _wanted().get("allocate"):
+        threading.Thread(target=_allocate, daemon=True).start()

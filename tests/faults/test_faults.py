@@ -1,0 +1,310 @@
+"""Everything short of a disk dying: what was running goes on, and ends as if nothing had been.
+
+The short form is part of the suite; `make faults` runs the long one (LONG) and prints a table.
+"""
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine import checkpoint, jobs, processes, queue, runs, settings, supervisor
+from engine import home as homes
+from tests.faults import harness
+
+LONG = os.environ.get("GRAFT_FAULTS_FORM") == "long"
+KILLS, RACES, CANCELS = (100, 50, 50) if LONG else (20, 50, 6)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = homes.home(tmp_path_factory.mktemp("faults"))
+    yield folder
+    harness.end_all(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(home):
+    """The run that nobody broke off."""
+    run = jobs.wait(jobs.start(harness.recipe(), home))
+    assert run.status == "finished", f"{run.error}\n{run.log_tail()}"
+    harness.end_all(home)
+    return run
+
+
+def test_killed_again_and_again_it_ends_with_the_same_weights(home, undisturbed):
+    """kill -9 at random moments of both stages, a quarter of them inside the write of a checkpoint."""
+    each = 20
+    kills = inside = lost = 0
+    for seed in range(KILLS // each):
+        with harness.faults(home) as tell:
+            found = harness.broken_run(home, tell, each, seed)
+        run = found["run"]
+        assert harness.same_weights(run, undisturbed)
+        assert harness.epochs(run) == harness.epochs(undisturbed)
+        kills, inside = kills + found["kills"], inside + found["in_write"]
+        lost += found["lost"]
+    harness.observed(
+        "worker killed (SIGKILL)", kills=kills, inside_a_checkpoint_write=inside, events_lost=lost
+    )
+    assert lost == 0 and kills >= KILLS
+
+
+def test_killed_supervisor_is_replaced_and_the_run_goes_on(home, undisturbed):
+    run, killed = jobs.start(harness.recipe(), home), 0
+    while killed < 5:
+        harness.until(lambda: harness.supervisors(home))
+        for process in harness.supervisors(home):
+            process.kill()
+            killed += 1
+        time.sleep(0.3)
+        jobs.active(home)  # any page or command looks after it
+    jobs.wait(run)
+    assert run.status == "finished" and harness.same_weights(run, undisturbed)
+    harness.observed("supervisor killed (SIGKILL)", kills=killed, runs_finished=1)
+
+
+def test_killed_servers_leave_the_run_alone(home, undisturbed):
+    from tests.browser_support import server
+
+    run = None
+    for _ in range(5):
+        with server(home, home / "server.log") as (_, process):
+            if run is None:
+                run = jobs.start(harness.recipe(), home)
+            time.sleep(0.5)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    jobs.wait(run)
+    assert run.status == "finished" and harness.same_weights(run, undisturbed)
+    harness.observed("server killed (SIGKILL)", kills=5, runs_finished=1)
+
+
+# -- the queue --------------------------------------------------------------------------------
+
+
+def _race(home, barrier, found):
+    """Claims what waits, as a supervisor does, with a process that only sleeps for a worker."""
+    started = []
+
+    def launch(run, device):
+        child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        started.append((run, device, child.pid))
+        return processes.identity(child.pid)
+
+    barrier.wait()
+    queue.claim(home, ["a", "b"], 1, launch)
+    found.put(started)
+
+
+def test_racing_dispatchers_never_give_a_device_or_a_run_away_twice(tmp_path):
+    spawn = multiprocessing.get_context("fork")
+    for attempt in range(RACES):
+        home = homes.home(tmp_path / str(attempt))
+        wanted = [f"run-{i}" for i in range(5)]
+        for run in wanted:
+            assert queue.add(home, run) and not queue.add(home, run)
+        barrier, found = spawn.Barrier(2), spawn.Queue()
+        racers = [spawn.Process(target=_race, args=(home, barrier, found)) for _ in range(2)]
+        for racer in racers:
+            racer.start()
+        started = [one for _ in racers for one in found.get()]
+        for racer in racers:
+            racer.join()
+        assert sorted(device for _, device, _ in started) == ["a", "b"]
+        assert sorted(run for run, _, _ in started) == wanted[:2]
+        assert queue.waiting(home) == wanted[2:]
+        assert {(s["run"], s["device"], s["pid"]) for s in queue.slots(home)} == set(started)
+        for _, _, pid in started:
+            os.killpg(pid, signal.SIGKILL)
+    harness.observed("two processes start the same queue", tries=RACES, doubled=0, lost=0)
+
+
+def test_worker_without_a_place_does_nothing(home, undisturbed):
+    run = runs.create(harness.recipe(), home)
+    run.update(status="paused")
+    slot = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        queue.add(home, run.id)
+        queue.claim(home, ["cpu"], 9, lambda *_: processes.identity(slot.pid))
+        done = processes.spawn("engine.worker", run.path, log=run.path / "worker.log").wait(60)
+        assert done == 3 and run.status == "paused" and not run.events()[0]
+    finally:
+        os.killpg(slot.pid, signal.SIGKILL)
+        slot.wait()
+        jobs.release_dead(home)
+
+
+def test_another_process_with_the_same_number_is_never_touched(home):
+    run = runs.create(harness.recipe(), home)
+    other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        queue.add(home, run.id)
+        faked = {"pid": other.pid, "born": processes.born(other.pid) - 1000}
+        queue.claim(home, ["cpu"], 9, lambda *_: faked)
+        run.update(status="running", **faked)
+        (run.path / "stop").touch()
+        look = supervisor.Supervisor(home)
+        look.look()
+        look.look()
+        with contextlib.suppress(runs.RunError):
+            jobs.kill(run)
+        assert other.poll() is None
+        assert run.status in ("stopped", "interrupted") and not queue.slots(home)
+        harness.observed("a faked pid", touched=0)
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_cancelled_at_random_moments_no_process_is_left(home, undisturbed):
+    dice, slowest = random.Random(1), 0.0
+    for _ in range(CANCELS):
+        run = jobs.start(harness.recipe(), home)
+        time.sleep(dice.uniform(0, 14 if LONG else 8))
+        begun = time.monotonic()
+        ways = {"stop": jobs.stop, "pause": jobs.pause, "kill": jobs.kill}
+        way = dice.choice(list(ways))
+        with contextlib.suppress(runs.RunError):  # it was quicker
+            ways[way](run)
+        harness.until(lambda run=run: not harness.workers(home), 15)
+        slowest = max(slowest, time.monotonic() - begun)
+        jobs.wait(run)
+        assert run.status in ("finished", "stopped", "paused", "failed"), f"{way}: {run.status}"
+        assert not queue.waiting(home)
+    harness.observed(
+        "cancelled at random moments", tries=CANCELS, longest_seconds=round(slowest, 1)
+    )
+
+
+# -- limits -----------------------------------------------------------------------------------
+
+
+def test_worker_that_eats_memory_is_ended_and_says_so(home, undisturbed):
+    before = settings.get(home)["memory_limit_percent"]
+    settings.change(home, memory_limit_percent=20)
+    try:
+        with harness.faults(home, allocate=True) as tell:
+            run = jobs.wait(jobs.start(harness.recipe(), home))
+            assert run.status == "failed" and "memory ran out" in run.error, run.log_tail()
+            assert run.state["proposed_batch_size"] == 8
+            peak = max((e.get("peak_memory_mb", 0) for e in run.events()[0]), default=0)
+            tell()
+            # One click: the same in smaller batches, from the last checkpoint.
+            smaller = jobs.wait(jobs.restart_smaller(run, 8))
+        assert smaller.status == "finished" and smaller.recipe.batch_size == 8
+        assert smaller.state["parent"] == run.id and run.state["went_on_as"] == smaller.id
+        harness.observed("memory without bound", reported=run.error, peak_mb=peak)
+    finally:
+        settings.change(home, memory_limit_percent=before)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A home on a disk of 64 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount a tmpfs: {done.stderr.strip()}")
+    home = homes.home(disk / "home")
+    settings.change(home, min_free_mb=0)
+    yield home
+    harness.end_all(home)
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(home) -> Path:
+    """Takes the last byte of the home's disk; returns the file to delete."""
+    path = home.parent / "filler"
+    with open(path, "ab", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+    return path
+
+
+def digests(folder) -> dict:
+    """SHA-256 of every file below a folder."""
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+@pytest.mark.parametrize("moment", ["events and checkpoints", "final save"])
+def test_full_disk_pauses_the_run_and_harms_nothing(small_disk, moment):
+    home = small_disk
+    with harness.faults(home):
+        other = jobs.wait(jobs.start(harness.recipe(), home))
+        assert other.status == "finished"
+        before = digests(other.path), digests(home / "datasets")
+        run = jobs.start(harness.recipe(), home)
+
+        def reached():
+            found = run.events()[0]
+            if moment == "final save":
+                return any(e["event"] == "stage_end" and e["stage"] == 1 for e in found)
+            return checkpoint.Checkpoints(run.path).listed() and any(
+                e["event"] == "stage_start" and e["stage"] == 1 for e in found
+            )
+
+        harness.until(reached, every=0.002)
+        filler = fill(home)
+        harness.until(lambda: not harness.workers(home), 60)
+        harness.until(lambda: fill(home) and run.status not in runs.ACTIVE, 60)
+        assert run.status in ("paused", "interrupted"), f"{run.status} {run.error}"
+        position = checkpoint.Checkpoints(run.path).position()
+        assert position is not None
+        assert (digests(other.path), digests(home / "datasets")) == before
+        said = run.error
+        filler.unlink()
+        jobs.wait(jobs.resume(run))
+        assert run.status == "finished", f"{run.error}\n{run.log_tail()}"
+        assert harness.same_weights(run, other)
+    harness.observed(f"full disk during {moment}", status="paused", said=said)
+
+
+def test_nearly_full_disk_refuses_a_start_with_a_sentence(home):
+    before = settings.get(home)["min_free_mb"]
+    settings.change(home, min_free_mb=1_000_000)
+    try:
+        with pytest.raises(runs.GraftError, match="MiB are free"):
+            jobs.start(harness.recipe(), home)
+    finally:
+        settings.change(home, min_free_mb=before)
+
+
+@pytest.mark.skipif(not LONG, reason="half an hour; part of the long form (make faults)")
+def test_thirty_runs_one_after_another_leave_the_server_small(home, undisturbed):
+    from tests.browser_support import server
+
+    with server(home, home / "server.log") as (address, process):
+        grown, first = [], None
+        for _ in range(30):
+            run = jobs.start(harness.recipe(), home)
+            watch = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.viewer", address, "train", f"run={run.id}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+            )
+            jobs.wait(run)
+            watch.communicate()
+            assert run.status == "finished"
+            now = psutil.Process(process.pid).memory_info().rss / 2**20
+            first = first or now
+            grown.append(now - first)
+    harness.observed("30 runs one after another", server_grew_mib=round(max(grown), 1))
+    assert max(grown) <= 50
