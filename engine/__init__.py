@@ -3,10 +3,11 @@
 Importing this package, and every module marked *light* below, never imports TensorFlow or Keras,
 so a page, a notebook or a script can list runs and classify images at once.
 
-Light: recipe, images, augment, sample, datasets, backbones, freezing, events, runs, jobs,
-litert, classifier, cache, features, probes, preflight, rates, charts, trash, doctor. Heavy
-(TensorFlow inside): input_pipeline, modeling, boundary, frozen, precision, training, export, worker,
-probe, preflight_measure, rate_finder.
+Light: recipe, images, augment, sample, datasets, unreadable, backbones, freezing, events, runs, jobs,
+queue, supervisor, checkpoint, limits, settings, litert, classifier, cache, features, probes, preflight,
+rates, charts, trash, doctor, worker (until it trains). Heavy (TensorFlow inside): input_pipeline,
+modeling, batch_norm, boundary, frozen, precision, resume, stages, continuing, training, export, probe,
+preflight_measure, rate_finder.
 
     from engine import jobs, load_preset, Classifier
     run = jobs.train(load_preset("sample"))          # in its own process; a Run to look at

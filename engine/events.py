@@ -11,6 +11,7 @@ index, or null from the very beginning; `epoch`; `step`), and readers drop what 
 import json
 import math
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class EventLog:
         # Without a buffer: a line that the disk had no room for must not come back at a later flush.
         self._file = open(path, "ab+", buffering=0)
         self._file.truncate(_whole(self._file))
+        self._lock = threading.Lock()  # images are decoded, and warned of, on several threads
 
     def write(self, event: str, **fields) -> None:
         """Appends one event; visible to readers at once.
@@ -36,12 +38,15 @@ class EventLog:
         line = {"t": round(time.time(), 3), "event": event} | {
             k: _plain(v) for k, v in fields.items()
         }
-        left = memoryview(json.dumps(line, allow_nan=False).encode() + b"\n")
-        before = os.fstat(self._file.fileno()).st_size
+        with self._lock:
+            self._append(json.dumps(line, allow_nan=False).encode() + b"\n", event != "batch")
+
+    def _append(self, data: bytes, to_disk: bool) -> None:
+        left, before = memoryview(data), os.fstat(self._file.fileno()).st_size
         try:
             while left:
                 left = left[self._file.write(left) :]
-            if event != "batch":
+            if to_disk:
                 # Batch events may be lost with the power; what a report is built from may not.
                 os.fsync(self._file.fileno())
         except BaseException:

@@ -53,21 +53,20 @@ def _to_disk(path) -> None:
         os.fsync(file.fileno())
 
 
-def parity(run, bundle, trained, dataset, indices) -> dict:
+def parity(run, bundle, trained, data) -> dict:
     """Compares what is kept with what was trained, on a few images.
 
     Args:
         run: the Run, with its inference model written.
         bundle: the float32 model that final.keras holds.
         trained: the model as it was trained, perhaps in mixed precision.
-        dataset, indices: the images.
+        data: list of encoded images.
 
     Returns:
         A dict: n; largest_difference in probability between Keras and the inference model;
         same_answers, the share of images that the trained model answers alike.
     """
     model = classifier.Classifier(run)
-    data = [dataset.image_bytes(int(i)) for i in indices]
     ours = model.probabilities(data)
     pixels = np.stack([images.load(d, model.size, model.resize) for d in data]).astype(np.float32)
     # Called, not predicted with: for so few images, compiling would take longer than computing.
@@ -76,7 +75,7 @@ def parity(run, bundle, trained, dataset, indices) -> dict:
     if trained is not bundle:
         before = keras.ops.convert_to_numpy(trained.model(pixels, training=False))
     return {
-        "n": len(indices),
+        "n": len(data),
         "largest_difference": float(np.abs(ours - keras_).max()),
         "same_answers": float(np.mean(ours.argmax(1) == before.argmax(1))),
     }

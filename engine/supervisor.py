@@ -138,6 +138,8 @@ class Supervisor:
         run = runs.Run(self.home / "runs" / identity)
         state = homes.read_json(run.path / "status.json", {})
         why = self.ended.pop(identity, "")
+        if state.get("status") == "queued":
+            queue.add(self.home, identity)  # resumed before its last process had ended
         if state.get("status") not in ("starting", "running"):
             return
         position = checkpoint.Checkpoints(run.path).position()

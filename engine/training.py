@@ -4,6 +4,7 @@ It runs in a worker process (`engine.worker`), the only place that owns the GPU.
 """
 
 import time
+from itertools import islice
 
 import keras
 import numpy as np
@@ -56,8 +57,9 @@ def train(run, home, events, ask) -> dict:
 
     # Data: decoded and checked once; the split is fixed before anything is trained.
     known = run.state.get("fingerprint")
+    again = at or (run.path / "split.json").exists()  # it has begun before
     dataset = ingest.ingest(
-        recipe.dataset, home, lambda *a: report("data", *a), fingerprint=at and known
+        recipe.dataset, home, lambda *a: report("data", *a), known if again else None
     )
     for name, why in dataset.unreadable[:20]:
         events.write("warning", text=f"{name} is left out: {why}")
@@ -138,8 +140,8 @@ def train(run, home, events, ask) -> dict:
 
     report("evaluation", "Testing on images it has never seen", 0, None, True)
     figures = evaluate(run, dataset, split, labels, classes, lost)
-    probe = np.array([i for i, _ in lost.readable(split["validation"][:64])], np.int64)
-    figures["parity"] = export.parity(run, kept_bundle, bundle, dataset, probe)
+    probe = [data for _, data in islice(lost.readable(split["validation"]), 64)]
+    figures["parity"] = export.parity(run, kept_bundle, bundle, probe)
     # Half precision may turn a close call or two; more than that is a fault, and is said.
     if figures["parity"]["largest_difference"] > 1e-3 or figures["parity"]["same_answers"] < 0.95:
         events.write(
@@ -259,7 +261,8 @@ def _keep_examples(run, dataset, test, lost) -> None:
     rows = []
     per_class = max(1, min(EXAMPLES_PER_CLASS, MAX_EXAMPLES // len(dataset.classes)))
     for label, name in enumerate(dataset.classes):
-        for index, data in lost.readable(test[dataset.labels[test] == label][:per_class]):
+        own = lost.readable(test[dataset.labels[test] == label])
+        for index, data in islice(own, per_class):
             file = f"{len(rows):03d}.{str(dataset.formats[index]).lower()}"
             (folder / file).write_bytes(data)
             rows.append({"file": file, "label": name, "name": dataset.names[index]})

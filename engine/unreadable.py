@@ -78,8 +78,8 @@ class Unreadable:
             count = len(self._why)
             if count > self.allowed:
                 self.give_up(
-                    f"at least {count:,} of the run's {self.total:,} images can no longer be read, more "
-                    f"than the {self.allowed:,} it goes on without"
+                    f"at least {count:,} of the run's {self.total:,} images can no longer be read, "
+                    f"more than the {self.allowed:,} it goes on without"
                 )
             elif count <= NAMED:
                 name = self.dataset.names[index]
