@@ -187,6 +187,11 @@ def outcome(run) -> None:
                 f"{100 * low:.1f} to {100 * high:.1f} %.",
                 icon=":material/check_circle:",
             )
+            if lost := test.get("unreadable"):
+                st.caption(
+                    f"{_common.count(len(lost), 'test images')} could no longer be read and are left "
+                    f"out, for example {_common.plain(lost[0][0])}: {_common.plain(lost[0][1])}."
+                )
 
 
 def folded_stages(run) -> None:

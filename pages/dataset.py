@@ -222,8 +222,13 @@ def _gallery(dataset):
     with st.container(horizontal=True, gap="small"):
         for index in members[(page - 1) * PAGE : page * PAGE].tolist():
             name = dataset.classes[dataset.labels[index]]
+            try:
+                picture = thumbnail(dataset, dataset.fingerprint, index)
+            except DatasetError as error:  # one file of a folder that has gone or changed since
+                st.caption(f":material/broken_image: {_common.plain(str(error))}", width=148)
+                continue
             st.image(
-                thumbnail(dataset, dataset.fingerprint, index),
+                picture,
                 width=148,
                 caption=_common.plain(name),
                 alt=name,

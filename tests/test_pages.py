@@ -9,7 +9,7 @@ import pytest
 from browser_support import GrowingRun
 from streamlit.testing.v1 import AppTest
 
-from engine import charts, datasets, load_preset
+from engine import charts, datasets, ingest, load_preset
 from engine.history import History
 from engine.home import home as make_home
 
@@ -87,6 +87,16 @@ def test_sample_is_labelled_as_generated_and_shows_its_classes(home):
     shown = {item.label: item.value for item in app.metric}
     assert shown["Images"] == f"{len(dataset):,}"
     assert shown["Classes"] == str(len(dataset.classes))
+
+
+def test_a_file_that_has_gone_leaves_the_rest_of_the_gallery(home, class_folder):
+    sets = ["dataset.source=folder", f"dataset.path={class_folder}"]
+    spec = load_preset("sample", sets).dataset
+    ingest.ingest(spec, home)
+    (class_folder / "red" / "00.jpg").write_bytes(b"another file by now")
+    app = open_page("dataset", preset="sample", set=sets)
+    assert "00.jpg has changed since the dataset was prepared" in said(app).replace("\\", "")
+    assert not app.error and "36 images" in said(app)
 
 
 def test_a_missing_folder_is_one_sentence(home):

@@ -153,7 +153,7 @@ def whole_lines(run) -> list[bytes]:
     return data[: data.rfind(b"\n") + 1].splitlines()
 
 
-def broken_run(home, tell, kills: int, seed: int, in_write: float = 0.25, server=None) -> dict:
+def broken_run(home, tell, kills: int, seed: int, in_write: float = 0.25) -> dict:
     """Runs the recipe and kills its worker so many times at random moments.
 
     Args:
@@ -161,7 +161,6 @@ def broken_run(home, tell, kills: int, seed: int, in_write: float = 0.25, server
         tell: what `faults` gave.
         kills: how many.
         in_write: share of kills inside the write of a checkpoint.
-        server: called now and then in between, to kill a server meanwhile.
 
     Returns:
         A dict: run; kills; in_write, how many of them inside a write; lost, lines that a kill took
@@ -175,8 +174,6 @@ def broken_run(home, tell, kills: int, seed: int, in_write: float = 0.25, server
         lines = whole_lines(run)
         if done < kills and not writing:
             _kill_at_random(run, dice)
-        elif server:
-            server(done)
         jobs.wait(run)
         after = whole_lines(run)
         lost += after[: len(lines)] != lines
