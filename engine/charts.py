@@ -70,6 +70,7 @@ pio.templates["graft"] = go.layout.Template(
             "bgcolor": "rgba(0,0,0,0)",
         },
         "hoverlabel": {"font": {"size": 12}},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": _GREY, "activecolor": ACCENT},
         "bargap": 0.25,
         "dragmode": "zoom",
         "height": 340,

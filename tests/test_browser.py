@@ -47,9 +47,10 @@ def live(walk_home, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def patience():
+def patience(page):
     """A shared machine with two cores is slow now and then."""
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=60_000)
+    page.set_default_timeout(60_000)
 
 
 @pytest.fixture
