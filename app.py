@@ -3,7 +3,9 @@
 The pages live behind `pages/_shell.py`, so that every address, cold ones too, goes through it.
 """
 
+import contextlib
 import logging
+import sys
 from pathlib import Path
 
 import plotly
@@ -12,12 +14,14 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 ROOT = Path(__file__).resolve().parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from engine import GraftError, home, jobs  # noqa: E402
 
 
 def explain(error: Exception) -> bool:
     """Shows one sentence for whatever a page did not expect; the traceback goes to the log."""
-    from engine import GraftError
-
     logging.getLogger("graft").error("a page failed", exc_info=error)
     if isinstance(error, GraftError):
         st.error(f"{error}.", icon=":material/error:")
@@ -33,6 +37,10 @@ def explain(error: Exception) -> bool:
 # Streamlit puts server.baseUrlPath before its own routes only; ours needs it said.
 BASE = st.get_option("server.baseUrlPath").strip("/")
 VENDOR = StaticFiles(directory=Path(plotly.__file__).parent / "package_data")
+
+# After a restart of the host, what was broken off is found, and what waited begins.
+with contextlib.suppress(GraftError):  # a home that cannot be written: every page says so
+    jobs.supervise(home.home())
 
 app = st.App(
     ROOT / "pages" / "_shell.py",

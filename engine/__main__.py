@@ -145,6 +145,9 @@ def train(
 @app.command(name="runs")
 def list_runs(home: Home = None, json_: AsJson = False):
     """List all runs, newest first."""
+    from engine import jobs
+
+    jobs.active(homes.home(home))  # after a reboot, it finds what was broken off
     found, damaged = runs.readable_runs(homes.home(home))
     for _, why in damaged:
         NOTES.print(f"passed over: {escape(why)}", style="yellow", soft_wrap=True)

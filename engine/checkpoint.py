@@ -13,7 +13,6 @@ and counters, see its source; the order of writes is that of Pillai et al. 2014,
 Not Created Equal", section 4.)
 """
 
-import contextlib
 import errno
 import hashlib
 import io
@@ -43,16 +42,15 @@ class Checkpoints:
     def __init__(self, run: Path):
         self.path = Path(run) / FOLDER
         self.seconds, self.bytes = 0.0, 0
-        self._best_of = None  # (mark, folder) of the best weights written last
 
-    def save(self, position: dict, state: dict, best=None, best_mark=None) -> Path:
+    def save(self, position: dict, state: dict, best=None) -> Path:
         """Writes a checkpoint and removes what is older than the one before.
 
         Args:
             position: plain data.
             state: `{name: array}`.
-            best: list of arrays, or None while there are none.
-            best_mark: equal to the one before if the best weights are too; they are then linked.
+            best: list of arrays, or None while there are none. Written each time: linked to the one
+                before, one damaged block would be in both.
 
         Raises:
             OSError: for example when the disk is full; the checkpoints before are untouched.
@@ -70,7 +68,8 @@ class Checkpoints:
             sums = {"position.json": _write(aside / "position.json", json.dumps(position).encode())}
             sums["state.npz"] = _write_arrays(aside / "state.npz", state)
             if best is not None:
-                sums["best.npz"] = self._write_best(aside / "best.npz", best, best_mark)
+                arrays = {f"{i:05d}": value for i, value in enumerate(best)}
+                sums["best.npz"] = _write_arrays(aside / "best.npz", arrays)
             _write(aside / "manifest.json", json.dumps({"files": sums}).encode())
             _to_disk(aside)
             os.rename(aside, target)
@@ -78,20 +77,11 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        if best is not None:
-            self._best_of = best_mark, target, sums["best.npz"]
         for old in earlier[: 1 - KEPT or None]:
             shutil.rmtree(old, ignore_errors=True)
         self.bytes = sum(file.stat().st_size for file in target.iterdir())
         self.seconds = time.monotonic() - begun
         return target
-
-    def _write_best(self, path, best, mark) -> str:
-        if self._best_of and self._best_of[0] == mark:
-            with contextlib.suppress(OSError):  # a file system without links: it is written again
-                os.link(self._best_of[1] / "best.npz", path)
-                return self._best_of[2]
-        return _write_arrays(path, {f"{i:05d}": value for i, value in enumerate(best)})
 
     def listed(self) -> list[Path]:
         """Folders of all checkpoints, oldest first."""

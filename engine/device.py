@@ -47,7 +47,7 @@ def describe() -> dict:
 def devices() -> list[str]:
     """Names of the devices that runs may have, the one with the most free memory first: "gpu:0" and
     so on, by `nvidia-smi`'s numbers, or "cpu" alone. CUDA_VISIBLE_DEVICES, as the server was started,
-    limits them."""
+    limits them. Empty while `nvidia-smi` does not answer."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     tool = None if visible in ("", "-1") else shutil.which("nvidia-smi")
     if not tool:
@@ -55,7 +55,9 @@ def devices() -> list[str]:
     query = [tool, "--query-gpu=index,memory.free", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired:
+        return []  # there is a GPU, and nothing is given away until it answers
+    except OSError:
         return ["cpu"]
     found = [line.split(",") for line in answer.stdout.strip().splitlines() if "," in line]
     if visible and all(part.strip().isdigit() for part in visible.split(",")):

@@ -8,6 +8,7 @@ die and come back, and finds things as they are.
 """
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -39,11 +40,30 @@ def start(recipe, home: Path) -> runs.Run:
     limits.check_disk(home)
     if recipe.continue_from and not runs.get_run(home, recipe.continue_from).finished:
         raise RunError(f"run {recipe.continue_from} has no model to go on from")
+    if recipe.dataset.source == "folder":
+        # Workers are started from the supervisor's folder, not from that of whoever queues a run.
+        path = str(Path(recipe.dataset.path).expanduser().absolute())
+        recipe = type(recipe).from_dict(
+            recipe.to_dict() | {"dataset": recipe.dataset.model_dump() | {"path": path}}
+        )
+
+    def prepare(run):
+        # What the recipe was made for: the worker compares, since a folder may change meanwhile.
+        run.update(fingerprint=datasets.fingerprint(recipe.dataset, home))
+        preflight.attach(run, home)
+
+    return _queued(recipe, home, prepare)
+
+
+def _queued(recipe, home, prepare) -> runs.Run:
+    """A new run at the end of the queue; nothing is left of it if that fails."""
     run = runs.create(recipe, home)
-    # What the recipe was made for: the worker compares, since a folder may change meanwhile.
-    run.update(fingerprint=datasets.fingerprint(recipe.dataset, home))
-    preflight.attach(run, home)
-    queue.add(home, run.id)
+    try:
+        prepare(run)
+        queue.add(home, run.id)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
     supervise(home)
     return run
 
@@ -101,10 +121,11 @@ def wait(run: runs.Run, seconds: float | None = None) -> runs.Run:
 def active(home: Path) -> list[runs.Run]:
     """Runs that are starting or running, newest first, then those that wait, the next one first."""
     _children[:] = [child for child in _children if child.poll() is None]
-    if queue.busy(home):
-        supervise(home)  # it may have been killed
     found = [run for run in runs.list_runs(home) if run.status in runs.ACTIVE]
     order = {run: place for place, run in enumerate(queue.waiting(home))}
+    lost = any(run.status == "queued" and run.id not in order for run in found)
+    if queue.busy(home) or lost:
+        supervise(home)  # it may have been killed, as may whoever was about to queue a run
     return sorted(found, key=lambda run: order.get(run.id, -1))
 
 
@@ -206,18 +227,31 @@ def resume(run: runs.Run) -> runs.Run:
     from engine import limits
 
     home = run.path.parent.parent
+    if run.status in ("starting", "running") and not processes.alive(run.state):
+        supervise(home)  # after a reboot it has yet to say how the run ended
+        wait(run, 10)
     state = run.state
     if state["status"] not in runs.RESUMABLE:
         raise RunError(
             f"run {run.id} is {state['status']}; only a paused, interrupted or failed run is resumed"
         )
     limits.check_disk(home)
-    release_dead(home)
-    for name in ("stop", "pause"):
+    slot = queue.holder(home, run.id)
+    if slot and not processes.alive(slot):
+        queue.release(home, run.id, slot["pid"])
+    for name in ("stop", "pause", "kill"):
         (run.path / name).unlink(missing_ok=True)
     last = run.ended or time.time()
     spent = (state.get("spent") or 0) + max(0, last - (state.get("started") or last))
-    run.update(status="queued", error=None, ended=None, started=None, spent=spent)
+    run.update(
+        status="queued",
+        error=None,
+        ended=None,
+        started=None,
+        spent=spent,
+        attempts=0,
+        stop_asked=None,
+    )
     queue.add(home, run.id)
     supervise(home)
     return run
@@ -231,19 +265,25 @@ def restart_smaller(run: runs.Run, batch_size: int) -> runs.Run:
         batch_size: images a batch.
 
     Raises:
+        RunError: if it has not ended so, or goes on as another run already.
         RecipeError: if the batch size is out of bounds.
     """
     from engine import limits
 
-    home = run.path.parent.parent
+    home, state = run.path.parent.parent, run.state
+    if state["status"] not in runs.RESUMABLE:
+        raise RunError(f"run {run.id} is {state['status']}, so it cannot go on in smaller batches")
+    if state.get("went_on_as"):
+        raise RunError(f"run {run.id} goes on as run {state['went_on_as']} already")
     limits.check_disk(home)
     recipe = type(run.recipe).from_dict(run.recipe.to_dict() | {"batch_size": batch_size})
-    new = runs.create(recipe, home)
-    checkpoint.copy(run.path, new.path)
-    new.update(parent=run.id, fingerprint=run.state.get("fingerprint"))
+
+    def prepare(new):
+        checkpoint.copy(run.path, new.path)
+        new.update(parent=run.id, fingerprint=state.get("fingerprint"))
+
+    new = _queued(recipe, home, prepare)
     run.update(went_on_as=new.id)
-    queue.add(home, new.id)
-    supervise(home)
     return new
 
 
@@ -269,11 +309,13 @@ def kill(run: runs.Run) -> None:
     if state["status"] not in runs.ACTIVE:
         raise RunError(f"run {run.id} is not running (it is {state['status']})")
     home = run.path.parent.parent
+    (run.path / "kill").touch()  # so that the supervisor, which sees its end first, knows why
     queue.remove(home, run.id)
-    processes.end(queue.holder(home, run.id) or state)
-    if run.status not in ("finished", "stopped"):
-        run.update(status="failed", ended=time.time(), error="it was killed by a user")
-    release_dead(home)
+    holder = queue.holder(home, run.id) or state
+    processes.end(holder)
+    if run.status in (*runs.ACTIVE, "interrupted"):
+        run.update(status="failed", ended=time.time(), error=runs.KILLED)
+    queue.release(home, run.id, holder.get("pid"))
 
 
 def release_dead(home: Path) -> list[str]:

@@ -43,6 +43,8 @@ def limit_memory(limit: int) -> None:
     with contextlib.suppress(OSError):  # it may only be raised, which any user may; not everywhere
         Path("/proc/self/oom_score_adj").write_text("500")
     if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") in ("", "-1"):
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 
@@ -14,13 +15,20 @@ from engine.home import PROJECT
 
 
 def born(pid: int | None) -> float | None:
-    """When a living process was started (unix seconds); None if there is none, or a zombie."""
+    """A number that tells a living process from every other that bore, or will bear, its pid; None if
+    there is none, or a zombie.
+
+    Made of its start in seconds since the boot, and of the boot's own id (proc(5)). The time of the
+    start would not do: it is counted back from the clock, and moves when the clock is set.
+    """
     try:
         process = psutil.Process(pid) if pid else None
         if process is None or process.status() == psutil.STATUS_ZOMBIE:
             return None
-        return process.create_time()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        boot = int(Path("/proc/sys/kernel/random/boot_id").read_text()[:8], 16)
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return boot * 1000.0 + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
         return None
 
 
@@ -33,8 +41,7 @@ def identity(pid: int | None = None) -> dict:
 def alive(who: dict) -> bool:
     """Whether the very process of `identity` lives."""
     started = born(who.get("pid"))
-    # Start times are derived from the clock, which may be set right by a second or two.
-    return started is not None and who.get("born") is not None and abs(started - who["born"]) < 2
+    return started is not None and who.get("born") is not None and abs(started - who["born"]) < 0.05
 
 
 def end(who: dict, seconds: float = 5) -> None:
@@ -42,10 +49,10 @@ def end(who: dict, seconds: float = 5) -> None:
     come to bear the same number is left alone."""
     if not alive(who):
         return
-    process = psutil.Process(who["pid"])
     try:
+        process = psutil.Process(who["pid"])
         os.killpg(who["pid"], signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, psutil.NoSuchProcess):
         return
     psutil.wait_procs([process], timeout=seconds)
 

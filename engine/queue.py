@@ -35,7 +35,7 @@ def _transaction(home, write=True):
         connection = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
             connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(connection)
             connection.execute("PRAGMA synchronous=FULL")
             connection.executescript(_TABLES) if write else None
             connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
@@ -51,6 +51,19 @@ def _transaction(home, write=True):
         raise GraftError(
             f"the queue {path} cannot be used ({error}); python -m engine doctor says more"
         ) from None
+
+
+def _write_ahead(connection, tries: int = 100) -> None:
+    """Switches to the write-ahead log. SQLite does not wait by itself while another does the same for
+    a new file."""
+    for left in reversed(range(tries)):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not left or "locked" not in str(error):
+                raise
+            time.sleep(0.05)
 
 
 def add(home, run: str, first: bool = False) -> bool:

@@ -67,7 +67,7 @@ class Keeper:
         }
         position = position | {"best": best.record()}
         try:
-            self.store.save(position, state, best.weights or None, best.record())
+            self.store.save(position, state, best.weights or None)
         except OSError as error:
             if not checkpoint.disk_full(error):
                 raise

@@ -35,7 +35,11 @@ INTERRUPTED = (
     "the worker ended without a word: it was killed, or the host went down; resume it from its last "
     "checkpoint"
 )
-NO_HEARTBEAT, NO_EVENT = 20, 600
+KILLED = "it was killed by a user; resume it from its last checkpoint"
+ENDED_BY_HOST = (
+    "the host asked the worker to end, as it does for a restart; resume it from its last checkpoint"
+)
+NO_HEARTBEAT, NO_EVENT = 20, 1800
 """Seconds after which a worker counts as stuck: its heartbeat comes every two; between two events a
 large network may be built or converted."""
 _ID = re.compile(r"^[\w.-]{1,120}$")

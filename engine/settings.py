@@ -34,7 +34,9 @@ def get(home: Path) -> dict:
         found = None
     if not isinstance(found, dict):
         raise GraftError(f"{path} is damaged; delete it to go back to the defaults")
-    return DEFAULTS | {k: v for k, v in found.items() if k in DEFAULTS}
+    found = {k: v for k, v in found.items() if k in DEFAULTS}
+    _check(found)
+    return DEFAULTS | found
 
 
 def change(home: Path, **changes) -> dict:
@@ -43,7 +45,14 @@ def change(home: Path, **changes) -> dict:
     Raises:
         GraftError: one sentence, for an unknown name or a value out of bounds.
     """
-    for name, value in changes.items():
+    _check(changes)
+    found = get(home) | changes
+    homes.write_json(_path(home), found)
+    return found
+
+
+def _check(values) -> None:
+    for name, value in values.items():
         if name not in DEFAULTS:
             raise GraftError(f"there is no setting {name!r}; there are {', '.join(DEFAULTS)}")
         if name in _BOUNDS:
@@ -55,9 +64,6 @@ def change(home: Path, **changes) -> dict:
                 )
         elif not isinstance(value, bool):
             raise GraftError(f"{name} must be true or false; {value!r} was given")
-    found = get(home) | changes
-    homes.write_json(_path(home), found)
-    return found
 
 
 def _path(home) -> Path:

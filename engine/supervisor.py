@@ -17,7 +17,7 @@ import psutil
 
 from engine import checkpoint, device, jobs, limits, processes, queue, runs, settings
 from engine import home as homes
-from engine.errors import GraftError
+from engine.errors import DamagedFile, GraftError
 from engine.events import EventLog
 
 EVERY = 0.25
@@ -30,6 +30,8 @@ IDLE = 2
 NEAR_LIMIT = 0.7
 """Share of the memory limit above which the death of a worker is put down to it: the wish that was
 refused may have been large, and no look saw it granted."""
+SEARCH = 60
+"""Seconds between two searches for runs that nobody has in hand."""
 MAKING = 60
 """Seconds in which whoever makes a run has also put it into the queue."""
 TRIES = 3
@@ -42,6 +44,8 @@ class Supervisor:
     def __init__(self, home):
         self.home, self.children, self.ended, self.unsettled = Path(home), {}, {}, []
         self.most = {}  # bytes of memory that each run was seen to take
+        self.log_from = {}  # where the words of a run's last worker begin in its log
+        self.searched = float("-inf")
 
     def look(self) -> bool:
         """One round; returns whether there is anything to wait for."""
@@ -55,26 +59,44 @@ class Supervisor:
                 self.watch(slot)
             elif queue.release(self.home, slot["run"], slot["pid"]):
                 self.unsettled.append(slot["run"])
-        while self.unsettled:
-            self.settle(self.unsettled[0])
-            self.unsettled.pop(0)
-        queue.claim(
-            self.home,
-            device.devices(),
-            settings.get(self.home)["runs_per_device"],
-            self.launch,
-        )
+        if time.monotonic() - self.searched > SEARCH:
+            self.searched = time.monotonic()
+            self.find_interrupted()
+        self.settle_all()
+        if queue.waiting(self.home):
+            each = settings.get(self.home)["runs_per_device"]
+            limits.check_disk(self.home)  # raises: they wait until there is room
+            queue.claim(self.home, device.devices(), each, self.launch)
         return queue.busy(self.home)
+
+    def settle_all(self):
+        """Settles what can be settled; one that cannot, for want of room on the disk, comes again."""
+        later = []
+        for identity in self.unsettled:
+            try:
+                self.settle(identity)
+            except DamagedFile as error:
+                say(error)  # pages show the run as failed, with this sentence
+            except (GraftError, OSError) as error:
+                say(error)
+                later.append(identity)
+        self.unsettled = later
 
     def find_interrupted(self):
         """After a crash of the host: runs that say they work, but have neither place nor process."""
         held = {slot["run"] for slot in queue.slots(self.home)} | set(queue.waiting(self.home))
         for run in runs.list_runs(self.home):
-            state = homes.read_json(run.path / "status.json", {})
-            if run.id in held:
+            try:
+                state = homes.read_json(run.path / "status.json", {})
+            except DamagedFile:
+                continue  # its own page says so
+            if run.id in held or run.id in self.unsettled:
                 continue
             if state.get("status") in ("starting", "running") and not processes.alive(state):
                 self.unsettled.append(run.id)
+            elif state.get("error") == runs.ENDED_BY_HOST:
+                if state["status"] == "interrupted" and settings.get(self.home)["auto_resume"]:
+                    jobs.resume(run)
             elif state.get("status") == "queued" and time.time() - run.created > MAKING:
                 queue.add(self.home, run.id)  # its maker died between the two writes
 
@@ -83,22 +105,20 @@ class Supervisor:
     def launch(self, identity, place):
         """Starts a run's worker on a device; see `engine.queue.claim`."""
         run = runs.Run(self.home / "runs" / identity)
-        if not (run.path / "recipe.yaml").exists():
-            return None  # it was deleted while it waited
-        try:
-            limits.check_disk(self.home)
-        except GraftError as error:
-            run.update(status="paused", error=str(error))
-            return None
-        environment = jobs.environment()
+        if run.state["status"] not in runs.ACTIVE or not (run.path / "recipe.yaml").exists():
+            return None  # it was cancelled or deleted meanwhile
+        # The numbers that nvidia-smi gives, and no GPU that belongs to another run.
+        environment = jobs.environment() | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"
         if place.startswith("gpu:"):
             environment["CUDA_VISIBLE_DEVICES"] = place.removeprefix("gpu:")
-        child = processes.spawn(
-            "engine.worker", run.path, log=run.path / "worker.log", **environment
-        )
+        log = run.path / "worker.log"
+        self.log_from[identity] = log.stat().st_size if log.exists() else 0
+        self.most.pop(identity, None)
+        child = processes.spawn("engine.worker", run.path, log=log, **environment)
         who = processes.identity(child.pid)
         if who["born"] is None:  # it ended at once; its log says why
-            who["born"] = time.time()
+            who["born"] = 0.0
         run.update(
             status="starting",
             device=place,
@@ -124,12 +144,15 @@ class Supervisor:
             self.ended[run.id] = limits.OUT_OF_MEMORY
             processes.end(slot)
             return
-        for what in ("pause", "stop"):
+        state = run.state
+        for what in ("stop", "pause"):
             asked = run.path / what
+            if state.get("answered") or (what == "stop" and state.get("finishing")):
+                return
             if asked.exists() and time.time() - asked.stat().st_mtime > PATIENCE:
-                if run.state.get("answered") != what:
-                    self.ended[run.id] = what
-                    processes.end(slot)
+                self.ended[run.id] = what
+                processes.end(slot)
+                return
 
     # -- when it has ended --------------------------------------------------------------------
 
@@ -143,14 +166,21 @@ class Supervisor:
         if state.get("status") not in ("starting", "running"):
             return
         position = checkpoint.Checkpoints(run.path).position()
-        if (run.path / "pause").exists():
+        stop = (run.path / "stop").exists() or state.get("stop_asked")
+        if (run.path / "kill").exists():
+            (run.path / "kill").unlink()
+            run.update(status="failed", error=runs.KILLED, ended=time.time())
+        elif stop and position is None:
+            (run.path / "stop").unlink(missing_ok=True)
+            run.update(status="stopped", error=None, ended=time.time())
+        elif stop and state.get("attempts", 0) < TRIES:
+            # To finish from its checkpoint; the file, which is old by now, must not end it again.
+            run.update(status="queued", stop_asked=True)
+            (run.path / "stop").unlink(missing_ok=True)
+            queue.add(self.home, identity, first=True)
+        elif (run.path / "pause").exists():
             (run.path / "pause").unlink()
             run.update(status="paused", error=None, ended=time.time())
-        elif (run.path / "stop").exists() and position is None:
-            run.update(status="stopped", error=None, ended=time.time())
-        elif (run.path / "stop").exists() and state.get("attempts", 0) < 2 * TRIES:
-            queue.add(self.home, identity, first=True)  # to finish from its checkpoint
-            run.update(status="queued")
         elif why == limits.OUT_OF_MEMORY or self.died_of_memory(run, why):
             batch = limits.smaller_batch(run.recipe.batch_size)
             run.update(
@@ -163,11 +193,15 @@ class Supervisor:
             self.interrupted(run, state, position)
 
     def died_of_memory(self, run, how) -> bool:
-        """Whether a worker that could say nothing itself ran out of memory: it ended by itself (`how`,
-        its exit code in words), and said so in its log or took most of what it may."""
-        most = self.most.pop(run.id, 0)
-        near = most > NEAR_LIMIT * limits.memory_limit(self.home)
-        return bool(how) and (near or limits.speaks_of_memory(run.log_tail()))
+        """Whether a worker that could say nothing itself ran out of memory: it took most of what it may,
+        or ended by itself (`how`, its exit code in words) and said so in its log."""
+        if self.most.pop(run.id, 0) > NEAR_LIMIT * limits.memory_limit(self.home):
+            return True
+        log = run.path / "worker.log"
+        with open(log, "rb") as file:
+            file.seek(max(self.log_from.get(run.id, 0), log.stat().st_size - 10_000))
+            said = file.read().decode(errors="replace")
+        return bool(how) and limits.speaks_of_memory(said)
 
     def interrupted(self, run, state, position):
         """Says so; takes it up again if the settings say so and it got further than the last time."""
@@ -187,6 +221,11 @@ class Supervisor:
             jobs.resume(run)
 
 
+def say(error) -> None:
+    """Writes to the supervisor's log."""
+    print(f"{time.strftime('%F %T')} {error}", file=sys.stderr, flush=True)
+
+
 def last_word(run) -> float:
     """Unix seconds of a run's last event, or now."""
     log = run.path / "events.jsonl"
@@ -203,15 +242,14 @@ def main(home: str) -> int:
         except filelock.Timeout:
             return 0  # another one looks after this home
         supervisor, since, pause = Supervisor(home), time.monotonic(), EVERY
-        supervisor.find_interrupted()
         while time.monotonic() - since < IDLE:
             try:
                 if supervisor.look():
                     since = time.monotonic()
                 pause = EVERY
-            except (GraftError, OSError) as error:
+            except (GraftError, OSError, psutil.Error) as error:
                 # A full disk, above all: what is to be written waits until there is room.
-                print(f"{time.strftime('%F %T')} {error}", file=sys.stderr)
+                say(error)
                 since, pause = time.monotonic(), min(2 * pause, 10)
             time.sleep(pause)
         lock.release()

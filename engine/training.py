@@ -53,7 +53,8 @@ def train(run, home, events, ask) -> dict:
     recipe, keeper = run.recipe, Keeper(run.path, home)
     at = keeper.position
     chosen = prepare_device(recipe, events, home, at and at["precision"])
-    report = _phases(events, ask)
+    # A run that has learnt something is stopped in its first step, where it can keep it.
+    report = _phases(events, (lambda: "pause" * (ask() == "pause")) if at else ask)
 
     # Data: decoded and checked once; the split is fixed before anything is trained.
     known = run.state.get("fingerprint")
@@ -132,6 +133,7 @@ def train(run, home, events, ask) -> dict:
     kept = stages.kept(work)
 
     # The model that is kept: float32 whatever it was trained in, so that it answers alike anywhere.
+    run.update(finishing=True)  # a stop has nothing more to ask for
     report("export", "Writing the model", 0, None, True)
     bundle.model.set_weights(best.weights)
     modeling.restore_dropout(bundle)

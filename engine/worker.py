@@ -18,7 +18,7 @@ from pathlib import Path
 
 import filelock
 
-from engine import checkpoint, device, jobs, limits, processes, queue
+from engine import checkpoint, device, jobs, limits, processes, queue, runs
 from engine import home as homes
 from engine.control import Paused, Stopped
 from engine.errors import GraftError
@@ -34,20 +34,22 @@ RESERVE = 256 * 1024
 def main(folder: str) -> int:
     run = Run(Path(folder))
     home = run.path.parent.parent
-    lock = filelock.FileLock(run.path / "worker.lock")
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        print("another worker executes this run", file=sys.stderr)
-        return 3
     if not _has_place(run, home):
         print("this worker was given no place in the queue", file=sys.stderr)
         return 3
+    lock = filelock.FileLock(run.path / "worker.lock")
+    try:
+        lock.acquire(timeout=10)  # one that was given no place may be about to notice
+    except filelock.Timeout:
+        print("another worker executes this run", file=sys.stderr)
+        return 3
     limits.limit_memory(limits.memory_limit(home))
-    ask, begun = _request(run), time.time()
-    run.update(status="running", started=begun, answered=None)
+    ask, begun = _Request(run), time.time()
+    run.update(status="running", started=begun, answered=None, finishing=None)
     threading.Thread(target=_beat, args=(run.path / "heartbeat",), daemon=True).start()
     result = _execute(run, home, ask)
+    if result["status"] == "paused" and ask.ended_by_host:
+        result |= {"status": "interrupted", "error": runs.ENDED_BY_HOST}
     _finish(run, result, begun)
     jobs.supervise(home)  # should the supervisor have been killed: others may wait
     return 1 if result["status"] == "failed" else 0
@@ -68,6 +70,9 @@ def _execute(run, home, ask) -> dict:
         text = pause.text or "Paused; it is taken up exactly here."
         return {"status": "paused", "error": pause.text or None, "text": text}
     except Stopped:
+        if checkpoint.Checkpoints(run.path).listed():
+            text = "Paused: it was stopped before it had taken up what it had learnt."
+            return {"status": "paused", "error": None, "text": text}
         text = "Stopped before the first training step, so there is no model."
         return {"status": "stopped", "text": text}
     except GraftError as error:
@@ -102,9 +107,10 @@ def _finish(run, result, begun) -> None:
     run.update(
         status=result["status"],
         ended=time.time(),
+        stop_asked=None,
         **{k: result.get(k) for k in ("error", "kept_stage", "proposed_batch_size")},
     )
-    if result["status"] in ("finished", "stopped"):
+    if result["status"] == "finished" or (run.path / "inference.tflite").exists():
         # Only now: killed before this line, the run is finished once more from its checkpoint.
         checkpoint.Checkpoints(run.path).clear()
 
@@ -168,24 +174,33 @@ def _has_place(run, home) -> bool:
     return False
 
 
-def _request(run):
-    """A function that says what a user asks: "stop" or "pause" once such a file lies in the folder,
-    "stop" once the process was asked to terminate, else ""."""
-    asked = ["", 0.0]
-    signal.signal(signal.SIGTERM, lambda *_: asked.__setitem__(0, "stop"))
+class _Request:
+    """Called, says what a user asks: "stop" or "pause" once such a file lies in the folder, else "".
 
-    def ask():
-        if not asked[0] and time.monotonic() - asked[1] > 0.2:
-            asked[1] = time.monotonic()
+    Attributes:
+        ended_by_host: whether the process was asked to terminate, as all are when the host or its
+            service is restarted: it then pauses, and counts as interrupted.
+    """
+
+    def __init__(self, run):
+        self._run, self._looked = run, 0.0
+        self._asked = "stop" if run.state.get("stop_asked") else ""
+        self.ended_by_host = False
+        signal.signal(signal.SIGTERM, self._terminate)
+
+    def _terminate(self, *_):
+        self._asked, self.ended_by_host = self._asked or "pause", True
+
+    def __call__(self) -> str:
+        if not self._asked and time.monotonic() - self._looked > 0.2:
+            self._looked = time.monotonic()
             for what in ("stop", "pause"):
-                if (run.path / what).exists():
-                    asked[0] = what
+                if (self._run.path / what).exists():
+                    self._asked = what
                     # The supervisor ends a worker that does not answer.
-                    run.update(answered=what)
+                    self._run.update(answered=what)
                     break
-        return asked[0]
-
-    return ask
+        return self._asked
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -173,7 +173,7 @@ def broken_run(home, tell, kills: int, seed: int, in_write: float = 0.25) -> dic
         tell(**({"in_write": dice.randint(1, 40)} if writing else {}))
         lines = whole_lines(run)
         if done < kills and not writing:
-            _kill_at_random(run, dice)
+            lines = _kill_at_random(run, dice)
         jobs.wait(run)
         after = whole_lines(run)
         lost += after[: len(lines)] != lines
@@ -188,8 +188,9 @@ def broken_run(home, tell, kills: int, seed: int, in_write: float = 0.25) -> dic
     return {"run": run, "kills": done, "in_write": inside, "lost": lost}
 
 
-def _kill_at_random(run, dice) -> None:
-    """Kills a worker while it starts (one time in six) or up to five seconds after it began to train."""
+def _kill_at_random(run, dice) -> list[bytes]:
+    """Kills a worker while it starts (one time in six) or up to five seconds after it began to train;
+    returns the whole lines of its log just before."""
     begun = len(run.events()[0])
 
     def trains():
@@ -200,7 +201,9 @@ def _kill_at_random(run, dice) -> None:
     if dice.random() > 1 / 6:
         until(trains)
     time.sleep(dice.uniform(0, 5))
+    lines = whole_lines(run)
     kill_worker(run)
+    return lines
 
 
 def observed(fault: str, **facts) -> None:

@@ -89,8 +89,9 @@ def test_servers_and_supervisors_killed_meanwhile_leave_the_run_alone(home, undi
 # -- the queue --------------------------------------------------------------------------------
 
 
-def _race(home, barrier, found):
-    """Claims what waits, as a supervisor does, with a process that only sleeps for a worker."""
+def _race(home, wanted, barrier, found):
+    """Adds runs and claims what waits, as a supervisor does, with a process that only sleeps for a
+    worker."""
     started = []
 
     def launch(run, device):
@@ -98,6 +99,9 @@ def _race(home, barrier, found):
         started.append((run, device, child.pid))
         return processes.identity(child.pid)
 
+    barrier.wait()
+    for run in wanted:
+        queue.add(home, run)
     barrier.wait()
     queue.claim(home, ["a", "b"], 1, launch)
     found.put(started)
@@ -108,10 +112,11 @@ def test_racing_dispatchers_never_give_a_device_or_a_run_away_twice(tmp_path):
     for attempt in range(RACES):
         home = homes.home(tmp_path / str(attempt))
         wanted = [f"run-{i}" for i in range(5)]
-        for run in wanted:
-            assert queue.add(home, run) and not queue.add(home, run)
         barrier, found = spawn.Barrier(2), spawn.Queue()
-        racers = [spawn.Process(target=_race, args=(home, barrier, found)) for _ in range(2)]
+        # Both make the queue's file, and both add every run.
+        racers = [
+            spawn.Process(target=_race, args=(home, wanted, barrier, found)) for _ in range(2)
+        ]
         for racer in racers:
             racer.start()
         started = [one for _ in racers for one in found.get()]
@@ -181,6 +186,81 @@ def test_cancelled_at_random_moments_no_process_is_left(home, undisturbed):
     harness.observed(
         "cancelled at random moments", tries=CANCELS, longest_seconds=round(slowest, 1)
     )
+
+
+# -- stop, pause and kill at bad moments --------------------------------------------------------
+
+
+def begun(run, stage=1):
+    """Waits until a run trains a stage and has a checkpoint in it."""
+    checkpoints = checkpoint.Checkpoints(run.path)
+    harness.until(
+        lambda: checkpoints.listed() and (at := checkpoints.position()) and at["stage"] >= stage
+    )
+
+
+def test_stop_that_a_worker_cannot_answer_is_done_from_its_checkpoint(home, undisturbed):
+    with harness.faults(home):
+        run = jobs.start(harness.recipe(), home)
+        begun(run)
+        os.kill(queue.holder(home, run.id)["pid"], signal.SIGSTOP)  # as in one long step
+        jobs.stop(run)
+        jobs.wait(run)
+        assert run.status == "stopped" and run.finished, run.log_tail()
+        assert run.state["attempts"] == 2
+
+
+def test_stop_in_the_first_moment_of_a_resumed_run_keeps_what_it_had_learnt(home, undisturbed):
+    with harness.faults(home):
+        run = jobs.start(harness.recipe(), home)
+        begun(run)
+        jobs.pause(run)
+        jobs.wait(run)
+        assert run.status == "paused"
+        jobs.resume(run)
+        harness.until(lambda: run.status == "running")
+        jobs.stop(run)
+        jobs.wait(run)
+        assert run.status == "stopped" and run.finished, run.log_tail()
+
+
+def test_killed_by_a_user_a_run_stays_dead_though_others_are_taken_up(home, undisturbed):
+    settings.change(home, auto_resume=True)
+    try:
+        with harness.faults(home):
+            run, other = jobs.start(harness.recipe(), home), jobs.start(harness.recipe(), home)
+            begun(run, 0)
+            jobs.kill(run)
+            begun(other, 0)
+            harness.kill_worker(other)
+            jobs.wait(other)
+            harness.until(lambda: other.status == "finished")  # taken up by itself
+            assert run.status == "failed" and "killed by a user" in run.error
+            assert harness.same_weights(other, undisturbed)
+            # Asked to end by the host, it pauses, and is found when Graft starts again.
+            again = jobs.start(harness.recipe(), home)
+            begun(again, 0)
+            os.kill(queue.holder(home, again.id)["pid"], signal.SIGTERM)
+            harness.until(lambda: again.status == "interrupted")
+            assert "for a restart" in again.error
+            harness.end_all(home)
+            jobs.supervise(home)
+            harness.until(lambda: again.status == "finished")
+            assert harness.same_weights(again, undisturbed)
+    finally:
+        settings.change(home, auto_resume=False)
+
+
+def test_after_a_reboot_a_command_alone_takes_a_run_up(home, undisturbed):
+    """The queue still names a process of before the boot."""
+    run = runs.create(harness.recipe(), home)
+    queue.add(home, run.id)
+    gone = {"pid": os.getpid(), "born": 1.0}
+    queue.claim(home, ["cpu"], 9, lambda *_: gone)
+    run.update(status="running", **gone)
+    jobs.resume(run)
+    jobs.wait(run)
+    assert run.status == "finished" and harness.same_weights(run, undisturbed)
 
 
 # -- limits -----------------------------------------------------------------------------------
