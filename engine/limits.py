@@ -58,8 +58,12 @@ OUT_OF_MEMORY = "memory"
 
 
 def speaks_of_memory(log: str) -> bool:
-    """Whether the last lines that a process printed say that it ran out of memory."""
-    words = ("bad_alloc", "MemoryError", "out of memory", "OutOfMemory", "Cannot allocate memory")
+    """Whether an error's text, or the last lines that a process printed, say that the memory ran
+    out."""
+    words = (
+        "bad_alloc", "MemoryError", "out of memory", "OutOfMemory", "Cannot allocate memory",
+        "OOM when allocating", "Unable to allocate", "failed to allocate", "Failed to allocate",
+    )  # fmt: skip
     return any(word in log for word in words)
 
 

@@ -205,8 +205,9 @@ class _Request:
 
 def _is_memory(error: BaseException) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    text = str(error)
-    return bool(kinds & {"MemoryError", "ResourceExhaustedError"}) or "bad_alloc" in text
+    # Raised inside tf.data, it arrives wrapped in another one.
+    memory = kinds & {"MemoryError", "ResourceExhaustedError"}
+    return bool(memory) or limits.speaks_of_memory(str(error))
 
 
 def sentence(error: Exception) -> str:

@@ -165,7 +165,7 @@ def test_a_worker_without_a_sign_of_life_can_be_ended(home):
         long_ago = time.time() - 3 * runs.NO_EVENT
         os.utime(growing.run.path / "events.jsonl", (long_ago, long_ago))
         app = open_page("train", run=growing.run.id)
-        assert "no sign of life for about 30 min" in said(app)
+        assert "no sign of life for about 1 h 30 min" in said(app)
         button(app, "End it at once").click().run()
         worker.wait(10)
     finally:

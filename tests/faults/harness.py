@@ -45,6 +45,7 @@ def recipe():
 @contextlib.contextmanager
 def faults(home, **wanted):
     """Environment for workers that do themselves harm; see inject/sitecustomize.py."""
+    end_all(home)  # a supervisor of before would hand on its own environment
     path = Path(home) / "faults.json"
     homes.write_json(path, wanted)
     changed = {
