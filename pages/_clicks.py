@@ -5,6 +5,8 @@ and the second of a double click would do all of it again. So the work of a clic
 came of it is put into a plain dict, and the page, drawn next, finds it there.
 """
 
+import secrets
+import threading
 import time
 
 import streamlit as st
@@ -22,24 +24,48 @@ def _kept() -> dict:
     return st.session_state.setdefault("clicks", {"done": {}, "error": None, "open": None})
 
 
-def once(place: str, what: tuple, act, *arguments) -> None:
-    """A callback: calls `act(*arguments)` unless this session did the same a moment ago.
+_used = {}
+"""What came of a button, by the number of its drawing (`drawing`): of the whole server, the oldest are
+forgotten."""
+REMEMBERED = 10_000
+_one_at_a_time = threading.Lock()
+"""Streamlit may run the callbacks of two clicks of one session at once, in two threads: seen 10 ms apart
+in one double click of thirty on a busy host."""
+
+
+def drawing() -> str:
+    """A number for a button that is being drawn, which two clicks on it have in common."""
+    return secrets.token_hex(8)
+
+
+def once(place: str, what: tuple, drawn: str, act, *arguments) -> None:
+    """A callback: calls `act(*arguments)` unless this session did the same a moment ago, or the very
+    button was clicked before.
 
     If it returns a Run, the page shows that one next; a GraftError is told where `told(place)` is.
 
     Args:
         place: the part of the page that the click belongs to.
         what: names the click: the action, and what it is done to.
+        drawn: the button's `drawing`: on a busy host the second click of two may be heard seconds
+            after the first has been answered.
         act: a function of the engine, which touches no page.
         arguments: of `act`.
     """
     kept = _kept()
-    when, run = kept["done"].get(what, (None, None))
-    if when is None or time.monotonic() - when > AGAIN:
-        run = _do(kept, place, act, arguments)
-        # The time of its end: the second click waited for it.
-        kept["done"][what] = (time.monotonic(), run)
-    kept["open"] = run or kept["open"]
+    with _one_at_a_time:
+        when, run = kept["done"].get(what, (None, None))
+        if drawn in _used:
+            run = _used[drawn]
+        elif when is None or time.monotonic() - when > AGAIN:
+            run = _do(kept, place, act, arguments)
+            # The time of its end: the second click waited for it.
+            kept["done"][what] = (time.monotonic(), run)
+            if kept["error"] is None:  # what went wrong may be tried again
+                _used[drawn] = run
+                while len(_used) > REMEMBERED:
+                    del _used[next(iter(_used))]
+        kept["open"] = run or kept["open"]
 
 
 def do(place: str, act, *arguments) -> None:

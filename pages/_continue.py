@@ -46,14 +46,15 @@ def popover(run) -> None:
             key="continue_run",
             icon=":material/play_arrow:",
             on_click=_clicked,
-            args=(run, keys),
+            args=(run, keys, _clicks.drawing()),
         )
 
 
-def _clicked(run, keys):
+def _clicked(run, keys, drawn):
     # The fields as they are now: what was typed last counts.
     wanted = {name: st.session_state[key] for name, key in keys.items()}
-    _clicks.once("run", ("continue", run.id, *wanted.values()), _start, run, wanted)
+    what = ("continue", run.id, *wanted.values())
+    _clicks.once("run", what, drawn, _start, run, wanted)
 
 
 def _start(run, wanted):

@@ -143,7 +143,14 @@ def _row(run, number, seconds, count):
                     type="tertiary",
                     on_click=_clicks.once,
                     # The place is part of the name: two steps up are two clicks.
-                    args=(PLACE, (action, run.id, number), act, run, *arguments),
+                    args=(
+                        PLACE,
+                        (action, run.id, number),
+                        _clicks.drawing(),
+                        act,
+                        run,
+                        *arguments,
+                    ),  # fmt: skip
                 )
 
 

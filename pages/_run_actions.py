@@ -45,7 +45,7 @@ def _button(label, action, run, act, *arguments, **options):
         label,
         key=f"{action}_run",
         on_click=_clicks.once,
-        args=(PLACE, (action, run.id), act, run, *arguments),
+        args=(PLACE, (action, run.id), _clicks.drawing(), act, run, *arguments),
         **options,
     )
 

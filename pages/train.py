@@ -52,7 +52,14 @@ def _ready():
         key="start",
         icon=":material/playlist_add:" if waits else ":material/play_arrow:",
         on_click=_clicks.once,
-        args=("start", ("start", recipe.hash), jobs.start, recipe, _common.home()),
+        args=(
+            "start",
+            ("start", recipe.hash),
+            _clicks.drawing(),
+            jobs.start,
+            recipe,
+            _common.home(),
+        ),  # fmt: skip
     )
     _common.told("start")
 

@@ -111,12 +111,20 @@ def test_a_double_click_is_done_once_and_shows_the_run_it_made(home):
         from pages import _clicks
 
         made = st.session_state.setdefault("made", [])
-        st.button("Go", on_click=_clicks.once, args=("here", ("go", 1), lambda: made.append(1)))
+        # The same drawing, as for two clicks of which the second is heard late; and another one.
+        drawn = st.session_state.setdefault("drawn", _clicks.drawing())
+        st.button("Go", on_click=_clicks.once, args=("here", ("go", 1), drawn, made.append, 1))
+        again = ("here", ("go", 2), _clicks.drawing(), made.append, 2)
+        st.button("Anew", on_click=_clicks.once, args=again)
 
     app = AppTest.from_function(script, default_timeout=30).run()
     for _ in range(2):
         app.button[0].click().run()
-    assert app.session_state["made"] == [1]
+    app.session_state["clicks"]["done"].clear()  # three seconds and more have passed
+    app.button[0].click().run()
+    for _ in range(2):
+        app.button[1].click().run()
+    assert app.session_state["made"] == [1, 2]
 
 
 def test_waiting_run_shows_its_place_its_start_and_can_be_cancelled(home, busy):
