@@ -57,8 +57,14 @@ class Supervisor:
         for slot in queue.slots(self.home):
             if processes.alive(slot):
                 self.watch(slot)
-            elif queue.release(self.home, slot["run"], slot["pid"]):
-                self.unsettled.append(slot["run"])
+            else:
+                # Settled before the place is free: until then nobody calls the run interrupted.
+                again = self.try_to_settle(slot["run"])
+                queue.release(self.home, slot["run"], slot["pid"])
+                if again:
+                    again()
+                elif runs.Run(self.home / "runs" / slot["run"]).status == "queued":
+                    queue.add(self.home, slot["run"])  # resumed while the place was being freed
         if time.monotonic() - self.searched > SEARCH:
             self.searched = time.monotonic()
             self.find_interrupted()
@@ -71,16 +77,22 @@ class Supervisor:
 
     def settle_all(self):
         """Settles what can be settled; one that cannot, for want of room on the disk, comes again."""
-        later = []
-        for identity in self.unsettled:
-            try:
-                self.settle(identity)
-            except DamagedFile as error:
-                say(error)  # pages show the run as failed, with this sentence
-            except (GraftError, OSError) as error:
-                say(error)
-                later.append(identity)
-        self.unsettled = later
+        waiting, self.unsettled = self.unsettled, []
+        for identity in waiting:
+            again = self.try_to_settle(identity)
+            if again:
+                again()
+
+    def try_to_settle(self, identity):
+        """`settle`, or a note to try it again."""
+        try:
+            return self.settle(identity)
+        except DamagedFile as error:
+            say(error)  # pages show the run as failed, with this sentence
+        except (GraftError, OSError) as error:
+            say(error)
+            self.unsettled.append(identity)
+        return None
 
     def find_interrupted(self):
         """After a crash of the host: runs that say they work, but have neither place nor process."""
@@ -157,14 +169,18 @@ class Supervisor:
     # -- when it has ended --------------------------------------------------------------------
 
     def settle(self, identity):
-        """Says how a run ended whose worker could not, and goes on as was asked."""
+        """Says how a run ended whose worker could not.
+
+        Returns:
+            What is to be done once its place is free: a function that queues it again; or None.
+        """
         run = runs.Run(self.home / "runs" / identity)
         state = homes.read_json(run.path / "status.json", {})
         why = self.ended.pop(identity, "")
         if state.get("status") == "queued":
-            queue.add(self.home, identity)  # resumed before its last process had ended
+            return lambda: queue.add(self.home, identity)  # resumed before its last process ended
         if state.get("status") not in ("starting", "running"):
-            return
+            return None
         position = checkpoint.Checkpoints(run.path).position()
         stop = (run.path / "stop").exists() or state.get("stop_asked")
         if (run.path / "kill").exists():
@@ -177,7 +193,7 @@ class Supervisor:
             # To finish from its checkpoint; the file, which is old by now, must not end it again.
             run.update(status="queued", stop_asked=True)
             (run.path / "stop").unlink(missing_ok=True)
-            queue.add(self.home, identity, first=True)
+            return lambda: queue.add(self.home, identity, first=True)
         elif (run.path / "pause").exists():
             (run.path / "pause").unlink()
             run.update(status="paused", error=None, ended=time.time())
@@ -190,7 +206,8 @@ class Supervisor:
                 proposed_batch_size=batch,
             )
         else:
-            self.interrupted(run, state, position)
+            return self.interrupted(run, state, position)
+        return None
 
     def died_of_memory(self, run, how) -> bool:
         """Whether a worker that could say nothing itself ran out of memory: it took most of what it may,
@@ -204,7 +221,8 @@ class Supervisor:
         return bool(how) and limits.speaks_of_memory(said)
 
     def interrupted(self, run, state, position):
-        """Says so; takes it up again if the settings say so and it got further than the last time."""
+        """Says so; returns what takes it up again if the settings say so and it got further than the
+        last time."""
         step = -1 if position is None else position["step"]
         tries = 0 if step > state.get("tried_at", -2) else state.get("tries", 0) + 1
         run.update(
@@ -218,7 +236,8 @@ class Supervisor:
             EventLog(run.path / "events.jsonl").write(
                 "note", text="The worker ended without a word; the run is taken up by itself."
             )
-            jobs.resume(run)
+            return lambda: jobs.resume(run)
+        return None
 
 
 def say(error) -> None:
