@@ -140,11 +140,11 @@ def prepare(home, count) -> None:
     """Prepares `dataset.images=count` from varied drawings, by way of Graft's own ingest."""
     from engine import ingest, sample
 
-    def source(spec, report):
+    def source(spec, home, report):
         total = spec.images
         return ingest.Source("sample", "", list(sample.CLASSES), total, pictures(home, total))
 
-    ingest._sample = source
+    ingest.SOURCES["sample"] = source
     ingest.ingest(recipe(count, BUDGET).dataset, home)
 
 
@@ -171,7 +171,7 @@ def pictures(home, count):
             )
             content = file.getvalue()
         name = sample.CLASSES[label]
-        yield f"{name}/{number:05d}.png", label, "train", lambda content=content: content
+        yield f"{name}/{number:05d}.png", label, "train", 0, lambda content=content: content
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ decoder that will train, names and leaves out what cannot be read, and writes a 
     index.npz       one row an image: label, size, format, own split, content hash, place
     images.bin      the encoded images one after another (a folder source is read where it lies)
 
+What a person decided about single images lies apart (`engine.overlay`) and is applied on opening.
 A new kind of source is one generator in `engine/ingest.py`.
 """
 
@@ -23,33 +24,28 @@ from pathlib import Path
 import filelock
 import numpy as np
 
+from engine import archive, folders, overlay, processes, saved, splits, tfds_catalogue
 from engine import home as homes
-from engine import processes, splits
 from engine.errors import DatasetError, LostImageError
-from engine.images import EXTENSIONS
 from engine.sample import VERSION
+from engine.specs import DatasetSpec
 
-TFDS_SUGGESTIONS = {
-    "tf_flowers": "3,670 photos of 5 kinds of flowers, 218 MiB",
-    "beans": "1,295 photos of bean leaves, healthy or with one of 2 diseases, 171 MiB",
-    "cats_vs_dogs": "23,262 photos of cats and dogs, 787 MiB",
-    "oxford_flowers102": "8,189 photos of 102 kinds of flowers, 329 MiB",
-    "rock_paper_scissors": "2,892 rendered hands in 3 poses, 219 MiB",
-    "horses_or_humans": "1,283 rendered horses and humans, 154 MiB",
-}
-"""Image datasets to begin with; sizes from the catalogue of TensorFlow Datasets
-(https://www.tensorflow.org/datasets/catalog/overview). Any other image classification name works."""
+TFDS_SUGGESTIONS = tfds_catalogue.SUGGESTIONS
+"""Names of TensorFlow Datasets to begin with, {name: what it is}."""
 
 
 def key(spec) -> str:
-    """The folder name of a prepared dataset: readable, and different for different sources."""
+    """The folder name of a prepared dataset: readable, and different for different sources. Its
+    overlay is not part of it."""
     if spec.source == "sample":
         identity = {"sample": spec.images, "version": VERSION}
     elif spec.source == "tfds":
         # The same name in another data directory may be another version.
         identity = {"tfds": spec.name, "data_dir": os.environ.get("TFDS_DATA_DIR", "")}
+    elif spec.source == "saved":
+        identity = {"saved": spec.name}
     else:
-        identity = {"folder": str(Path(spec.path).expanduser().resolve())}
+        identity = {spec.source: str(folders.root(spec.path))}
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
     return f"{re.sub(r'[^a-z0-9]+', '-', spec.title.lower()).strip('-')[:40]}-{digest}"
 
@@ -66,11 +62,21 @@ class Dataset:
         source_splits: str array (n,), the source's own part.
         contents: str array (n,), SHA-256 of the file's bytes.
         names: list of n file names.
+        generations: int array (n,), the addition each image came with, 0 the first.
+        moved: str array (n,), the part a person put an image into, "" for all others.
+        rows: int64 array (n,), each image's place in the dataset without overlay.
         unreadable: list of (name, sentence) that were left out.
-        fingerprint: hash of all contents and labels.
+        skipped: list of (name, sentence) of what a zip held beside images.
+        fingerprint: hash of all contents and labels, and of the overlay.
+        overlay: the overlay's id, or "".
+        source_fingerprint, source_classes: the same without the overlay.
+
+    Args:
+        path: the prepared dataset's folder.
+        decisions: of `engine.overlay.load`, or None.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, decisions: dict | None = None):
         self.path = Path(path)
         self.manifest = homes.read_json(self.path / "manifest.json")
         if self.manifest is None:
@@ -80,12 +86,36 @@ class Dataset:
         self.classes = tuple(self.manifest["classes"])
         self.fingerprint = self.manifest["fingerprint"]
         self.unreadable = [tuple(item) for item in self.manifest["unreadable"]]
+        self.skipped = [tuple(item) for item in self.manifest.get("skipped", ())]
         with np.load(self.path / "index.npz") as index:
             self.labels = index["labels"].astype(np.int64)
             self.widths, self.heights = index["widths"], index["heights"]
             self.formats, self.source_splits = index["formats"], index["source_splits"]
             self.contents, self.names = index["contents"], index["names"].tolist()
             self._offsets, self._lengths = index["offsets"], index["lengths"]
+            count = len(self.labels)
+            # Datasets prepared by an earlier version have no such column.
+            self.generations = (
+                index["generations"] if "generations" in index else np.zeros(count, int)
+            )
+        self.rows, self.moved, self.overlay = np.arange(count), np.full(count, "", "U10"), ""
+        self.source_fingerprint, self.source_classes = self.fingerprint, self.classes
+        if decisions:
+            self._apply(decisions)
+
+    def _apply(self, decisions) -> None:
+        """Leaves out, relabels and moves images as a person decided."""
+        kept, self.labels, self.moved, classes = overlay.apply(
+            decisions, self.contents, self.names, self.labels, self.classes
+        )
+        self.rows, self.names = kept, [self.names[i] for i in kept.tolist()]
+        for name in (
+            "widths", "heights", "formats", "source_splits", "contents", "generations",
+            "_offsets", "_lengths",
+        ):  # fmt: skip
+            setattr(self, name, getattr(self, name)[kept])
+        self.classes, self.overlay = tuple(classes), decisions["id"]
+        self.fingerprint = overlay.fingerprint(self.source_fingerprint, self.overlay)
 
     def __len__(self):
         return len(self.labels)
@@ -123,17 +153,22 @@ class Dataset:
 
     def split(self, spec) -> dict[str, np.ndarray]:
         """`{"train": indices, "validation": indices, "test": indices}`; see `engine.splits`."""
-        return splits.split(spec, self.labels, self.contents, self.source_splits, self.classes)
+        return splits.split(
+            spec, self.labels, self.contents, self.source_splits, self.classes, self.generations,
+            self.moved,
+        )  # fmt: skip
 
 
 def open_dataset(spec, home: Path) -> Dataset:
-    """The prepared dataset of a DatasetSpec. Raises DatasetError if it is not ready."""
+    """The prepared dataset of a DatasetSpec, its overlay applied.
+
+    Raises DatasetError if it is not ready, or its overlay is not on this host."""
     path = Path(home) / "datasets" / key(spec)
     if not (path / "manifest.json").exists():
         raise DatasetError(
             f"the dataset {spec.title} is not prepared yet; prepare it on the Dataset page"
         )
-    return Dataset(path)
+    return Dataset(path, overlay.load(home, spec.overlay) if spec.overlay else None)
 
 
 def state(spec, home: Path) -> dict:
@@ -222,41 +257,47 @@ def forget(spec, home: Path) -> None:
 
 
 def check(spec) -> None:
-    """Raises DatasetError, one sentence, for a folder that is not there, is a file, or may not be
-    read."""
-    if spec.source != "folder":
-        return
-    folder = Path(spec.path).expanduser()
-    try:
-        os.scandir(folder).close()
-    except (FileNotFoundError, ValueError):  # ValueError: a path that no file can have
-        raise DatasetError(
-            f"there is no folder {folder} on this host; put it back or give another one"
-        ) from None
-    except NotADirectoryError:
-        raise DatasetError(
-            f"{folder} is a file; give a folder that holds one folder for each class"
-        ) from None
-    except OSError as error:
-        raise DatasetError(
-            f"the folder {folder} cannot be read ({error.strerror}); allow it to be read or give "
-            "another one"
-        ) from None
+    """Raises DatasetError, one sentence, for a source that cannot be there."""
+    if spec.source == "folder":
+        folders.check(spec.path)
+    elif spec.source == "zip":
+        archive.check(spec.path)
 
 
 def outdated(spec, home: Path) -> bool:
-    """Whether the dataset must be prepared (again): it is missing, or its folder has changed."""
+    """Whether the dataset must be prepared (again): it is missing, or its source has changed."""
     manifest = homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json")
-    if manifest is None:
-        return True
-    return spec.source == "folder" and manifest["listing"] != listing_hash(list_folder(spec.path))
+    return manifest is None or manifest["listing"] != listing(spec, home)
+
+
+def listing(spec, home: Path) -> str:
+    """A hash that changes when the source does; "" for sources that never do.
+
+    Raises:
+        DatasetError: if the source has gone, or holds too few classes.
+    """
+    if spec.source == "folder":
+        return folders.listing_hash(folders.list_folder(spec.path))
+    if spec.source == "zip":
+        return archive.listing(spec.path)
+    if spec.source == "saved":
+        found = saved.open_(home, spec.name)
+        before = ""
+        if found.base:
+            base = DatasetSpec.model_validate(found.base)
+            before = listing(base, home) + (fingerprint(base, home) or "")
+        return folders.listing_hash([before, found.listing()])
+    return ""
 
 
 def fingerprint(spec, home: Path) -> str | None:
-    """The fingerprint of a prepared dataset; None if it is not prepared."""
-    return homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json", {}).get(
-        "fingerprint"
-    )
+    """The fingerprint of a prepared dataset, overlay included; None if it is not prepared."""
+    manifest = homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json", {})
+    found = manifest.get("fingerprint")
+    return overlay.fingerprint(found, spec.overlay) if found and spec.overlay else found
+
+
+_fingerprint = fingerprint  # where an argument has its name
 
 
 def changed_since(
@@ -277,7 +318,7 @@ def changed_since(
         (`outdated`).
     """
     manifest = homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json")
-    if manifest is None or fingerprint is None or manifest["fingerprint"] == fingerprint:
+    if manifest is None or fingerprint is None or _fingerprint(spec, home) == fingerprint:
         return None
     had = "" if count is None else f"had {count:,} images then and now "
     return (
@@ -285,75 +326,6 @@ def changed_since(
         f"{manifest['count']:,} images in {len(manifest['classes'])} classes; put the images back as "
         "they were and prepare it again, or start a new run on what is there now"
     )
-
-
-def folder_root(path) -> Path:
-    """The absolute path that the names of `list_folder` are relative to."""
-    return Path(path).expanduser().resolve()
-
-
-def list_folder(path, least_classes: int = 2) -> list[tuple[str, str, str, int, int]]:
-    """The image files of a class-per-folder directory.
-
-    Either `root/class/…/file` or, where root holds nothing but folders named like parts (train,
-    val, test), `root/part/class/…/file`.
-
-    Returns:
-        Sorted rows (relative path, own part, class, bytes, modification time in ns). Hidden files
-        and files without an image extension are left out; so are classes without any image.
-
-    Raises:
-        DatasetError: if fewer than `least_classes` classes hold images, or the folder has gone.
-    """
-    root = folder_root(path)
-    try:
-        top_folders = sorted(
-            p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")
-        )
-    except OSError as error:
-        raise DatasetError(
-            f"the folder {root} cannot be read ({error.strerror}); put it back or give another one"
-        ) from None
-    own_names = {name for names in splits._OWN_NAMES.values() for name in names}
-    in_parts = bool(top_folders) and all(name.lower() in own_names for name in top_folders)
-    rows = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        parts = Path(folder).relative_to(root).parts
-        if len(parts) < 1 + in_parts:
-            continue
-        part = parts[0].lower() if in_parts else "train"
-        for file in files:
-            if file.startswith(".") or file.rsplit(".", 1)[-1].lower() not in EXTENSIONS:
-                continue
-            full = os.path.join(folder, file)
-            try:
-                status = os.stat(full)
-            except OSError:  # a dangling link: named as unreadable when it is prepared
-                rows.append((os.path.relpath(full, root), part, parts[in_parts], 0, 0))
-                continue
-            rows.append(
-                (
-                    os.path.relpath(full, root),
-                    part,
-                    parts[in_parts],
-                    status.st_size,
-                    status.st_mtime_ns,
-                )
-            )
-    classes = {row[2] for row in rows}
-    if len(classes) < least_classes:
-        found = f"only {next(iter(classes))!r} holds images" if classes else "none holds images"
-        raise DatasetError(
-            f"{root} needs at least {least_classes} folder{'s' * (least_classes > 1)} of images, one for each class ({found}); files must "
-            f"end in {', '.join(EXTENSIONS[:8])} or the like"
-        )
-    return sorted(rows)
-
-
-def listing_hash(rows) -> str:
-    """A hash of names, sizes and times: changes when files are added, removed or rewritten."""
-    return sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def lock(home: Path, spec) -> filelock.FileLock:

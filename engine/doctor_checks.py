@@ -105,7 +105,8 @@ def disk(home: Path) -> Iterator[Finding]:
         least = settings.get(home)["min_free_mb"] * 2**20
     except UNREADABLE:  # told by `settings_file`
         least = settings.DEFAULTS["min_free_mb"] * 2**20
-    parts = {part: homes.folder_bytes(home / part) for part in ("runs", "datasets", "cache")}
+    own = ("runs", "datasets", "saved", "uploads", "inspections", "cache")
+    parts = {part: homes.folder_bytes(home / part) for part in own if (home / part).exists()}
     taken = ", ".join(f"{part} {size_text(count)}" for part, count in parts.items())
     text = f"{home} can be written; {size_text(usage.free)} are free on its disk ({taken})"
     remedy = (
@@ -128,8 +129,10 @@ def disk(home: Path) -> Iterator[Finding]:
 
 def leftovers(home: Path) -> Iterator[Finding]:
     """What a kill left half-written or half-deleted."""
-    folders = [home / part for part in ("runs", "datasets", "cache", "trash", "probes")]
-    for part in ("runs", "datasets", "cache"):
+    flat = ("trash", "probes", "curation", "overlays")
+    deep = ("runs", "datasets", "cache", "saved", "inspections")
+    folders = [home / part for part in (*deep, *flat) if (home / part).exists()]
+    for part in (part for part in deep if (home / part).exists()):
         # One level deeper: files are written beside those they replace.
         folders += [p for p in _children(home / part) if p.is_dir() and not p.name.startswith(".")]
     # In the home itself only the name that is ours: it may be a folder that holds more than Graft.

@@ -130,11 +130,11 @@ def evaluate_folder(classifier, folder, progress=None) -> dict:
     Raises:
         DatasetError: if the folder holds no image of a known class.
     """
-    from engine import datasets
+    from engine import folders
     from engine.errors import DatasetError
 
-    datasets.check(_folder_spec(folder))
-    rows = datasets.list_folder(folder, least_classes=1)
+    folders.check(folder)
+    rows = folders.list_folder(folder, least_classes=1)
     known = {name: i for i, name in enumerate(classifier.classes)}
     unknown = sorted({row[2] for row in rows} - set(known))
     rows = [row for row in rows if row[2] in known]
@@ -143,7 +143,7 @@ def evaluate_folder(classifier, folder, progress=None) -> dict:
             f"{folder} has no folder named like one of the run's classes "
             f"({', '.join(classifier.classes)})"
         )
-    root = datasets.folder_root(folder)
+    root = folders.root(folder)
     files = [root / row[0] for row in rows]
     answers = classifier.predict(files, progress, keep_images=False)
     read = [(a, known[row[2]]) for a, row in zip(answers, rows, strict=True) if a.error is None]
@@ -157,9 +157,3 @@ def evaluate_folder(classifier, folder, progress=None) -> dict:
     ]
     figures["unknown_classes"] = unknown
     return figures
-
-
-def _folder_spec(folder):
-    from engine.recipe import DatasetSpec
-
-    return DatasetSpec(source="folder", path=str(folder))

@@ -13,12 +13,12 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from engine import datasets, images, processes
+from engine import archive, datasets, folders, images, processes, saved, splits, tfds_download
 from engine import home as homes
 from engine.errors import DatasetError, GraftError, ImageError
 from engine.parallel import cores, ordered_map
@@ -32,9 +32,12 @@ class Source:
         title, description: for people.
         classes: names; an item's label is an index.
         total: number of items, as far as known.
-        items: iterator of (name, label, own part, read), where read() gives the encoded bytes.
+        items: iterator of (name, label, own part, generation, read), where read() gives the encoded
+            bytes; generation 0 but for images that were added later.
         folder: where the files lie, or "" if their bytes are to be copied.
-        listing: hash of a folder's listing, or "".
+        listing: `engine.datasets.listing` of the source.
+        skipped: list of (name, sentence) of what is no image of a class.
+        close: called when no more is read.
     """
 
     title: str
@@ -44,6 +47,8 @@ class Source:
     items: object
     folder: str = ""
     listing: str = ""
+    skipped: list = field(default_factory=list)
+    close: object = lambda: None
 
 
 def ingest(spec, home, progress=None, fingerprint=None) -> datasets.Dataset:
@@ -71,7 +76,7 @@ def ingest(spec, home, progress=None, fingerprint=None) -> datasets.Dataset:
             return datasets.open_dataset(spec, home)
         report = progress or (lambda text, done, total: None)
         report(f"Opening {spec.title}", 0, None)
-        source = {"sample": _sample, "folder": _folder, "tfds": _tfds}[spec.source](spec, report)
+        source = SOURCES[spec.source](spec, home, report)
         target = home / "datasets" / datasets.key(spec)
         for leftover in target.parent.glob(f".{target.name}.*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -86,6 +91,7 @@ def ingest(spec, home, progress=None, fingerprint=None) -> datasets.Dataset:
                 "space or set GRAFT_HOME to another disk"
             ) from None
         finally:
+            source.close()
             shutil.rmtree(aside, ignore_errors=True)
     return datasets.open_dataset(spec, home)
 
@@ -96,18 +102,31 @@ def _write(source: Source, spec, folder: Path, report) -> None:
     report("Checking images", 0, source.total)
     checked = ordered_map(_check, source.items, cores())
     with open(folder / "images.bin", "wb") as packed:
-        for done, (name, label, part, outcome) in enumerate(checked, 1):
+        for done, (name, label, part, generation, outcome) in enumerate(checked, 1):
             if isinstance(outcome, str):
                 unreadable.append((name, outcome))
             else:
                 data, (width, height, format), digest = outcome
-                rows.append((name, label, part, width, height, format, digest, offset, len(data)))
+                rows.append(
+                    (
+                        name,
+                        label,
+                        part,
+                        width,
+                        height,
+                        format,
+                        digest,
+                        offset,
+                        len(data),
+                        generation,
+                    )
+                )
                 if not source.folder:
                     packed.write(data)
                     offset += len(data)
             if done % 50 == 0 or done == source.total:
                 report("Checking images", done, source.total)
-    columns = list(zip(*rows, strict=True)) or [()] * 9
+    columns = list(zip(*rows, strict=True)) or [()] * 10
     labels = np.array(columns[1], np.int32)
     present = set(labels.tolist())
     if len(present) < 2:
@@ -131,6 +150,7 @@ def _write(source: Source, spec, folder: Path, report) -> None:
         contents=np.array(columns[6]),
         offsets=np.array(columns[7], np.int64),
         lengths=np.array(columns[8], np.int64),
+        generations=np.array(columns[9], np.int32),
     )
     homes.write_json(
         folder / "manifest.json",
@@ -143,6 +163,7 @@ def _write(source: Source, spec, folder: Path, report) -> None:
             "listing": source.listing,
             "count": len(rows),
             "unreadable": unreadable,
+            "skipped": source.skipped,
             "prepared": time.time(),
             "fingerprint": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         },
@@ -150,7 +171,7 @@ def _write(source: Source, spec, folder: Path, report) -> None:
 
 
 def _check(item):
-    """(name, label, own part) and (bytes, (width, height, format), SHA-256) or a sentence."""
+    """(name, label, own part, generation) and (bytes, (width, height, format), SHA-256) or a sentence."""
     *head, read = item
     try:
         data = read()
@@ -161,7 +182,7 @@ def _check(item):
         return *head, f"the file cannot be read ({error.strerror})"
 
 
-def _sample(spec, report) -> Source:
+def _sample(spec, home, report) -> Source:
     from engine import sample
 
     made = sample.generate(spec.images)
@@ -170,13 +191,13 @@ def _sample(spec, report) -> Source:
         sample.DESCRIPTION,
         list(sample.CLASSES),
         spec.images,
-        ((name, label, "train", lambda data=data: data) for name, label, data in made),
+        ((name, label, "train", 0, lambda data=data: data) for name, label, data in made),
     )
 
 
-def _folder(spec, report) -> Source:
-    root = datasets.folder_root(spec.path)
-    rows = datasets.list_folder(root)
+def _folder(spec, home, report) -> Source:
+    root = folders.root(spec.path)
+    rows = folders.list_folder(root)
     classes = sorted({row[2] for row in rows})
     numbers = {name: i for i, name in enumerate(classes)}
 
@@ -185,7 +206,7 @@ def _folder(spec, report) -> Source:
             return lambda: images.read(root / name)  # raises the sentence, without reading it all
         return lambda: (root / name).read_bytes()
 
-    items = ((name, numbers[cls], part, reader(name, size)) for name, part, cls, size, _ in rows)
+    items = ((name, numbers[cls], part, 0, reader(name, size)) for name, part, cls, size, _ in rows)
     return Source(
         root.name,
         f"Images in {root}",
@@ -193,11 +214,88 @@ def _folder(spec, report) -> Source:
         len(rows),
         items,
         str(root),
-        datasets.listing_hash(rows),
+        folders.listing_hash(rows),
     )
 
 
-def _tfds(spec, report) -> Source:
+def _zip(spec, home, report) -> Source:
+    """The images of a zip, read from it one by one: nothing is unpacked, so no name in it is ever a
+    path on this host."""
+    listing = datasets.listing(spec, home)  # before it is read, so that a change meanwhile shows
+    found = archive.Archive(spec.path)
+    try:
+        archive.check_space(home, found.bytes, found.title)
+    except DatasetError:
+        found.close()
+        raise
+    classes = sorted({entry.label for entry in found.entries})
+    numbers = {name: i for i, name in enumerate(classes)}
+
+    items = (
+        (entry.name, numbers[entry.label], entry.part, 0, lambda e=entry: found.read(e))
+        for entry in found.entries
+    )
+    return Source(
+        spec.title,
+        f"Images in {found.title}",
+        classes,
+        len(found.entries),
+        items,
+        listing=listing,
+        skipped=found.skipped,
+        close=found.close,
+    )
+
+
+def _saved(spec, home, report) -> Source:
+    """A dataset put together in Graft: those of another one first, then what was added."""
+    from engine.specs import DatasetSpec
+
+    found = saved.open_(home, spec.name)
+    base = None
+    if found.base:
+        base = ingest(DatasetSpec.model_validate(found.base), home, report)
+    listing = datasets.listing(spec, home)  # after the base: its fingerprint is part of it
+    before = base.classes if base else ()
+    rows = found.rows()
+    labels = {row["label"] for row in rows}
+    if not base and len(labels) < 2:
+        there = f"only {next(iter(labels))!r}" if labels else "none yet"
+        raise DatasetError(
+            f"{spec.name} needs images of at least two classes ({there}); add images of another class"
+        )
+    classes = [*before, *sorted(labels - set(before))]
+    numbers = {name: i for i, name in enumerate(classes)}
+    first = 1 + int(base.generations.max(initial=0)) if base else 0
+    skipped = list(base.skipped) if base else []
+    present = set(zip(base.contents.tolist(), base.labels.tolist(), strict=True)) if base else set()
+    added = []
+    for row in rows:
+        if (row["content"], numbers[row["label"]]) in present:
+            skipped.append((f"{row['label']}/{row['name']}", f"{base.title} holds a copy of it"))
+        else:
+            added.append(row)
+
+    def items():
+        for i in range(len(base) if base else 0):
+            yield (
+                base.names[i], int(base.labels[i]), str(base.source_splits[i]),
+                int(base.generations[i]), lambda i=i: base.image_bytes(i),
+            )  # fmt: skip
+        for row in added:
+            yield (
+                f"{row['label']}/{row['name']}", numbers[row["label"]],
+                splits.ADDED if base else "train", first + row["batch"],
+                lambda row=row: found.path_of(row).read_bytes(),
+            )  # fmt: skip
+
+    total = len(added) + (len(base) if base else 0)
+    return Source(
+        spec.name, found.description, classes, total, items(), listing=listing, skipped=skipped
+    )
+
+
+def _tfds(spec, home, report) -> Source:
     report("Starting TensorFlow Datasets", 0, None)
     import tensorflow_datasets as tfds
 
@@ -227,9 +325,8 @@ def _tfds(spec, report) -> Source:
         )
     try:
         if not builder.is_prepared():
-            report(f"Downloading {spec.name} with TensorFlow Datasets", 0, None)
-            _reach([url for url in builder.url_infos or {}])
-            builder.download_and_prepare()
+            _reach(list(builder.url_infos or {}))
+            tfds_download.download(builder, spec.name, report)
     except Exception as error:  # network, disk, checksum and manual-download errors of many types
         raise DatasetError(
             f"{spec.name} could not be downloaded ({_line(error)}); without a network, copy a "
@@ -255,7 +352,7 @@ def _tfds(spec, report) -> Source:
                 if number < 0:  # a part published without labels
                     continue
                 content = bytes(example[picture])
-                yield f"{part}/{names[number]}/{place:06d}", number, part, lambda c=content: c
+                yield f"{part}/{names[number]}/{place:06d}", number, part, 0, lambda c=content: c
 
     return Source(
         spec.name,
@@ -266,16 +363,20 @@ def _tfds(spec, report) -> Source:
     )
 
 
+SOURCES = {"sample": _sample, "folder": _folder, "zip": _zip, "saved": _saved, "tfds": _tfds}
+
+
 def _reach(urls) -> None:
     """Raises OSError at once if the first host cannot be reached: the downloader itself would try
     again for minutes. Behind a proxy the downloader is left to find out."""
     if not urls or urllib.request.getproxies():
         return
-    host = urllib.parse.urlsplit(urls[0]).hostname
+    address = urllib.parse.urlsplit(urls[0])
+    port = address.port or (80 if address.scheme == "http" else 443)
     try:
-        socket.create_connection((host, 443), timeout=10).close()
+        socket.create_connection((address.hostname, port), timeout=10).close()
     except OSError:
-        raise OSError(f"{host} cannot be reached") from None
+        raise OSError(f"{address.hostname} cannot be reached") from None
 
 
 def _line(error: Exception) -> str:
@@ -297,7 +398,7 @@ def main(spec_json: str, home: str) -> int:
         # At most five writes a second: a page looks once a second.
         if text == last[1] and time.time() - last[0] < 0.2 and done != total:
             return
-        if text != last[1]:
+        if text.split(":")[0] != last[1].split(":")[0]:  # what follows a colon are figures
             facts["started_counting"] = time.time()
         last[:] = time.time(), text
         homes.write_json(path, facts | {"text": text, "done": done, "total": total})

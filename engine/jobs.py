@@ -40,7 +40,7 @@ def start(recipe, home: Path) -> runs.Run:
     limits.check_disk(home)
     if recipe.continue_from and not runs.get_run(home, recipe.continue_from).finished:
         raise RunError(f"run {recipe.continue_from} has no model to go on from")
-    if recipe.dataset.source == "folder":
+    if recipe.dataset.source in ("folder", "zip"):
         # Workers are started from the supervisor's folder, not from that of whoever queues a run.
         path = str(Path(recipe.dataset.path).expanduser().absolute())
         recipe = type(recipe).from_dict(

@@ -20,7 +20,7 @@ import time
 from functools import cached_property
 from pathlib import Path
 
-from engine import events, processes, queue
+from engine import events, overlay, processes, queue
 from engine import home as homes
 from engine.errors import DamagedFile, GraftError, RecipeError, RunError
 from engine.recipe import Recipe
@@ -228,6 +228,12 @@ class Run:
         """The `stage_end` events: one report for each stage that ended."""
         return [e for e in events.effective(self.events()[0]) if e["event"] == "stage_end"]
 
+    @property
+    def decisions(self) -> str:
+        """What people had decided about single images of its dataset: "10 left out"; "" for nothing."""
+        found = homes.read_json(self.path / overlay.FILE, {})
+        return overlay.in_words(overlay.counts(found.get("decisions", [])))
+
     def summary(self) -> dict:
         """Plain data for `show --json`."""
         return {
@@ -237,6 +243,7 @@ class Run:
             "recipe": self.recipe.to_dict(),
             "recipe_hash": self.recipe.hash,
             "classes": self.classes,
+            "decisions": self.decisions,
             "evaluation": self.evaluation,
             "kept_stage": self.kept_stage,
             "stages": self.stages(),
@@ -263,13 +270,20 @@ class Run:
 
 
 def create(recipe: Recipe, home: Path) -> Run:
-    """Makes the folder of a new run, status queued."""
+    """Makes the folder of a new run, status queued.
+
+    Raises:
+        DatasetError: if the recipe names an overlay that is not on this host.
+    """
+    decisions = overlay.load(home, recipe.dataset.overlay) if recipe.dataset.overlay else None
     slug = re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-")[:40] or "run"
     identity = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug}-{secrets.token_hex(2)}"
     path = Path(home) / "runs" / identity
     path.mkdir(parents=True)
     run = Run(path)
     run.update(status="queued", created=time.time(), recipe_hash=recipe.hash)
+    if decisions:  # what the run is trained on goes with it
+        homes.write_json(path / overlay.FILE, decisions)
     # Last: a folder with a recipe is a run, and is listed with a status from the first moment.
     with homes.replacing(path / "recipe.yaml") as file:
         file.write(recipe.to_yaml())

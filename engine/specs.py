@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+SAVED_NAME = r"[A-Za-z0-9][\w.-]{0,59}"
 TRAINABLE_PATTERN = r"^(none|all|last [1-9]\d{0,3} blocks?|from [\w./:-]{1,120})$"
 
 
@@ -30,20 +31,22 @@ class Model(BaseModel):
 class DatasetSpec(Model):
     """Which labelled images."""
 
-    source: Literal["sample", "tfds", "folder"] = described(
+    source: Literal["sample", "tfds", "folder", "zip", "saved"] = described(
         "sample",
-        "Where the images come from: the built-in sample, a TensorFlow Datasets name, "
-        "or a directory on the host with one folder for each class.",
+        "Where the images come from: the built-in sample, a TensorFlow Datasets name, a directory on "
+        "the host with one folder for each class, a zip file of such folders, or a dataset put "
+        "together in Graft (saved).",
     )
     name: str = described(
         "",
         "TensorFlow Datasets name such as tf_flowers, with an optional config and version "
-        "(name/config:1.0.0); only for source tfds.",
+        "(name/config:1.0.0), for source tfds; the name it was saved under, for source saved.",
         max_length=200,
     )
     path: str = described(
         "",
-        "Directory on the host that holds one folder for each class; only for source folder.",
+        "Directory on the host that holds one folder for each class, for source folder; a zip file "
+        "of such folders, for source zip.",
         max_length=4096,
     )
     images: int = described(
@@ -52,6 +55,12 @@ class DatasetSpec(Model):
         "images",
         ge=50,
         le=100_000,
+    )
+    overlay: str = described(
+        "",
+        "Id of the decisions made on the Dataset page (images excluded, relabelled or moved to a "
+        "part); empty: the images as the source has them.",
+        pattern=r"^([0-9a-f]{16})?$",
     )
 
     @model_validator(mode="after")
@@ -67,12 +76,23 @@ class DatasetSpec(Model):
             raise ValueError(
                 "source folder needs a path, a directory with one folder for each class"
             )
+        if self.source == "zip" and not self.path:
+            raise ValueError("source zip needs a path, a zip file with one folder for each class")
+        if self.source == "saved" and not re.fullmatch(SAVED_NAME, self.name):
+            raise ValueError(
+                "source saved needs the name of a dataset put together in Graft (letters, digits, "
+                f"dot, dash, underscore; up to 60); {self.name!r} was given"
+            )
         return self
 
     @property
     def title(self) -> str:
-        """A short name for people: "tf_flowers", a folder's name, or "sample"."""
-        return {"tfds": self.name, "folder": Path(self.path).name, "sample": "sample"}[self.source]
+        """A short name for people: "tf_flowers", a folder's or a zip's name, or "sample"."""
+        if self.source in ("tfds", "saved"):
+            return self.name
+        return {"folder": Path(self.path).name, "zip": Path(self.path).stem}.get(
+            self.source, "sample"
+        )
 
 
 Percent = Annotated[float, Field(ge=0, le=100)]

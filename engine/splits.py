@@ -16,7 +16,15 @@ _OWN_NAMES = {
 }
 
 
-def split(spec, labels, contents, sources, classes) -> dict[str, np.ndarray]:
+def are_parts(names) -> bool:
+    """Whether folders are named like parts (train, val, test), and none otherwise."""
+    known = {name for names in _OWN_NAMES.values() for name in names}
+    return bool(names) and all(name.lower() in known for name in names)
+
+
+def split(
+    spec, labels, contents, sources, classes, generations=None, moved=None
+) -> dict[str, np.ndarray]:
     """Divides images into parts.
 
     Args:
@@ -26,6 +34,9 @@ def split(spec, labels, contents, sources, classes) -> dict[str, np.ndarray]:
             the same part, so that none is both trained and tested on.
         sources: str array (n,), the source's own part of each image ("train" where it has none).
         classes: names, for messages.
+        generations: int array (n,): in which addition each image came, 0 the first. What came before
+            keeps its part whatever is added; None if all came at once.
+        moved: str array (n,): the part a person put an image into, "" for all others; None for none.
 
     Returns:
         {"train": indices, "validation": indices, "test": indices}: sorted int64 arrays, disjoint.
@@ -33,6 +44,8 @@ def split(spec, labels, contents, sources, classes) -> dict[str, np.ndarray]:
     Raises:
         DatasetError: if a part would be empty, or a slice does not exist.
     """
+    if generations is None:
+        generations = np.zeros(len(labels), np.int64)
     if spec.method == "slices":
         parts = {part: _slice(getattr(spec, part), sources) for part in PARTS}
         overlap = np.intersect1d(parts["train"], parts["test"]).size + sum(
@@ -44,14 +57,13 @@ def split(spec, labels, contents, sources, classes) -> dict[str, np.ndarray]:
                 "train[:10%], train[10%:25%] and train[25%:]"
             )
     elif spec.method == "source":
-        parts = _own_parts(spec, labels, contents, sources)
+        parts = _own_parts(spec, labels, contents, sources, generations)
     else:
-        everything = np.arange(len(labels))
-        test, rest = _cut(everything, spec.test / 100, spec.seed, labels, contents)
-        # Of the rest, so that the share of all images comes out as asked.
-        share = spec.validation / (100 - spec.test)
-        validation, train = _cut(rest, share, spec.seed, labels, contents)
-        parts = {"train": train, "validation": validation, "test": test}
+        parts = _by_share(np.arange(len(labels)), spec, labels, contents, generations)
+    if moved is not None:
+        chosen = {part: np.flatnonzero(moved == part) for part in PARTS}
+        away = np.concatenate(list(chosen.values()))
+        parts = {part: np.union1d(np.setdiff1d(parts[part], away), chosen[part]) for part in PARTS}
     parts = {part: np.sort(np.asarray(parts[part], np.int64)) for part in PARTS}
     for part, indices in parts.items():
         if not len(indices):
@@ -68,32 +80,51 @@ def split(spec, labels, contents, sources, classes) -> dict[str, np.ndarray]:
     return parts
 
 
-def _cut(indices, share, seed, labels, contents):
+def _by_share(indices, spec, labels, contents, generations):
+    """Images divided by the percentages of a SplitSpec."""
+    test, rest = _cut(indices, spec.test / 100, spec.seed, labels, contents, generations)
+    # Of the rest, so that the share of all images comes out as asked.
+    share = spec.validation / (100 - spec.test)
+    validation, train = _cut(rest, share, spec.seed, labels, contents, generations)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _cut(indices, share, seed, labels, contents, generations):
     """Cuts a share of every class off; returns (cut, rest).
 
-    Images are ranked by a hash of seed and content, so neither file names nor order matter, and
-    adding images moves only those next to a boundary.
+    Images are ranked by a hash of seed and content, so neither file names nor order matter. A later
+    generation makes up what the share of all images so far lacks, and moves none of the earlier ones.
     """
     ranks = {
         content: hashlib.sha256(f"{seed}:{content}".encode()).digest()
         for content in np.unique(contents[indices]).tolist()
     }
-    taken = {}
-    for label in np.unique(labels[indices]):
-        members = [i for i in indices[labels[indices] == label].tolist()]
-        members.sort(key=lambda i: (ranks[contents[i]], i))
-        wanted = round(len(members) * share)
-        if 0 < share < 1 and len(members) >= 3:
-            wanted = min(max(wanted, 1), len(members) - 1)
-        for place, i in enumerate(members):
-            # The first copy of an image decides for all its copies, in other classes too.
-            taken.setdefault(contents[i], place < wanted)
+    taken, seen, cut = {}, {}, {}
+    for generation in np.unique(generations[indices]).tolist():
+        present = indices[generations[indices] == generation]
+        for label in np.unique(labels[present]).tolist():
+            members = present[labels[present] == label].tolist()
+            members.sort(key=lambda i: (ranks[contents[i]], i))
+            seen[label] = seen.get(label, 0) + len(members)
+            wanted = round(seen[label] * share)
+            if 0 < share < 1 and seen[label] >= 3:
+                wanted = min(max(wanted, 1), seen[label] - 1)
+            wanted -= cut.get(label, 0)
+            for place, i in enumerate(members):
+                # The first copy of an image decides for all its copies, in other classes too.
+                taken.setdefault(contents[i], place < wanted)
+            cut[label] = cut.get(label, 0) + sum(taken[contents[i]] for i in members)
     chosen = np.array([taken[contents[i]] for i in indices.tolist()], bool)
     return indices[chosen], indices[~chosen]
 
 
-def _own_parts(spec, labels, contents, sources):
-    """The source's own parts; a missing validation or test part is cut from train."""
+ADDED = "added"
+"""Own part of images that were added in Graft to a source that has parts."""
+
+
+def _own_parts(spec, labels, contents, sources, generations):
+    """The source's own parts; a missing validation or test part is cut from train. Images that were
+    added later are divided by the percentages."""
     own = {part: np.flatnonzero(np.isin(sources, names)) for part, names in _OWN_NAMES.items()}
     if not len(own["train"]):
         raise DatasetError(
@@ -103,8 +134,15 @@ def _own_parts(spec, labels, contents, sources):
     for part in ("test", "validation"):
         if not len(own[part]):
             own[part], own["train"] = _cut(
-                own["train"], getattr(spec, part) / 100, spec.seed, labels, contents
+                own["train"], getattr(spec, part) / 100, spec.seed, labels, contents, generations
             )
+    added = _by_share(np.flatnonzero(sources == ADDED), spec, labels, contents, generations)
+    # A copy of an image that was there before goes where that one is.
+    before = {c: part for part in PARTS for c in contents[own[part]].tolist()}
+    for part in PARTS:
+        for index in added[part].tolist():
+            home = before.get(contents[index], part)
+            own[home] = np.append(own[home], index)
     return own
 
 

@@ -35,6 +35,12 @@ def graft_home(tmp_path_factory):
     return homes.home(tmp_path_factory.mktemp("home"))
 
 
+@pytest.fixture
+def own_home(tmp_path):
+    """A home of the test's own."""
+    return homes.home(tmp_path / "home")
+
+
 def _train(recipe, home):
     run = jobs.wait(jobs.start(recipe, home))
     assert run.status == "finished", f"{run.error}\n{run.log_tail()}"

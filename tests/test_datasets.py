@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 from conftest import encode, picture, real_data
 
-from engine import datasets, home, ingest, preview, splits
+from engine import datasets, ingest, preview, splits
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, SplitSpec, load_preset
-
-
-@pytest.fixture
-def own_home(tmp_path):
-    return home.home(tmp_path / "home")
 
 
 def folder_spec(path):
@@ -141,6 +136,38 @@ def test_the_split_follows_content_and_copies_stay_together():
     parts = splits.split(SplitSpec(), labels, contents, sources, classes)
     found = [set(contents[i]) for i in parts.values()]
     assert not (found[0] & found[1] or found[0] & found[2] or found[1] & found[2])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_there_before_keeps_its_part_when_images_are_added(seed):
+    labels, contents, sources, classes = arrays(400, seed=seed)
+    spec, old = SplitSpec(seed=seed, test=20, validation=20, train=60), 150
+    generations = np.array([0] * old + [1] * 3 + [2] * 47 + [3] * 200)
+    contents[-5:] = contents[:5]  # added again, perhaps under another label
+    before = splits.split(spec, labels[:old], contents[:old], sources[:old], classes)
+    after = splits.split(spec, labels, contents, sources, classes, generations)
+    for part in before:
+        assert np.array_equal(before[part], after[part][after[part] < old])
+        assert set(np.flatnonzero(np.isin(contents[:5], contents[after[part]]))) == set(
+            before[part][before[part] < 5]
+        )
+    for part, share in (("test", 0.2), ("validation", 0.2), ("train", 0.6)):
+        for label in range(4):
+            wanted = share * (labels == label).sum()
+            assert abs((labels[after[part]] == label).sum() - wanted) <= 3
+
+
+def test_moved_images_are_in_their_part_whatever_the_method():
+    labels, contents, sources, classes = arrays()
+    moved = np.full(200, "", "U10")
+    moved[:8] = "test"
+    slices = SplitSpec(
+        method="slices", test="train[:10%]", validation="train[10%:25%]", train="train[25%:]"
+    )
+    for spec in (SplitSpec(), slices):
+        parts = splits.split(spec, labels, contents, sources, classes, moved=moved)
+        assert set(range(8)) <= set(parts["test"].tolist())
+        assert sorted(np.concatenate(list(parts.values()))) == list(range(200))
 
 
 @pytest.mark.parametrize(

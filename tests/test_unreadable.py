@@ -8,18 +8,13 @@ import numpy as np
 import pytest
 from unreadable_support import SIZE, Prepared
 
-from engine import cache, evaluation, home, unreadable
+from engine import cache, evaluation, unreadable
 from engine.control import Paused, Stopped
 from engine.errors import DatasetError, LostImageError, TrainingError
 from engine.recipe import load_preset
 from engine.unreadable import Unreadable
 
 DAMAGES = ("gone", "cut off", "another image", "same length", "no image", "a folder")
-
-
-@pytest.fixture
-def own_home(tmp_path):
-    return home.home(tmp_path / "home")
 
 
 @pytest.fixture

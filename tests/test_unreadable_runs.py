@@ -14,11 +14,6 @@ from engine.recipe import load_preset
 
 
 @pytest.fixture
-def own_home(tmp_path):
-    return home.home(tmp_path / "home")
-
-
-@pytest.fixture
 def prepared(class_folder, own_home):
     return Prepared(class_folder, own_home)
 
