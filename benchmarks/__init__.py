@@ -10,6 +10,7 @@ dashboard    a run with its page open, against a bare fit
 growth       time and memory of a run from 1,000 to 30,000 images
 choices      what was tried for the training step and the conversion
 decode       decoding large photos at a reduced scale, against decoding them whole
+inspection   inspecting a dataset: time beyond one feature pass, and growth from 1,000 to 50,000 images
 long_run     opening the page of a run of one hour and of ten
 
 `reference` is the plain Keras code, `viewer` a page open on another computer, `common` what the parts share, `report` the document.
@@ -24,6 +25,7 @@ PARTS = {
     "growth": 7,
     "choices": 5,
     "decode": 0.3,
+    "inspection": 12,
     "long_run": 0.4,
 }
 """Names and about how many minutes each takes on two slow cores."""

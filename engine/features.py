@@ -43,6 +43,26 @@ def views(recipe) -> tuple[int, bool]:
     return recipe.cached_views, False
 
 
+def layout(recipe) -> tuple[int, dict]:
+    """What a store keeps of each image.
+
+    Args:
+        recipe: see `views`; where nothing may be cached, the plain image alone is kept.
+
+    Returns:
+        (slots, what beside the network and the resizing decides their values): slot 0 holds the plain
+        image, which validation and the analysis of a dataset take.
+    """
+    count, exact = views(recipe)
+    # Fixed random views come beside the plain one.
+    slots = max(1, count if exact else count + bool(count))
+    drawn = slots > 1 and not exact
+    return slots, {
+        "augmentation": recipe.augmentation.model_dump() if slots > 1 else None,
+        "seed": recipe.seed if drawn else None,
+    }
+
+
 def draw_views(recipe, drawn, seed) -> np.ndarray:
     """Which view of each image an epoch takes.
 

@@ -115,8 +115,7 @@ def prepare(bundle, recipe, number, dataset, pixels, split, home, report, keep_p
     if part is None:
         return None, "the network cannot be cut there"
     count, exact = features.views(recipe)
-    # Fixed random views come beside the plain one, which validation needs.
-    slots = count if exact else count + 1
+    slots = features.layout(recipe)[0]
     if part.width > LARGEST_RECORD * recipe.image_size**2 * 3 // 4:
         return None, "what the frozen part gives takes more room than the images"
     rows = _rows_needed(dataset, split, slots)
@@ -127,25 +126,12 @@ def prepare(bundle, recipe, number, dataset, pixels, split, home, report, keep_p
             f"{cache.limit(home) / 2**30:.1f} GiB"
         )
     begun = time.time()
-    runtime, run, network, closing = _runtime(bundle, recipe, number, part, home, report)
+    title = title_of(bundle, stage.trainable, recipe.image_size)
+    runtime, run, network, closing = open_runtime(bundle, recipe, part, title, home, report)
     converted = time.time() - begun
     with contextlib.ExitStack() as undo:
         undo.callback(closing)
-        store = features.FeatureStore(
-            home,
-            {
-                "title": f"{dataset.title}, {_name(bundle)} {_words(stage)}, {recipe.image_size} px",
-                "network": network,
-                "runtime": runtime,
-                "resize": recipe.resize,
-                "augmentation": recipe.augmentation.model_dump() if count > 1 else None,
-                "seed": None if exact else recipe.seed,
-            },
-            dataset.contents,
-            dataset.fingerprint,
-            slots,
-            part.width,
-        )
+        store = open_store(home, recipe, dataset, part, network, runtime, title)
         undo.callback(store.close)
         borrowed = store.borrow(rows)
         missing = rows[~store.known(rows)]
@@ -154,9 +140,8 @@ def prepare(bundle, recipe, number, dataset, pixels, split, home, report, keep_p
                 f"its features need {4 * part.width * len(missing) / 2**30:.2f} GiB more, which the "
                 "cache's limit or the free space on the disk does not allow"
             )
-        computed, seconds = _fill(
-            store, run, recipe, dataset, pixels, split, missing, slots, report, keep_pixels
-        )
+        pixels_of = _pixels_of(store, recipe, dataset, pixels, split, missing, keep_pixels)
+        computed, seconds = fill(store, run, missing, pixels_of, recipe.image_size, report)
         places = _places(store, dataset, pixels, split, slots)
         cached = Cached(part.suffix, count, exact, {}, store, places, part.shapes)
         difference = _difference(cached, bundle, recipe, pixels, split["train"])
@@ -199,8 +184,31 @@ def _name(bundle) -> str:
     return f"{bundle.name} {bundle.alpha:g}" if bundle.alpha else bundle.name
 
 
-def _words(stage) -> str:
-    return "frozen" if stage.trainable == "none" else f"frozen below {stage.trainable}"
+def title_of(bundle, trainable: str, size: int) -> str:
+    """A frozen part for people: "MobileNetV2 0.35 frozen, 224 px"."""
+    words = "frozen" if trainable == "none" else f"frozen below {trainable}"
+    return f"{_name(bundle)} {words}, {size} px"
+
+
+def open_store(home, recipe, dataset, part, network, runtime, title) -> features.FeatureStore:
+    """The store of a frozen part's features over a dataset.
+
+    Args:
+        recipe: resize, augmentation, cached_views and seed are read (`engine.features.layout`).
+        part: the Cut.
+        network, runtime: of `open_runtime`.
+        title: of `title_of`.
+    """
+    slots, drawn = features.layout(recipe)
+    identity = {
+        "title": f"{dataset.title}, {title}",
+        "network": network,
+        "runtime": runtime,
+        "resize": recipe.resize,
+    }
+    return features.FeatureStore(
+        home, identity | drawn, dataset.contents, dataset.fingerprint, slots, part.width
+    )
 
 
 # -- the runtime ------------------------------------------------------------------------------
@@ -221,8 +229,15 @@ def network_key(bundle, part, pooling) -> str:
     return identity.hexdigest()
 
 
-def _runtime(bundle, recipe, number, part, home, report):
+def open_runtime(bundle, recipe, part, title, home, report):
     """What computes features here.
+
+    Args:
+        bundle: the built model; recipe: its head is read.
+        part: the Cut, whose prefix is run.
+        title: of `title_of`.
+        home: Graft's home, where a converted network is kept.
+        report: called with (phase, text, done, total).
 
     Returns:
         (its name, a function from an iterable of pixels to an iterator of flat records, the
@@ -235,11 +250,7 @@ def _runtime(bundle, recipe, number, part, home, report):
     path, lock = cache.acquire(
         home,
         "networks",
-        {
-            "title": f"{_name(bundle)} {_words(recipe.stages[number])}, {recipe.image_size} px",
-            "network": network,
-            "runtime": "litert",
-        },
+        {"title": title, "network": network, "runtime": "litert"},
     )
     model = path / "network.tflite"
     if not model.exists():
@@ -294,30 +305,45 @@ def _view(values, recipe, view, exact, place):
     return augment.apply(values, drawn[0])
 
 
-def _fill(
-    store, run, recipe, dataset, pixels, split, missing, slots, report, keep
-) -> tuple[int, float]:
-    """Computes missing records; returns (how many, seconds).
-
-    An image that can no longer be read gets none: another one's features under its content's hash
-    would be believed by every later run.
-    """
-    exact, size = features.views(recipe)[1], recipe.image_size
+def _pixels_of(store, recipe, dataset, pixels, split, missing, keep):
+    """A function that gives the pixels of a missing row's image and view, or None."""
+    slots, exact = store.views, features.views(recipe)[1]
     images = np.zeros(int(missing.max()) // slots + 1 if len(missing) else 0, np.int64)
     used = np.concatenate([split["train"], split["validation"]])
     rows = store.rows(dataset.contents[used]) // slots
     images[rows[rows < len(images)]] = used[rows < len(images)]
+
+    def pixels_of(row):
+        found = pixels.own(int(images[row // slots]), keep)
+        return None if found is None else _view(found, recipe, row % slots, exact, row // slots)
+
+    return pixels_of
+
+
+def fill(store, run, missing, pixels_of, size, report) -> tuple[int, float]:
+    """Computes missing records; returns (how many, seconds).
+
+    An image that can no longer be read gets none: another one's features under its content's hash
+    would be believed by every later run.
+
+    Args:
+        store: the FeatureStore.
+        run: of `open_runtime`.
+        missing: int64 array, rows of the store.
+        pixels_of: gives a row's pixels, uint8 array (size, size, 3), or None if its image cannot be
+            read; called in threads.
+        size: of the images.
+        report: called with (phase, text, done, total); may raise to stop: what was computed stays.
+    """
     order, lost = missing.tolist(), set()
 
     def ask(row):
-        index = int(images[row // slots])
-
         def values():
-            found = pixels.own(index, keep)
+            found = pixels_of(row)
             if found is None:
                 lost.add(row)  # before its record, which is thrown away, comes out
                 return np.zeros((size, size, 3), np.uint8)
-            return _view(found, recipe, row % slots, exact, row // slots)
+            return found
 
         return values
 

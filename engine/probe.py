@@ -3,6 +3,7 @@
 Whatever happens, the request's file ends with a result or with one sentence in `error`.
 """
 
+import importlib
 import os
 import sys
 import time
@@ -11,6 +12,13 @@ from pathlib import Path
 
 from engine import home as homes
 from engine.errors import GraftError
+
+MODULES = {
+    "preflight": "engine.preflight_measure",
+    "rates": "engine.rate_finder",
+    "payback": "engine.paying_back",
+}
+"""What answers each kind, by its `measure(recipe, home, stage, report)`."""
 
 
 def main(request: str, home: str) -> int:
@@ -33,10 +41,7 @@ def main(request: str, home: str) -> int:
 
         recipe = Recipe.from_dict(asked["recipe"])
         report("Starting TensorFlow")
-        if asked["kind"] == "preflight":
-            from engine import preflight_measure as kind
-        else:
-            from engine import rate_finder as kind
+        kind = importlib.import_module(MODULES[asked["kind"]])
         answer = {"result": kind.measure(recipe, home, asked["stage"], report)}
     except GraftError as error:
         answer = {"error": str(error)}

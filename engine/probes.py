@@ -46,12 +46,26 @@ def start(kind: str, recipe, home, stage: int = 0) -> None:
             f"run {active[0].id} is in progress, and a measurement now would disturb it and be wrong; "
             "wait for its end or stop it"
         )
-    path = _path(kind, recipe, home, stage)
+    begin(_path(kind, recipe, home, stage), kind, recipe, home, stage)
+
+
+def begin(path: Path, kind: str, recipe, home, stage: int = 0, **environment) -> None:
+    """Starts the process that answers, whatever else is under way.
+
+    Args:
+        path: of the request, which takes the answer; see `state_at`.
+        kind: see `engine.probe`.
+        environment: variables to change.
+    """
     path.parent.mkdir(exist_ok=True)
     request = {"kind": kind, "stage": stage, "recipe": recipe.to_dict(), "text": "Starting"}
     homes.write_json(path, request | {"started": time.time()})
     child = processes.spawn(
-        "engine.probe", path, home, log=path.with_suffix(".log"), **jobs.environment()
+        "engine.probe",
+        path,
+        home,
+        log=path.with_suffix(".log"),
+        **jobs.environment() | environment,
     )
     # The child waits for this before it writes.
     homes.write_json(path, request | {"started": time.time()} | processes.identity(child.pid))
@@ -68,8 +82,13 @@ def state(kind: str, recipe, home, stage: int = 0) -> dict:
         A dict: state "missing", "running", "done" or "failed"; text; done and total (None while
         unknown); eta_seconds (or None); error, one sentence or None; result, plain data or None.
     """
+    return state_at(_path(kind, recipe, home, stage))
+
+
+def state_at(path: Path) -> dict:
+    """`state` of the request in a file."""
     _children[:] = [child for child in _children if child.poll() is None]
-    found = homes.read_json(_path(kind, recipe, home, stage), {})
+    found = homes.read_json(path, {})
     answer = {"state": "missing", "text": "", "done": 0, "total": None, "eta_seconds": None}
     answer |= {"error": None, "result": None}
     answer |= {k: found[k] for k in answer if k in found}
@@ -86,7 +105,11 @@ def state(kind: str, recipe, home, stage: int = 0) -> dict:
 
 def cancel(kind: str, recipe, home, stage: int = 0) -> None:
     """Ends a probe that is under way; forgets what it found."""
-    path = _path(kind, recipe, home, stage)
+    cancel_at(_path(kind, recipe, home, stage))
+
+
+def cancel_at(path: Path) -> None:
+    """`cancel` of the request in a file."""
     processes.end(homes.read_json(path, {}))
     path.unlink(missing_ok=True)
 
