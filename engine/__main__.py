@@ -8,7 +8,15 @@ import typer
 from rich.markup import escape
 
 # Importing it adds its commands.
-from engine import cli_host, cli_keep, cli_runs, runs  # noqa: F401
+from engine import (  # noqa: F401
+    cli_curation,
+    cli_datasets,
+    cli_host,
+    cli_inspect,
+    cli_keep,
+    cli_runs,
+    runs,
+)
 from engine import home as homes
 from engine.cli import AsJson, Home, RunId, Sets, app, console, json_out, table
 from engine.errors import DamagedFile, GraftError
@@ -59,44 +67,6 @@ def recipe_fields(json_: AsJson = False):
                 + (f" [{' | '.join(f['choices'])}]" if f["choices"] else ""),
             ]
             for f in fields
-        ],
-    )
-
-
-@app.command(name="datasets")
-def list_datasets(home: Home = None, json_: AsJson = False):
-    """List prepared datasets, and names to begin with."""
-    from engine import datasets
-
-    folder = homes.home(home) / "datasets"
-    prepared = [m for p in sorted(folder.glob("*/manifest.json")) if (m := homes.read_json(p))]
-    if json_:
-        return json_out(
-            {"prepared": prepared, "suggestions": datasets.TFDS_SUGGESTIONS, "builtin": ["sample"]}
-        )
-    if prepared:
-        table(
-            ["prepared", "images", "classes", "unreadable", "fingerprint"],
-            [
-                [
-                    m["title"],
-                    m["count"],
-                    ", ".join(m["classes"][:8]),
-                    len(m["unreadable"]),
-                    m["fingerprint"][:12],
-                ]
-                for m in prepared
-            ],
-        )
-    table(
-        ["source", "what it is"],
-        [
-            ["sample", "built in: generated drawings, no download"],
-            [
-                "folder",
-                "your own: one folder for each class (dataset.source=folder dataset.path=DIR)",
-            ],
-            *[[f"tfds {name}", text] for name, text in datasets.TFDS_SUGGESTIONS.items()],
         ],
     )
 
@@ -182,6 +152,8 @@ def show(run: RunId, home: Home = None, json_: AsJson = False):
     console.print(f"[bold]{found.id}[/bold]  {found.status}  {_duration(found)}")
     if found.error:
         console.print(escape(found.error), style="red")
+    if found.decisions:
+        console.print(f"Decisions about single images: {found.decisions}.")
     for report in found.stages():
         console.print(escape(report["text"]))
     if rows := preflight.compare(found):

@@ -107,7 +107,7 @@ def _probed(kind, recipe, folder, stage=0, again=False) -> dict:
     from engine import probes
 
     # First the dataset: an answer is kept by its content.
-    _prepare(recipe.dataset, folder)
+    prepare(recipe.dataset, folder)
     asked = (kind, recipe, folder, stage)
     try:
         if again or probes.state(*asked)["state"] != "done":
@@ -128,7 +128,7 @@ def _probed(kind, recipe, folder, stage=0, again=False) -> dict:
         raise typer.Exit(130) from None
 
 
-def _prepare(spec, folder):
+def prepare(spec, folder):
     """Prepares a dataset if that is due, with progress; Ctrl-C ends it. Raises DatasetError."""
 
     from engine import datasets
@@ -148,3 +148,29 @@ def _prepare(spec, folder):
         raise
     if now["state"] == "failed":
         raise GraftError(now["error"])
+
+
+def watched(ask, cancel) -> dict:
+    """Shows the progress of a job in the background until its end; Ctrl-C cancels it.
+
+    Args:
+        ask: gives its state: a dict with state, text, done, total, eta_seconds and error.
+        cancel: ends it.
+
+    Returns:
+        The last state, whatever it is.
+    """
+    try:
+        with progress_bars() as bar:
+            task = bar.add_task("Starting", total=None, eta="")
+            while (now := ask())["state"] == "running":
+                left = now["eta_seconds"]
+                eta = "" if left is None else f"{left:.0f} s left"
+                done = {"completed": now["done"], "total": now["total"]}
+                bar.update(task, description=now["text"], eta=eta, **done)
+                time.sleep(0.2)
+            return now
+    except KeyboardInterrupt:
+        cancel()
+        NOTES.print("Cancelled; what was done so far is kept where it can be taken up again.")
+        raise typer.Exit(130) from None
