@@ -10,7 +10,7 @@ from pathlib import Path
 
 import plotly
 import streamlit as st
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 ROOT = Path(__file__).resolve().parent
@@ -18,6 +18,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from engine import GraftError, home, jobs  # noqa: E402
+from pages import _pictures  # noqa: E402
 
 
 def explain(error: Exception) -> bool:
@@ -36,6 +37,7 @@ def explain(error: Exception) -> bool:
 
 # Streamlit puts server.baseUrlPath before its own routes only; ours needs it said.
 BASE = st.get_option("server.baseUrlPath").strip("/")
+BASE = f"/{BASE}" if BASE else ""
 VENDOR = StaticFiles(directory=Path(plotly.__file__).parent / "package_data")
 
 # After a restart of the host, what was broken off is found, and what waited begins.
@@ -44,7 +46,10 @@ with contextlib.suppress(GraftError):  # a home that cannot be written: every pa
 
 app = st.App(
     ROOT / "pages" / "_shell.py",
-    # Charts load Plotly's script once from the installed wheel, not from the network.
-    routes=[Mount(f"/{BASE}/vendor" if BASE else "/vendor", VENDOR)],
+    routes=[
+        # Charts load Plotly's script once from the installed wheel, not from the network.
+        Mount(f"{BASE}/vendor", VENDOR),
+        Route(f"{BASE}{_pictures.ADDRESS}/{{key}}/{{content}}", _pictures.answer),
+    ],
     on_script_error=explain,
 )

@@ -15,7 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from engine.history import POINTS, as_history, rounded, thin
+from engine.history import as_history, rounded, thin
 
 TRAIN, VALIDATION, TEST, ACCENT = "#3d7fe0", "#e0822d", "#9168cf", "#2a8f6d"
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
@@ -223,60 +223,6 @@ def planned_learning_rate(stages, steps_per_epoch: int) -> go.Figure:
     return made.update_xaxes(range=[0, first / steps_per_epoch]).update_yaxes(
         exponentformat="power"
     )
-
-
-def class_counts(counts) -> go.Figure:
-    """Images of each class, by part.
-
-    Args:
-        counts: `{"train": {class: number}, "validation": …, "test": …}`.
-    """
-    classes = list(next(iter(counts.values()), {}))
-    made = figure(
-        "Images of each class",
-        "images",
-        "",
-        barmode="stack",
-        hovermode="y unified",
-        height=max(260, 110 + 26 * len(classes)),
-    )
-    patterns = {"train": "", "validation": "/", "test": "."}
-    for part, numbers in counts.items():
-        made.add_bar(
-            y=classes,
-            x=[numbers[c] for c in classes],
-            name=part,
-            orientation="h",
-            marker={"color": PARTS[part], "pattern_shape": patterns[part]},
-        )
-    made.update_yaxes(autorange="reversed", nticks=0, type="category", showgrid=False)
-    return made.update_layout(legend_traceorder="normal")
-
-
-def image_sizes(widths, heights) -> go.Figure:
-    """Width against height; the larger the dot, the more images of that size.
-
-    Args:
-        widths, heights: int arrays (n,), pixels.
-    """
-    pairs, numbers = np.unique(np.stack([widths, heights], 1), axis=0, return_counts=True)
-    if len(pairs) > POINTS:
-        kept = np.sort(np.argsort(-numbers, kind="stable")[:POINTS])
-        pairs, numbers = pairs[kept], numbers[kept]
-    made = figure("Image sizes", "width (pixels)", "height (pixels)", hovermode="closest")
-    made.add_scatter(
-        x=pairs[:, 0].tolist(),
-        y=pairs[:, 1].tolist(),
-        mode="markers",
-        customdata=numbers.tolist(),
-        marker={
-            "color": ACCENT,
-            "opacity": 0.65,
-            "size": (7 + 16 * np.sqrt(numbers / numbers.max())).tolist(),
-        },
-        hovertemplate="%{x} × %{y} pixels: %{customdata} images<extra></extra>",
-    )
-    return made.update_xaxes(rangemode="tozero").update_yaxes(rangemode="tozero")
 
 
 def confusion_matrix(matrix, classes) -> go.Figure:

@@ -115,10 +115,11 @@ def choose_source(source: str) -> None:
     """Changes the dataset's source; the name or path that belongs to the other one is put aside,
     and comes back with it."""
     aside = st.session_state.setdefault("dataset_aside", {})
-    for key, owner in (("name", "tfds"), ("path", "folder")):
-        aside[key] = data()["dataset"][key] or aside.get(key, "")
-        put(f"dataset.{key}", aside[key] if source == owner else "")
-    put("dataset.source", source)
+    before = data()["dataset"]
+    aside[before["source"]] = {key: before[key] for key in ("name", "path", "overlay")}
+    back = aside.get(source, {"name": "", "path": "", "overlay": ""})
+    # New data, so that widgets of a field that two sources share take its new value.
+    replace(copy.deepcopy(data()) | {"dataset": copy.deepcopy(before) | back | {"source": source}})
 
 
 # -- stages -------------------------------------------------------------------------------------

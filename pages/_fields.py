@@ -11,6 +11,8 @@ WORDS = {
         "sample": "Built-in sample (generated)",
         "tfds": "TensorFlow Datasets",
         "folder": "Folder on this host",
+        "zip": "Zip file",
+        "saved": "Put together here",
     },
     "split.method": {
         "stratified": "By percentage, every class alike (stratified)",

@@ -190,6 +190,11 @@ def outcome(run) -> None:
                 f"{100 * low:.1f} to {100 * high:.1f} %.",
                 icon=":material/check_circle:",
             )
+            if run.decisions:
+                st.caption(
+                    f":material/edit_note: Trained with your decisions about single images: "
+                    f"{run.decisions}."
+                )
             if lost := test.get("unreadable"):
                 st.caption(
                     f"{_common.count(len(lost), 'test images')} could no longer be read and are left "

@@ -8,7 +8,7 @@ import streamlit as st
 from engine import backbones, charts, datasets, features, schedules
 from engine.errors import GraftError
 from engine.recipe import DatasetSpec, preset_names
-from pages import _common, _draft, _preflight, _stages, _yaml
+from pages import _common, _decisions, _draft, _preflight, _stages, _yaml
 from pages._fields import field, problem, split_fields
 from pages._freeze_map import freeze_map
 from pages._live_chart import chart
@@ -82,6 +82,9 @@ def _start_from():
                 args=(_draft.preset(),),
             )
     title = _draft.get("dataset.name") or _draft.get("dataset.path") or "sample"
+    decided = _decisions.in_words(_draft.get("dataset.overlay"))
+    if decided:
+        title += f" ({decided})"
     text = _draft.get("description") or "A recipe of your own."
     st.caption(
         f"{text} Dataset: **{title}**. "

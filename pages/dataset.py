@@ -1,16 +1,22 @@
-"""Dataset: choose labelled images, and look at what the network will see."""
+"""Dataset: choose labelled images, find what is wrong with them, see what the network will see."""
 
-import numpy as np
 import streamlit as st
 
-from engine import charts, datasets, images, preview
-from engine.errors import DatasetError
-from engine.recipe import AugmentationSpec, DatasetSpec, Recipe, SplitSpec
-from pages import _common, _draft
+from engine import datasets, preview
+from engine.recipe import AugmentationSpec, DatasetSpec, Recipe
+from pages import (
+    _common,
+    _dataset_data,
+    _dataset_findings,
+    _dataset_gallery,
+    _dataset_map,
+    _dataset_sources,
+    _decisions,
+    _draft,
+)
 from pages._fields import field, problem, split_fields
-from pages._live_chart import chart
 
-PAGE = 24
+VIEWS = ("Images", "Findings", "Map", "Counts and sizes", "What the network will see", "Decisions")
 
 
 def show() -> None:
@@ -24,10 +30,16 @@ def show() -> None:
     home = _common.home()
     if spec is None:
         return
+    overlay = _dataset_data.overlay_of(spec)
+    if overlay != spec.overlay:
+        _draft.put("dataset.overlay", overlay)
+        spec = spec.model_copy(update={"overlay": overlay})
     state = datasets.state(spec, home)
-    if spec.source == "sample" and state["state"] == "missing":
-        # Drawn on this host in a moment and needing no network: no reason to ask first.
-        datasets.prepare(spec, home)
+    asked = st.session_state.pop("prepare_now", False)
+    if asked or (spec.source == "sample" and state["state"] == "missing"):
+        # Just uploaded, or drawn on this host in a moment: no reason to ask first.
+        with _common.guard():
+            datasets.prepare(spec, home)
         state = datasets.state(spec, home)
     _actions(spec, state, home)
     if state["state"] == "preparing":
@@ -41,7 +53,8 @@ def show() -> None:
             icon=":material/info:",
         )
     else:
-        _look(datasets.open_dataset(spec, home))
+        st.session_state["looked_at"] = spec
+        _look(_dataset_data.look_at(spec))
 
 
 def _choose():
@@ -49,41 +62,34 @@ def _choose():
     with st.container(border=True):
         field("dataset.source", "Where the images come from", pick=True)
         source = _draft.get("dataset.source")
-        if source == "sample":
-            st.markdown(
-                ":material/draw: **Generated drawings, not photos.** Made on this host so that "
-                "everything can be tried at once, with no network. Its accuracy says nothing about "
-                "real images."
-            )
-            with st.expander("How many pictures"):
-                field("dataset.images", "Pictures to draw", step=50)
-        elif source == "tfds":
-            if not _draft.get("dataset.name"):
-                _draft.put("dataset.name", next(iter(datasets.TFDS_SUGGESTIONS)))
-            known = list(datasets.TFDS_SUGGESTIONS)
-            words = {name: f"{name}: {text}" for name, text in datasets.TFDS_SUGGESTIONS.items()}
-            field(
-                "dataset.name",
-                "Name in TensorFlow Datasets (choose or type)",
-                choices=known,
-                words=words,
-                accept_new_options=True,
-            )
+        if source == "saved":
+            before = st.session_state.get("looked_at")
+            _dataset_sources.put_together(before if before and before.source != "saved" else None)
         else:
-            field(
-                "dataset.path",
-                "Directory with one folder of images for each class",
-                placeholder="/data/flowers",
-            )
-        problem("dataset")
+            {
+                "sample": _dataset_sources.sample,
+                "tfds": _dataset_sources.tfds,
+                "folder": _dataset_sources.folder,
+                "zip": _dataset_sources.zip_file,
+            }[source]()
+        incomplete = source in ("folder", "zip", "saved") and not (
+            _draft.get("dataset.path") or _draft.get("dataset.name")
+        )
+        if not incomplete:
+            problem("dataset")
         with st.expander("How the images are divided (split)"):
             split_fields()
     try:
         return DatasetSpec.model_validate(_draft.get("dataset"))
     except ValueError:
-        if source == "folder" and not _draft.get("dataset.path"):
+        if incomplete:
             st.info(
-                "Enter the directory above: one folder for each class, named after the class.",
+                {
+                    "folder": "Enter the directory above: one folder for each class, named after the "
+                    "class.",
+                    "zip": "Drop a zip above: one folder of images for each class, named after the class.",
+                    "saved": "Make a dataset above, then add images to its classes.",
+                }[source],
                 icon=":material/folder_open:",
             )
         return None
@@ -94,9 +100,10 @@ def _actions(spec, state, home):
         if st.button(
             "Use this dataset", type="primary", key="use_dataset", icon=":material/arrow_forward:"
         ):
-            if state["state"] != "ready" or datasets.outdated(spec, home):
-                datasets.prepare(spec, home)
-            st.switch_page("configure.py")
+            with _common.guard():
+                if state["state"] != "ready" or datasets.outdated(spec, home):
+                    datasets.prepare(spec, home)
+                st.switch_page("configure.py")
         if state["state"] in ("missing", "failed"):
             label = "Look at it first" if state["state"] == "missing" else "Try again"
             if st.button(
@@ -105,9 +112,10 @@ def _actions(spec, state, home):
                 icon=":material/download:",
                 help="Fetches and checks every image on this host, in the background.",
             ):
-                datasets.prepare(spec, home)
-                st.rerun()
-        elif state["state"] == "ready" and spec.source == "folder":
+                with _common.guard():
+                    datasets.prepare(spec, home)
+                    st.rerun()
+        elif state["state"] == "ready" and spec.source in ("folder", "zip"):
             if st.button("Check for changes", key="refresh", icon=":material/refresh:"):
                 datasets.prepare(spec, home)
                 st.rerun()
@@ -124,7 +132,7 @@ def _progress(spec, home):
                 st.rerun()
             done, total = state["done"], state["total"]
             text = state["text"]
-            if total:
+            if total and ":" not in text:  # a download says itself how far it is
                 text += f": {_common.count(done)} of {_common.count(total, 'images')}"
             if state["eta_seconds"] is not None:
                 text += f", about {_common.duration(state['eta_seconds'])} left"
@@ -136,14 +144,10 @@ def _progress(spec, home):
     live()
 
 
-def _look(dataset):
-    try:
-        parts = dataset.split(SplitSpec.model_validate(_draft.get("split")))
-    except ValueError:
-        parts = None  # the split's own widgets say what is wrong
-    except DatasetError as error:
-        _common.fail(error)
-        parts = None
+def _look(view):
+    if view.problem:
+        _common.fail(view.problem)
+    dataset, parts = view.dataset, view.parts
     sizes = {
         p.capitalize(): _common.count(len(parts[p])) if parts else "–"
         for p in ("train", "validation", "test")
@@ -153,98 +157,41 @@ def _look(dataset):
     )
     if dataset.description:
         st.caption(dataset.description)
-    _unreadable(dataset)
-    gallery, seen, figures = st.tabs(
-        ["Images", "What the network will see", "Counts and sizes"],
-        key="dataset_view",
-        on_change="rerun",
-    )
-    with gallery:
-        if gallery.open:
-            _gallery(dataset)
-    with seen:
-        if seen.open:
-            _seen(dataset, parts)
-    with figures:
-        if figures.open:
-            _figures(dataset, parts)
+    _left_out(dataset)
+    _decisions.summary(view.spec)
+    tabs = st.tabs(VIEWS, key="dataset_view", on_change="rerun")
+    draw = {
+        "Images": _dataset_gallery.browse,
+        "Findings": _dataset_findings.show,
+        "Map": _dataset_map.embedding,
+        "Counts and sizes": _dataset_map.overview,
+        "What the network will see": _seen,
+        "Decisions": lambda view: _decisions.history(view.spec),
+    }
+    for name, tab in zip(VIEWS, tabs, strict=True):
+        if tab.open:
+            with tab:
+                draw[name](view)
 
 
-def _unreadable(dataset):
-    if dataset.unreadable:
-        number = len(dataset.unreadable)
-        with st.expander(
-            f":orange[:material/warning: {number} file{'s' * (number > 1)} could not be read and "
-            "will be left out]"
-        ):
-            st.dataframe(
-                {
-                    "file": [n for n, _ in dataset.unreadable],
-                    "why": [w for _, w in dataset.unreadable],
-                },
-                hide_index=True,
-            )
+def _left_out(dataset):
+    """Files that could not be read, and what a zip held beside images."""
+    for rows, what in (
+        (dataset.unreadable, "could not be read and will be left out"),
+        (dataset.skipped, "in the zip were no images of a class and were skipped"),
+    ):
+        if rows:
+            number = len(rows)
+            with st.expander(
+                f":orange[:material/warning: {number:,} file{'s' * (number > 1)} {what}]"
+            ):
+                st.dataframe(
+                    {"file": [n for n, _ in rows], "why": [w for _, w in rows]}, hide_index=True
+                )
 
 
-def _pick_class(dataset, key):
-    """A class's index, or None for all classes."""
-    # Keyed by the images: a class chosen for another dataset would mean another one here.
-    chosen = st.selectbox(
-        "Class",
-        [-1, *range(len(dataset.classes))],
-        key=f"{key}_{dataset.fingerprint[:12]}",
-        persist_state="session",
-        format_func=lambda i: "All classes" if i < 0 else dataset.classes[i],
-    )
-    return None if chosen < 0 else chosen
-
-
-def _members(dataset, label, among=None):
-    """Indices of a class, or of all classes taking turns."""
-    among = np.arange(len(dataset)) if among is None else among
-    if label is not None and label < len(dataset.classes):
-        return among[dataset.labels[among] == label]
-    turn = np.zeros(len(among), int)
-    for i in range(len(dataset.classes)):
-        own = dataset.labels[among] == i
-        turn[own] = np.arange(own.sum())
-    return among[np.lexsort((dataset.labels[among], turn))]
-
-
-def _gallery(dataset):
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        with st.container(width=320):
-            label = _pick_class(dataset, "gallery_class")
-        members = _members(dataset, label)
-        pages = max(1, -(-len(members) // PAGE))
-        page = st.pagination(pages, key=f"gallery_page_{label}") if pages > 1 else 1
-        st.caption(_common.count(len(members), "images"))
-    with st.container(horizontal=True, gap="small"):
-        for index in members[(page - 1) * PAGE : page * PAGE].tolist():
-            name = dataset.classes[dataset.labels[index]]
-            try:
-                picture = thumbnail(dataset, dataset.fingerprint, index)
-            except DatasetError as error:  # one file of a folder that has gone or changed since
-                st.caption(f":material/broken_image: {_common.plain(str(error))}", width=148)
-                continue
-            st.image(
-                picture,
-                width=148,
-                caption=_common.plain(name),
-                alt=name,
-            )
-
-
-@st.cache_data(max_entries=4000, show_spinner=False)
-def thumbnail(_dataset, fingerprint: str, index: int) -> np.ndarray:
-    """A small square-bounded picture: uint8 array (height, width, 3), sides up to 160 pixels."""
-    image = images.read(_dataset.image_bytes(index))
-    image.thumbnail((160, 160))
-    return np.asarray(image)
-
-
-def _seen(dataset, parts):
-    recipe = _draft.recipe()
+def _seen(view):
+    recipe, dataset, parts = _draft.recipe(), view.dataset, view.parts
     if recipe is None or parts is None:
         st.info(
             "Something in the recipe is not right yet; the messages above and on Configure say what.",
@@ -253,7 +200,7 @@ def _seen(dataset, parts):
         return
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
-        label = _pick_class(dataset, "seen_class")
+        label = _dataset_gallery.pick_class(view, "seen_class")
     epoch = right.number_input(
         "Epoch to show (augmentation changes with each)",
         1,
@@ -261,7 +208,10 @@ def _seen(dataset, parts):
         key="seen_epoch",
         help="Every epoch changes the training images in another random way.",
     )
-    chosen = _members(dataset, label, parts["train"])[:8]
+    chosen = parts["train"]
+    if label is not None:
+        chosen = chosen[dataset.labels[chosen] == label]
+    chosen = _dataset_gallery.in_turn(dataset, chosen)[:8]
     side = recipe.image_size
     plain = preview.network_view(dataset, chosen, recipe)
     st.markdown(
@@ -292,25 +242,6 @@ def _row(views, dataset, chosen):
             st.image(
                 view, width=112, caption=_common.plain(name), alt=f"{name} as the network sees it"
             )
-
-
-def _figures(dataset, parts):
-    counts = {}
-    for part, chosen in (parts or {"train": np.arange(len(dataset))}).items():
-        numbers = np.bincount(dataset.labels[chosen], minlength=len(dataset.classes)).tolist()
-        counts[part] = dict(zip(dataset.classes, numbers, strict=True))
-    left, right = st.columns(2)
-    with left:
-        chart(charts.class_counts(counts), "class_counts")
-    with right:
-        chart(charts.image_sizes(dataset.widths, dataset.heights), "image_sizes")
-        kinds, numbers = np.unique(dataset.formats, return_counts=True)
-        st.caption(
-            "File formats: " + ", ".join(f"{k} {n:,}" for k, n in zip(kinds, numbers, strict=True))
-        )
-    st.caption(
-        f"Fingerprint {dataset.fingerprint[:12]}: the same images and labels give the same one."
-    )
 
 
 show()

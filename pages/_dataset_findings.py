@@ -1,0 +1,187 @@
+"""Findings of the Dataset page: the inspection, what it found, and what mending it was worth."""
+
+import numpy as np
+import streamlit as st
+
+from engine import curation, findings, inspection, payback
+from pages import _common, _dataset_gallery, _draft
+from pages._dataset_data import View
+
+SIGNS = {
+    "high": ":red[:material/error:] serious",
+    "medium": ":orange[:material/warning:] worth a look",
+    "low": ":blue[:material/info:] for your information",
+}
+
+
+def inspect(view: View) -> None:
+    """How far the inspection is, or the button that begins it."""
+    recipe = _draft.recipe()
+    if recipe is None:
+        st.info(
+            "Something in the recipe is not right yet; Configure says what. The inspection looks with "
+            "the recipe's own backbone.", icon=":material/info:",
+        )  # fmt: skip
+        return
+    home, plain = _common.home(), view.spec.model_copy(update={"overlay": ""})
+    state = inspection.state(plain, home, recipe)
+    if state["state"] == "running":
+        _job(lambda: inspection.state(plain, home, recipe), "inspect",
+             lambda: inspection.cancel(plain, home, recipe))  # fmt: skip
+        return
+    if state["state"] == "failed":
+        _common.fail(state["error"])
+    if state["state"] != "done":
+        pixels = view.inspection is not None
+        st.markdown(
+            "Look again with this recipe's backbone: wrong labels, outliers and the map come from it."
+            if pixels
+            else "Look for **duplicates, leakage between parts, wrong labels, blurred or dark images, "
+            "outliers** and more. It runs in the background and is kept: opening it again is instant."
+        )
+        if st.button("Inspect this dataset", key="inspect", icon=":material/troubleshoot:"):
+            with _common.guard():
+                inspection.start(plain, home, recipe)
+                st.rerun()
+
+
+def _job(ask, key, cancel):
+    """Progress of a background job, looked at every second; a button that stops it."""
+
+    @st.fragment(run_every=1)
+    def live():
+        with _common.guard():
+            state = ask()
+            if state["state"] != "running":
+                st.rerun()
+            done, total, text = state["done"], state["total"], state["text"]
+            if total:
+                text += f": {_common.count(done)} of {_common.count(total)}"
+            if state.get("eta_seconds") is not None:
+                text += f", about {_common.duration(state['eta_seconds'])} left"
+            st.progress(min(1.0, done / total) if total else 0.0, text=text)
+            if st.button("Stop", key=f"stop_{key}", icon=":material/close:"):
+                cancel()
+                st.rerun()
+
+    live()
+
+
+def show(view: View) -> None:
+    """The list of findings, and the images of the one that is looked at."""
+    inspect(view)
+    if not view.inspection:
+        return
+    found = [f for f in view.found() if f.count]
+    if not found:
+        st.success("Nothing to mend was found.", icon=":material/check_circle:")
+    else:
+        kinds = {f.kind: f for f in found}
+        rows = [
+            {
+                "Finding": f.title,
+                "How serious": {"high": "serious", "medium": "worth a look", "low": "to know"}[
+                    f.severity
+                ],
+                "Count": f.count,
+                "What to do": f.advice,
+            }
+            for f in found
+        ]
+        st.dataframe(
+            rows,
+            hide_index=True,
+            column_config={"What to do": st.column_config.TextColumn(width="large")},
+        )
+        name = st.selectbox(
+            "Look at", list(kinds), key=f"finding_{'_'.join(kinds)}",
+            format_func=lambda k: f"{kinds[k].title} ({kinds[k].count:,})", width=420,
+        )  # fmt: skip
+        _finding(view, kinds[name])
+    _payback(view)
+
+
+def _finding(view, finding):
+    st.markdown(f"{SIGNS[finding.severity]} · {_common.plain(finding.advice)}")
+    if not len(finding.indices):
+        _without_images(view, finding)
+        return
+    copies = findings.suggested_exclusions(finding, view.dataset)
+    preselect = None
+    if len(copies):
+        kept = "copies, keep one of each" if finding.groups is not None else "of them"
+        preselect = (f"{len(copies):,} {kept}", copies)
+    chosen = np.concatenate(finding.groups) if finding.groups else np.asarray(finding.indices, int)
+    answers = view.measure("suggested") if finding.kind == "mislabelled" else None
+    _dataset_gallery.gallery(
+        view,
+        chosen,
+        f"finding_{finding.kind}",
+        _notes(view, finding),
+        preselect,
+        None if answers is None else lambda i: view.dataset.source_classes[answers[i]],
+    )
+
+
+def _notes(view, finding):
+    """A tile's second line: what made it a finding."""
+    dataset, where = view.dataset, _dataset_gallery.where(view)
+    suggested = view.measure("suggested")
+    if finding.kind == "mislabelled" and suggested is not None:
+        probability = view.measure("suggested_probability")
+        return lambda i: (
+            f"looks like {dataset.source_classes[suggested[i]]} ({100 * probability[i]:.0f} %)"
+        )
+    if finding.groups:
+        group = {int(i): n for n, members in enumerate(finding.groups, 1) for i in members}
+        return lambda i: f"group {group[i]} · {where[i]}".rstrip(" ·")
+    if finding.scores is not None:
+        score = dict(zip(np.asarray(finding.indices).tolist(), finding.scores, strict=True))
+        return lambda i: f"{score[i]:.3g} · {where[i]}".rstrip(" ·")
+    return None
+
+
+def _without_images(view, finding):
+    """Files that are no images of the dataset any more."""
+    if finding.kind == "unreadable":
+        rows = [{"file": n, "why": w} for n, w in view.dataset.unreadable]
+        st.dataframe(rows, hide_index=True)
+
+
+def _payback(view):
+    """What the decisions were worth: the head trained again on cached features."""
+    words = curation.in_words(_common.home(), view.dataset.overlay)
+    recipe = _draft.recipe()
+    if not words or recipe is None or not (view.inspection.features or {}):
+        return
+    home, spec = _common.home(), view.spec
+    with st.container(border=True):
+        st.markdown(f"**Was it worth it?** {words.capitalize()}.")
+        state = payback.state(spec, home, recipe)
+        if state["state"] == "running":
+            _job(lambda: payback.state(spec, home, recipe), "payback",
+                 lambda: payback.cancel(spec, home, recipe))  # fmt: skip
+            return
+        if state["state"] == "failed":
+            _common.fail(state["error"])
+        if state["state"] == "done":
+            _worth(state["result"])
+            return
+        st.caption(
+            "Trains the head with and without your decisions, on features that are there already, and "
+            "compares both on the same validation images."
+        )
+        if st.button("Retrain the head and compare", key="payback", icon=":material/trending_up:"):
+            with _common.guard():
+                payback.start(spec, home, recipe)
+                st.rerun()
+
+
+def _worth(result):
+    _common.metrics(
+        {
+            "Validation before": _common.percent(result["before"]),
+            "Validation after": _common.percent(result["after"]),
+        }
+    )
+    st.markdown(_common.plain(result["text"]))

@@ -1,0 +1,53 @@
+"""Thumbnails by address, `/thumbs/KEY/CONTENT`: browsers keep them, and a page of many costs nothing.
+
+The content's SHA-256 is the name, so what an address shows never changes, and nobody can guess it.
+"""
+
+import re
+from functools import lru_cache
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from engine import datasets, thumbnails
+from engine import home as homes
+from engine.errors import GraftError
+
+ADDRESS = "/thumbs"
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+def address(spec) -> str:
+    """The address below which a dataset's thumbnails lie, by content."""
+    return f"{ADDRESS}/{datasets.key(spec)}"
+
+
+async def answer(request) -> Response:
+    """The thumbnail of one image of a prepared dataset; 404 if there is none."""
+    key, content = request.path_params["key"], request.path_params["content"]
+    if not re.fullmatch(r"[a-z0-9-]{1,80}", key) or not re.fullmatch(r"[0-9a-f]{64}", content):
+        return Response(status_code=404)
+    data = await run_in_threadpool(_thumbnail, key, content)
+    if data is None:
+        return Response(status_code=404)
+    return Response(data, media_type=_media_type(data), headers=FOREVER)
+
+
+def _media_type(data: bytes) -> str:
+    return "image/webp" if data[8:12] == b"WEBP" else "image/jpeg"
+
+
+def _thumbnail(key, content) -> bytes | None:
+    path = homes.home() / "datasets" / key
+    try:
+        dataset, rows, store = _opened(path, (path / "manifest.json").stat().st_mtime_ns)
+        return store.get(dataset, rows[content]) if content in rows else None
+    except (OSError, GraftError):  # not prepared (any more), or the file has gone or changed
+        return None
+
+
+@lru_cache(maxsize=4)
+def _opened(path, changed):
+    dataset = datasets.Dataset(path)
+    rows = {content: row for row, content in enumerate(dataset.contents.tolist())}
+    return dataset, rows, thumbnails.Thumbnails(homes.home(), dataset.source_fingerprint)
