@@ -1,9 +1,9 @@
 """What events, checkpoints and an open page cost the training host.
 
-On a host that other things share, two runs of the same work differ by more than is looked for here, so
-what is compared lies as near together as can be: in one fit, epochs with all of Graft's callbacks and
-epochs with none, in turns; in one run through the worker, some seconds with its Train page open and
-some without, in turns. The page is open on another computer, as it is for people: `benchmarks.viewer`
+On a host that other things share, two runs of the same work differ by more than is looked for here. So
+what callbacks cost is clocked inside the fit that they are part of (all they do is done on its thread,
+while it waits), and what a page costs is compared as near together as can be: in one run through the
+worker, some seconds with its Train page open and some without, in turns. The page is open on another computer, as it is for people: `benchmarks.viewer`
 asks the server for all that a browser asks for. A last run with Chromium on this very host shows that
 what is asked for is drawn, and what a browser on the training host takes beside: it gets idle time only
 (nice 19, and the idle scheduling class where `chrt` is there).
@@ -11,6 +11,7 @@ what is asked for is drawn, and what a browser on the training host takes beside
 
 import contextlib
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -26,6 +27,7 @@ from engine.home import PROJECT
 from engine.recipe import load_preset
 
 EPOCHS = 80
+PHOTO_EPOCHS = 3
 CHROMIUM_EPOCHS = 15
 WINDOW = 6.0  # seconds with the page open, then without
 EVERY = 0.5  # seconds between two looks at processor times
@@ -35,17 +37,31 @@ DRAWN = """[...document.querySelectorAll(".graft-chart")]
 
 
 def run(home, quick) -> dict:
-    recipe = unfrozen(12 if quick else EPOCHS)
-    common.prepared(recipe, home)
-    path = home / "bare.yaml"
-    path.write_text(recipe.to_yaml())
-    common.say("epochs with and without callbacks")
-    events = common.python("benchmarks.dashboard", home, path)
+    small = unfrozen(12 if quick else EPOCHS)
+    subjects = {"GraftSmall, drawings of 96 px": small}
+    if os.environ.get("KERAS_HOME"):
+        subjects["MobileNetV2 0.35, photos of 224 px"] = photos(1 if quick else PHOTO_EPOCHS)
+    found = {}
     with server_of(home) as (address, process):
-        common.say("a run with its page open and closed")
-        page = toggled(jobs.start(recipe, home), address, process)
+        for subject, recipe in subjects.items():
+            common.prepared(recipe, home)
+            path = home / "bare.yaml"
+            path.write_text(recipe.to_yaml())
+            common.say(f"{subject}: with and without callbacks")
+            events = common.python("benchmarks.dashboard", home, path)
+            common.say(f"{subject}: a run with its page open and closed")
+            page = toggled(jobs.start(recipe, home), address, process)
+            found[subject] = {"events": events, "page": page}
         shown = with_chromium(home, unfrozen(2 if quick else CHROMIUM_EPOCHS), address, process)
-    return {"rows": rows(events, page, shown), "figures": {"events": events, "page": page} | shown}
+    made = [row for subject, figures in found.items() for row in rows(subject, **figures)]
+    return {"rows": made + chromium_rows(shown), "figures": found | shown}
+
+
+def photos(epochs):
+    """The preset `flowers` with its second stage alone, so many epochs."""
+    data = load_preset("flowers").to_dict()
+    data["stages"] = [data["stages"][1] | {"epochs": epochs}]
+    return load_preset("flowers").from_dict(data)
 
 
 def unfrozen(epochs):
@@ -66,8 +82,10 @@ def server_of(home):
 
 
 def toggled(job, address, server) -> dict:
-    """Opens and closes the run's page until it ends; compares the epochs that lie in either time."""
-    wait_for(job, "epoch")
+    """Opens and closes the run's page until it ends; compares the pace of what lies in either time.
+
+    The pace is that of the batch events, milliseconds for each image since the one before."""
+    wait_for(job, "batch")
     windows, used = [], {True: 0.0, False: 0.0}
     viewers = []
     while job.status in runs.ACTIVE:
@@ -81,12 +99,11 @@ def toggled(job, address, server) -> dict:
         windows.append([is_open, begun, time.time()])
         used[is_open] += processor_seconds([server]) - before
     common.figures(job)  # raises if it failed
-    ends = [e["t"] for e in job.events()[0] if e["event"] == "epoch"]
+    paces = [
+        (e["t"], 1 / e["images_per_second"]) for e in job.events()[0] if e["event"] == "batch"
+    ][5:]  # the first ones wait for the graph to be traced
     windows.pop()  # the end of the run falls into it
-    seconds = [
-        [after - before for before, after in zip(ends, ends[1:], strict=False) if begun < before and after < end]
-        for _, begun, end in windows
-    ]  # fmt: skip
+    seconds = [[pace for t, pace in paces if begun + 0.5 < t < end] for _, begun, end in windows]
     took = {True: 0.0, False: 0.0}
     for is_open, begun, end in windows:
         took[is_open] += end - begun
@@ -218,54 +235,64 @@ def ratio(without, with_) -> float:
     return statistics.median(b / a for a, b in zip(without, with_, strict=True))
 
 
-def rows(events, page, shown) -> list:
-    one, other = pairs(events["windows"]), pairs(page["windows"])
-    ratios = [ratio(*one), ratio(*other)]
-    note = "median of {} ratios of neighbouring windows, quartiles {:.3f} to {:.3f}"
-
-    def row(what, found, ratio_, more=""):
-        single = sorted(b / a for a, b in zip(*found, strict=True))
-        quartiles = statistics.quantiles(single, n=4)
-        text = note.format(len(single), quartiles[0], quartiles[2]) + more
-        ms = [[1000 * statistics.median(v)] for v in found]
-        return common.row(what, *ms, "ms", 1.03, text, ratio_)
-
-    view = page["viewers"][0]
-    made = [
-        row("an epoch of GraftSmall: events, checkpoints, best weights", one, ratios[0]),
-        row(
-            "an epoch of GraftSmall: Train page open",
-            other,
-            ratios[1],
-            f"; the server takes {page['server_share']['True']:.3f} of a core, "
-            f"{view['reruns'] / view['seconds']:.1f} requests a second",
+def rows(subject, events, page) -> list:
+    other = pairs(page["windows"])
+    single = sorted(b / a for a, b in zip(*other, strict=True))
+    quartiles = statistics.quantiles(single, n=4)
+    view, server = page["viewers"][0], page["server_share"]["True"]
+    inside = events["inside"] / events["with"]
+    open_ = ratio(*other)
+    return [
+        common.row(
+            f"{subject}: events, checkpoints, best weights",
+            [1000 * events["bare"]],
+            [1000 * (events["bare"] + events["inside"])],
+            "ms",
+            1.03,
+            f"an epoch without them, and with the time spent in them, {100 * inside:.1f} % "
+            f"(clocked; {events['epochs']} epochs, {events['bytes'] / 2**20:.0f} MiB a checkpoint)",
+            1 + events["inside"] / events["bare"],
         ),
         common.row(
-            "both together", [], [], "ms", 1.03, "the product of the two above",
-            ratios[0] * ratios[1],
+            f"{subject}: Train page open",
+            [1000 * statistics.median(other[0])],
+            [1000 * statistics.median(other[1])],
+            "ms",
+            1.03,
+            f"an image; median of {len(single)} ratios of neighbouring windows of {WINDOW:.0f} s, "
+            f"quartiles {quartiles[0]:.3f} to {quartiles[2]:.3f}; the server takes {server:.3f} of a "
+            f"core, {view['reruns'] / view['seconds']:.1f} requests a second",
+            open_,
+        ),
+        common.row(
+            f"{subject}: both together", [], [], "", 1.03, "the product of the two above",
+            (1 + events["inside"] / events["bare"]) * open_,
         ),
     ]  # fmt: skip
-    if shown:
-        found = shown["chromium"]
-        seconds = found["during"]["clock"]
-        made.append(
-            common.row(
-                "processor seconds a second of Chromium, were it on the training host",
-                [],
-                [found["during"]["browser"] / seconds],
-                "s",
-                note=f"Chromium {found['browser']} at idle priority, {seconds:.0f} s, charts drawn "
-                f"{found['drawn']} times; not part of the rows above",
-            )
+
+
+def chromium_rows(shown) -> list:
+    if not shown:
+        return []
+    found = shown["chromium"]
+    seconds = found["during"]["clock"]
+    return [
+        common.row(
+            "processor seconds a second of Chromium, were it on the training host",
+            [],
+            [found["during"]["browser"] / seconds],
+            "s",
+            note=f"Chromium {found['browser']} at idle priority, {seconds:.0f} s, charts drawn "
+            f"{found['drawn']} times; not part of the rows above",
         )
-    return made
+    ]
 
 
-# -- in a process of its own: a fit whose callbacks come and go -----------------------------------
+# -- in a process of its own: a fit whose callbacks are clocked ------------------------------------
 
 
-def alternating_fit(home, path) -> dict:
-    """A stage's fit as the worker does it, but every other group of epochs without callbacks."""
+def clocked_fit(home, path) -> dict:
+    """A stage's fit as the worker does it, with the time clocked that its callbacks take."""
     common.use_worker_environment()
     import keras
 
@@ -294,10 +321,10 @@ def alternating_fit(home, path) -> dict:
     stages.compile_(bundle.model, stage, work)
     facts = {"best_before": None, "batch_size": recipe.batch_size, "steps_per_epoch": steps}
     reporter = callbacks.Reporter(0, work, 0, len(split["train"]), [3.0], facts)
-    windows, group = [], 4  # epochs; of the group after a change, all count
+    spent = {"with": [], "inside": 0.0}
 
     class Toggle(keras.callbacks.Callback):
-        """Passes on to the reporter what happens in every other group of epochs."""
+        """Passes on to the reporter what happens, and clocks the time that takes."""
 
         on, began = False, 0.0
 
@@ -305,27 +332,27 @@ def alternating_fit(home, path) -> dict:
             super().set_model(model)
             reporter.set_model(model)
 
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch % group == 0:
-                self.on = not self.on
-                windows.append([self.on, []])
-            self.began = time.perf_counter()
+        def pass_on(self, name, *arguments):
             if self.on:
-                reporter.on_epoch_begin(epoch, logs)
+                begun = time.perf_counter()
+                getattr(reporter, name)(*arguments)
+                spent["inside"] += time.perf_counter() - begun
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.on = epoch > 0  # the first one traces the graph
+            self.began = time.perf_counter()
+            self.pass_on("on_epoch_begin", epoch, logs)
 
         def on_train_batch_end(self, batch, logs=None):
-            if self.on:
-                reporter.on_train_batch_end(batch, logs)
+            self.pass_on("on_train_batch_end", batch, logs)
 
         def on_test_batch_end(self, batch, logs=None):
-            if self.on:
-                reporter.on_test_batch_end(batch, logs)
+            self.pass_on("on_test_batch_end", batch, logs)
 
         def on_epoch_end(self, epoch, logs=None):
+            self.pass_on("on_epoch_end", epoch, logs)
             if self.on:
-                reporter.on_epoch_end(epoch, logs)
-            if epoch:  # the first one traces the graph
-                windows[-1][1].append(time.perf_counter() - self.began)
+                spent["with"].append(time.perf_counter() - self.began)
 
     shared = (dataset.labels, len(dataset.classes), recipe)
     bundle.model.fit(
@@ -336,10 +363,19 @@ def alternating_fit(home, path) -> dict:
         verbose=0,
         callbacks=[Toggle()],
     )
-    return {"windows": windows}
+    # Clocked inside, so that an epoch with them can be taken without them too.
+    with_ = statistics.mean(spent["with"])
+    inside = spent["inside"] / len(spent["with"])
+    return {
+        "with": with_,
+        "inside": inside,
+        "bare": with_ - inside,
+        "epochs": len(spent["with"]),
+        "bytes": reporter.work.keeper.store.bytes,
+    }
 
 
 if __name__ == "__main__":
     from pathlib import Path
 
-    print(json.dumps(alternating_fit(Path(sys.argv[1]), sys.argv[2])))
+    print(json.dumps(clocked_fit(Path(sys.argv[1]), sys.argv[2])))
