@@ -24,8 +24,8 @@ WAYS = 8
 
 
 def run(home, quick) -> dict:
-    found = [of_drawings(home, count) for count in (QUICK_SIZES if quick else SIZES)]
     photos = of_photos(home, quick)
+    found = [of_drawings(home, count) for count in (QUICK_SIZES if quick else SIZES)]
     return {"rows": rows(photos, found), "figures": {"photos": photos, "drawings": found}}
 
 

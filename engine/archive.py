@@ -6,6 +6,7 @@ into memory, within limits, and their bytes go into Graft's own `images.bin`. So
 ever a path on this host; names are checked all the same, because people read them.
 """
 
+import contextlib
 import copy
 import hashlib
 import io
@@ -310,10 +311,43 @@ def keep_upload(home, name: str, file, progress=None) -> Path:
         finally:
             Path(aside).unlink(missing_ok=True)
     except OSError as error:
-        raise DatasetError(
-            f"the zip could not be kept in {uploads} ({error.strerror}); free some space or set "
-            "GRAFT_HOME to another disk"
-        ) from None
+        raise DatasetError(_unkept(uploads, error)) from None
+
+
+@contextlib.contextmanager
+def passing_upload(home, file):
+    """The path of a copy of an uploaded zip that is there only inside the `with`: it is added to a
+    dataset, and not kept.
+
+    Args:
+        home: Graft's home.
+        file: as for `keep_upload`.
+
+    Raises:
+        DatasetError: if the disk is full.
+    """
+    uploads = Path(home) / "uploads"
+    try:
+        uploads.mkdir(exist_ok=True)
+        _sweep(uploads)
+        descriptor, aside = tempfile.mkstemp(dir=uploads, prefix=".upload.")
+    except OSError as error:
+        raise DatasetError(_unkept(uploads, error)) from None
+    try:
+        try:
+            _copy(file, descriptor, None, None)
+        except OSError as error:
+            raise DatasetError(_unkept(uploads, error)) from None
+        yield Path(aside)
+    finally:
+        Path(aside).unlink(missing_ok=True)
+
+
+def _unkept(uploads, error) -> str:
+    return (
+        f"the zip could not be kept in {uploads} ({error.strerror}); free some space or set "
+        "GRAFT_HOME to another disk"
+    )
 
 
 def forget_upload(home, path) -> None:

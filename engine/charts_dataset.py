@@ -16,6 +16,11 @@ COLOURS = (
     "#3d7fe0", "#e0822d", "#2a8f6d", "#9168cf", "#c7486b", "#8a7a2c", "#2fa3b5", "#7d8794",
 )  # fmt: skip
 BINS = 40
+TALLEST = 2400
+MAPPED = 20_000
+"""Points of the map: more would take a browser seconds to draw."""
+NAMED = 20
+"""Classes that have a colour and a symbol of their own on the map, the largest ones."""
 ODD = "#c7486b"
 
 
@@ -31,13 +36,12 @@ def picked(picks, dataset, parts=None, measures=None) -> np.ndarray:
     Returns:
         int64 array, sorted; empty for what is not understood.
     """
-    chosen = np.zeros(len(dataset), bool)
+    # By content and by name: what a number meant may be another image once one has been left out.
+    caught = [what[1] for kind, *what in picks if kind == "image" and len(what) > 1]
+    chosen = np.isin(dataset.contents, caught) if caught else np.zeros(len(dataset), bool)
     for kind, *what in picks:
-        if kind == "image":
-            index = int(what[0])
-            chosen[index : index + 1] = 0 <= index < len(dataset)
-        elif kind == "class":
-            own = dataset.labels == what[0]
+        if kind == "class" and what[0] in dataset.classes:
+            own = dataset.labels == dataset.classes.index(what[0])
             if what[1] and parts:
                 inside = np.zeros(len(dataset), bool)
                 inside[parts[what[1]]] = True
@@ -66,7 +70,7 @@ def class_counts(dataset, parts=None) -> go.Figure:
     balance = "balanced" if ratio < 1.5 else f"the largest has {ratio:.1f} times the smallest"
     made = figure(
         f"Images of each class ({balance})", "images", "", barmode="stack",
-        hovermode="closest", height=max(260, 110 + 26 * count),
+        hovermode="closest", height=min(max(260, 110 + 26 * count), TALLEST),
     )  # fmt: skip
     for part, chosen in (parts or {"": np.arange(len(dataset))}).items():
         numbers = np.bincount(dataset.labels[chosen], minlength=count).tolist()
@@ -75,7 +79,7 @@ def class_counts(dataset, parts=None) -> go.Figure:
             x=numbers,
             name=part or "images",
             orientation="h",
-            customdata=[["class", i, part] for i in range(count)],
+            customdata=[["class", name, part] for name in classes],
             marker={"color": PARTS.get(part, ACCENT), "pattern_shape": PATTERNS.get(part, "")},
             hovertemplate="%{y}: %{x} " + (part or "images") + "<extra></extra>",
         )
@@ -188,6 +192,13 @@ def embedding_map(dataset, projection, by: str, parts=None, right=None) -> go.Fi
         colours = [COLOURS[i % len(COLOURS)] for i in range(len(names))]
     made = figure("", "", "", hovermode="closest", height=520, dragmode="lasso")
     placed = np.isfinite(projection).all(axis=1)
+    drawn = np.flatnonzero(placed)
+    if len(drawn) > MAPPED:
+        placed[:] = False
+        placed[drawn[np.linspace(0, len(drawn) - 1, MAPPED).astype(int)]] = True
+    if len(names) > NAMED:
+        largest = np.argsort(-np.bincount(group[group >= 0], minlength=len(names)))[:NAMED]
+        group = np.where(np.isin(group, largest), group, -1)
     classes = np.array(dataset.classes, object)[dataset.labels]
     for number in [*range(len(names)), -1]:
         own = np.flatnonzero(placed & (group == number))

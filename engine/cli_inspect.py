@@ -47,8 +47,10 @@ def inspect(
     except KeyboardInterrupt:
         NOTES.print("Cancelled; nothing was changed.")
         raise typer.Exit(130) from None
-    inspection.start(*asked)
-    ended = watched(lambda: inspection.state(*asked), lambda: inspection.cancel(*asked))
+    ended = {"state": "missing"}
+    while ended["state"] == "missing":  # one for another backbone may have been under way
+        inspection.start(*asked)
+        ended = watched(lambda: inspection.state(*asked), lambda: inspection.cancel(*asked))
     found = inspection.open_inspection(*asked)
     if found is None:
         raise GraftError(ended["error"] or "the inspection was cancelled")

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import filelock
@@ -48,21 +49,61 @@ def steps(home, spec) -> list[Step]:
         home: Graft's home.
         spec: a DatasetSpec; its overlay does not matter.
     """
-    made, undone = [], {}
-    for line in _lines(_path(home, spec)):
-        if "step" in line:
-            undone[line["step"]] = line["undone"]
-        else:
-            made.append(line)
-    return [
-        Step(number, line["t"], line["text"], line["decisions"], undone.get(number, False))
-        for number, line in enumerate(made, 1)
-    ]
+    path = _path(home, spec)
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return []
+    return list(_steps(path, status.st_size, status.st_mtime_ns))
 
 
 def current(home, spec) -> str:
     """Id of the overlay that all steps make up that are not undone; "" for none."""
-    return overlay.save(home, _folded(steps(home, spec)))
+    path = _path(home, spec)
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ""
+    return _current(Path(home), path, status.st_size, status.st_mtime_ns)
+
+
+# A page asks at every rerun: 50,000 decisions take half a second to read and to fold.
+@lru_cache(maxsize=16)
+def _steps(path, size, changed) -> tuple[Step, ...]:
+    made, undone = [], {}
+    for line in _lines(path):
+        if "step" in line:
+            undone[line["step"]] = line["undone"]
+        else:
+            made.append(line)
+    return tuple(
+        Step(number, line["t"], line["text"], line["decisions"], undone.get(number, False))
+        for number, line in enumerate(made, 1)
+    )
+
+
+@lru_cache(maxsize=16)
+def _current(home, path, size, changed) -> str:
+    return overlay.save(home, _folded(_steps(path, size, changed)))
+
+
+def decide_about(home, spec, text: str, dataset, indices, do: str, to="", parts=None) -> str:
+    """`decide` about images of an open Dataset; arguments as of both.
+
+    Args:
+        to: one class or part, or for relabel a list of classes, one for each image.
+    """
+    each = [to] * len(indices) if isinstance(to, str) else to
+    made = decisions(dataset, indices, do, "", parts)
+    return decide(home, spec, text, [d | {"to": t} for d, t in zip(made, each, strict=True)])
+
+
+def adopt(home, spec, identity: str, text: str) -> None:
+    """Takes an overlay's decisions over as one step of another dataset that holds the same images under
+    the same names. Raises DatasetError if the overlay is not on this host."""
+    made = [d | {"before": ""} for d in overlay.load(home, identity)["decisions"]]
+    with _lock(home, spec):
+        _append(_path(home, spec), {"t": time.time(), "text": text, "decisions": made})
 
 
 def decisions(dataset, indices, do: str, to: str = "", parts: dict | None = None) -> list[dict]:
@@ -178,7 +219,8 @@ def to_csv(home, spec) -> str:
             writer.writerow(
                 ["'" + v if v[:1] in "=+-@" and v else v for v in row] + [when, step.text]
             )
-    return file.getvalue()
+    # A name that is no text (Linux allows any bytes) is written with its odd bytes as numbers.
+    return file.getvalue().encode("utf-8", "backslashreplace").decode()
 
 
 def _folded(found) -> list[dict]:

@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import time
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -26,7 +25,7 @@ import numpy as np
 
 from engine import archive, folders, overlay, processes, saved, splits, tfds_catalogue
 from engine import home as homes
-from engine.errors import DatasetError, LostImageError
+from engine.errors import DamagedFile, DatasetError, LostImageError
 from engine.sample import VERSION
 from engine.specs import DatasetSpec
 
@@ -78,16 +77,43 @@ class Dataset:
 
     def __init__(self, path: Path, decisions: dict | None = None):
         self.path = Path(path)
-        self.manifest = homes.read_json(self.path / "manifest.json")
-        if self.manifest is None:
-            raise DatasetError(f"{self.path} is not a prepared dataset; prepare it first")
+        # All files of one folder, even if it is prepared anew, and replaced, this moment.
+        try:
+            self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            raise DatasetError(f"{self.path} is not a prepared dataset; prepare it first") from None
+        try:
+            self._read()
+        except FileNotFoundError:
+            raise DatasetError(
+                f"{self.path} is not a prepared dataset, or is being prepared anew; try again"
+            ) from None
+        finally:
+            os.close(self._folder)
+        self._whole = (self.labels, self.contents, self.source_splits, self.generations)
+        self.rows, self.moved = np.arange(len(self)), np.full(len(self), "", "U10")
+        self.source_fingerprint, self.source_classes = self.fingerprint, self.classes
+        self.overlay = ""
+        if decisions:
+            self._apply(decisions)
+
+    def _opened(self, name):
+        return open(name, "rb", opener=lambda n, flags: os.open(n, flags, dir_fd=self._folder))
+
+    def _read(self) -> None:
+        """Manifest, index, and the packed images as a memory map."""
+        with self._opened("manifest.json") as file:
+            try:
+                self.manifest = json.loads(file.read())
+            except ValueError as error:
+                raise DamagedFile(self.path / "manifest.json", error) from None
         self.title = self.manifest["title"]
         self.description = self.manifest["description"]
         self.classes = tuple(self.manifest["classes"])
         self.fingerprint = self.manifest["fingerprint"]
         self.unreadable = [tuple(item) for item in self.manifest["unreadable"]]
         self.skipped = [tuple(item) for item in self.manifest.get("skipped", ())]
-        with np.load(self.path / "index.npz") as index:
+        with self._opened("index.npz") as file, np.load(file) as index:
             self.labels = index["labels"].astype(np.int64)
             self.widths, self.heights = index["widths"], index["heights"]
             self.formats, self.source_splits = index["formats"], index["source_splits"]
@@ -98,10 +124,10 @@ class Dataset:
             self.generations = (
                 index["generations"] if "generations" in index else np.zeros(count, int)
             )
-        self.rows, self.moved, self.overlay = np.arange(count), np.full(count, "", "U10"), ""
-        self.source_fingerprint, self.source_classes = self.fingerprint, self.classes
-        if decisions:
-            self._apply(decisions)
+        self._packed = None
+        if not self.manifest["folder"] and count:
+            with self._opened("images.bin") as file:
+                self._packed = np.memmap(file, np.uint8, "r")
 
     def _apply(self, decisions) -> None:
         """Leaves out, relabels and moves images as a person decided."""
@@ -124,10 +150,6 @@ class Dataset:
     def packed_bytes(self) -> int:
         """Bytes that images.bin must hold; 0 for a folder that is read where it lies."""
         return 0 if self.manifest["folder"] else int((self._offsets + self._lengths).max(initial=0))
-
-    @cached_property
-    def _packed(self):
-        return np.memmap(self.path / "images.bin", np.uint8, "r")
 
     def image_bytes(self, index: int) -> bytes:
         """The encoded image, the very bytes that were prepared.
@@ -152,11 +174,17 @@ class Dataset:
         return data
 
     def split(self, spec) -> dict[str, np.ndarray]:
-        """`{"train": indices, "validation": indices, "test": indices}`; see `engine.splits`."""
-        return splits.split(
-            spec, self.labels, self.contents, self.source_splits, self.classes, self.generations,
-            self.moved,
-        )  # fmt: skip
+        """`{"train": indices, "validation": indices, "test": indices}`; see `engine.splits`.
+
+        Decisions about single images move no other image: all of the source's are divided, by the labels
+        that the source gives them, then those left out are taken away.
+        """
+        labels, contents, sources, generations = self._whole
+        parts = splits.divide(spec, labels, contents, sources, generations)
+        place = np.full(len(labels), -1)
+        place[self.rows] = np.arange(len(self))
+        parts = {part: place[rows][place[rows] >= 0] for part, rows in parts.items()}
+        return splits.checked(splits.move(parts, self.moved), self.labels, self.classes)
 
 
 def open_dataset(spec, home: Path) -> Dataset:
@@ -270,8 +298,12 @@ def outdated(spec, home: Path) -> bool:
     return manifest is None or manifest["listing"] != listing(spec, home)
 
 
-def listing(spec, home: Path) -> str:
+def listing(spec, home: Path, found=None) -> str:
     """A hash that changes when the source does; "" for sources that never do.
+
+    Args:
+        spec, home: as elsewhere.
+        found: the open `engine.saved.Saved` to tell of, for source saved; by default as it is now.
 
     Raises:
         DatasetError: if the source has gone, or holds too few classes.
@@ -281,7 +313,7 @@ def listing(spec, home: Path) -> str:
     if spec.source == "zip":
         return archive.listing(spec.path)
     if spec.source == "saved":
-        found = saved.open_(home, spec.name)
+        found = found or saved.open_(home, spec.name)
         before = ""
         if found.base:
             base = DatasetSpec.model_validate(found.base)

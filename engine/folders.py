@@ -13,7 +13,10 @@ from engine.images import EXTENSIONS
 def check(path) -> None:
     """Raises DatasetError, one sentence, for a folder that is not there, is a file, or may not be
     read."""
-    folder = Path(path).expanduser()
+    try:
+        folder = Path(path).expanduser()
+    except RuntimeError:  # ~ of an unknown user
+        folder = Path(path)
     try:
         os.scandir(folder).close()
     except (FileNotFoundError, ValueError):  # ValueError: a path that no file can have
@@ -33,7 +36,13 @@ def check(path) -> None:
 
 def root(path) -> Path:
     """The absolute path that the names of `list_folder` are relative to."""
-    return Path(path).expanduser().resolve()
+    try:
+        return Path(path).expanduser().resolve()
+    except (
+        RuntimeError,
+        ValueError,
+    ):  # ~ of an unknown user, or what no path can be: `check` says so
+        return Path(os.path.abspath(str(path).replace("\0", "")))
 
 
 def list_folder(path, least_classes: int = 2) -> list[tuple[str, str, str, int, int]]:

@@ -251,11 +251,12 @@ def _saved(spec, home, report) -> Source:
     """A dataset put together in Graft: those of another one first, then what was added."""
     from engine.specs import DatasetSpec
 
+    base = saved.open_(home, spec.name).base
+    if base:
+        base = ingest(DatasetSpec.model_validate(base), home, report)
+    # After the base, whose fingerprint is part of the listing: what is added meanwhile belongs to both.
     found = saved.open_(home, spec.name)
-    base = None
-    if found.base:
-        base = ingest(DatasetSpec.model_validate(found.base), home, report)
-    listing = datasets.listing(spec, home)  # after the base: its fingerprint is part of it
+    listing = datasets.listing(spec, home, found)
     before = base.classes if base else ()
     rows = found.rows()
     labels = {row["label"] for row in rows}

@@ -155,6 +155,16 @@ def cancel(spec, home, recipe=None) -> None:
     path.unlink(missing_ok=True)
 
 
+def again(spec, home, recipe=None) -> None:
+    """Forgets what the pixels and features said, and begins anew: for images that could not be read then
+    and can be now. Thumbnails and cached features stay. Raises as `start` does."""
+    folder = _folder(spec, home)
+    if folder is not None and state(spec, home, recipe)["state"] != "running":
+        for file in [folder / "pixels.npz", *folder.glob("features-*.npz")]:
+            file.unlink(missing_ok=True)
+    start(spec, home, recipe)
+
+
 def wait(spec, home, recipe=None, progress=None) -> dict:
     """Waits for the end of an inspection and returns its last `state`.
 

@@ -69,7 +69,8 @@ def measure(recipe, home, stage, report) -> dict:
             )
         learnt = [rows[there[rows]] for rows in (before["train"], after["train"])]
         used = np.unique(np.concatenate([asked, *learnt]))
-        values = reduction.reduce(features, used, DIMENSIONS, report)
+        with reduction.one_thread():
+            values = reduction.reduce(features, used, DIMENSIONS, report)
     right = []
     for number, (rows, own) in enumerate(zip(learnt, (plain.labels, labels), strict=True)):
         report("Training the head without and with the decisions", number, 2)

@@ -22,7 +22,8 @@ def normalised(values) -> np.ndarray:
     "Improving the Fisher Kernel for Large-Scale Image Classification", ECCV, section 3).
 
     A few large features no longer decide how alike two images are. Standardised instead, black frames,
-    noise, text and charts among 600 flower photos did not stand out (area under the curve 0.71; 0.99 so).
+    noise, text and charts among 600 flower photos stood out less (area under the curve of the local
+    outlier factor 0.91, and 0.99 so).
 
     Args:
         values: float32 array (m, width).

@@ -182,12 +182,20 @@ def add_zip(home, name: str, path, progress=None):
     return added, skipped + refused
 
 
-def undo(home, name: str) -> int:
-    """Takes the last batch back; returns how many images it had, 0 if there is none."""
+def undo(home, name: str, expected: int | None = None) -> int:
+    """Takes the last batch back; returns how many images it had, 0 if there is none.
+
+    Args:
+        home, name: as elsewhere.
+        expected: the number of the batch that is meant; if another one is the last by now (a second
+            click, another tab), nothing is taken back.
+    """
     folder = open_(home, name).path
     with _writing(folder), _lock(home, name):
         rows = open_(home, name).rows()
         last = max((row["batch"] for row in rows), default=None)
+        if expected is not None and last != expected:
+            return 0
         kept = [row for row in rows if row["batch"] != last]
         if last is not None:
             # A batch is a number of whole lines at the end: cutting them off is one step.

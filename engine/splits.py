@@ -46,6 +46,12 @@ def split(
     """
     if generations is None:
         generations = np.zeros(len(labels), np.int64)
+    parts = divide(spec, labels, contents, sources, generations)
+    return checked(parts if moved is None else move(parts, moved), labels, classes)
+
+
+def divide(spec, labels, contents, sources, generations) -> dict[str, np.ndarray]:
+    """`split` without its last checks: parts may be empty."""
     if spec.method == "slices":
         parts = {part: _slice(getattr(spec, part), sources) for part in PARTS}
         overlap = np.intersect1d(parts["train"], parts["test"]).size + sum(
@@ -60,10 +66,19 @@ def split(
         parts = _own_parts(spec, labels, contents, sources, generations)
     else:
         parts = _by_share(np.arange(len(labels)), spec, labels, contents, generations)
-    if moved is not None:
-        chosen = {part: np.flatnonzero(moved == part) for part in PARTS}
-        away = np.concatenate(list(chosen.values()))
-        parts = {part: np.union1d(np.setdiff1d(parts[part], away), chosen[part]) for part in PARTS}
+    return parts
+
+
+def move(parts, moved) -> dict[str, np.ndarray]:
+    """Parts with images moved where a person put them; arguments as of `split`."""
+    chosen = {part: np.flatnonzero(moved == part) for part in PARTS}
+    away = np.concatenate(list(chosen.values()))
+    return {part: np.union1d(np.setdiff1d(parts[part], away), chosen[part]) for part in PARTS}
+
+
+def checked(parts, labels, classes) -> dict[str, np.ndarray]:
+    """Parts as sorted int64 arrays. Raises DatasetError for an empty one, and for a class without
+    training images."""
     parts = {part: np.sort(np.asarray(parts[part], np.int64)) for part in PARTS}
     for part, indices in parts.items():
         if not len(indices):

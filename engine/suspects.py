@@ -72,7 +72,8 @@ def analyse(features, labels, classes, report, seed=0, contents=None) -> dict:
     there = np.flatnonzero(~missing)
     contents = np.arange(len(labels)) if contents is None else np.asarray(contents)
     copies = np.unique(contents[there], return_inverse=True)[1]
-    values = reduction.reduce(features, there, DIMENSIONS, report)
+    with reduction.one_thread():
+        values = reduction.reduce(features, there, DIMENSIONS, report)
     judged = _judge(values, labels[there], len(classes), copies, seed, report)
     near = values[:, :NEAR]
     nearest, outlier = _neighbours(near, copies, seed, report)

@@ -58,15 +58,15 @@ class Thumbnails:
             LostImageError, ImageError: if it is not there and the image can no longer be read.
         """
         content = str(dataset.contents[row])
-        with self._using() as connection:
+        # A full disk, a long lock or a damaged store must not blank a gallery.
+        with contextlib.suppress(sqlite3.Error), self._using() as connection:
             found = connection.execute(
                 "SELECT data FROM thumbs WHERE content = ?", (content,)
             ).fetchone()
-        if found:
-            return found[0]
+            if found:
+                return found[0]
         data = encode(images.read(dataset.image_bytes(row)))
-        # A full disk or a long lock must not blank a gallery: the next call makes it again.
-        with contextlib.suppress(sqlite3.OperationalError):
+        with contextlib.suppress(sqlite3.Error):
             self.put_many([(content, data)])
         return data
 
@@ -93,7 +93,14 @@ class Thumbnails:
             if connection is not None:
                 connection.close()
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = _connect(self.path)
+            try:
+                connection = _connect(self.path)
+            except sqlite3.OperationalError:  # locked for long, or the disk is full
+                raise
+            except sqlite3.DatabaseError:  # damaged: all that was in it can be made again
+                for file in self.path.parent.glob(f"{self.path.name}*"):
+                    file.unlink(missing_ok=True)
+                connection = _connect(self.path)
             self._own.connection = connection, self._stamp()
         yield connection
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from engine import splits
 from engine.images import EXTENSIONS, MAX_BYTES
 
-MAX_NAME = 1000
-"""Characters of a member's name."""
+MAX_NAME = 255
+"""Characters of a member's name: an array of names is as wide as the longest of them."""
 NAMED = 50
 """Skipped members that are named for each reason; the others are counted."""
 

@@ -1,7 +1,7 @@
 """What the Dataset page looks at, opened once and shared by its parts and by all sessions."""
 
-import json
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ class View:
         parts: {part: indices} of the draft's split, or None.
         problem: what is wrong with the split, one sentence, or None.
         inspection: an Inspection, or None.
+        name: tells this state of dataset and split from every other.
+        editable: whether decisions made now show here; not while a recipe names others than the latest.
     """
 
     spec: object
@@ -31,10 +33,19 @@ class View:
     parts: dict | None
     problem: str | None
     inspection: object
+    name: str
+    editable: bool
 
     def found(self) -> list:
         """The findings, computed once for this state of dataset, split and inspection."""
-        return _found(self._name, self) if self.inspection else []
+        if not self.inspection:
+            return []
+        return _found(f"{self.name} {self.inspection.key}", self)
+
+    @property
+    def short(self) -> str:
+        """`name` in few letters, for keys of widgets: an index means an image of this state only."""
+        return sha256(self.name.encode()).hexdigest()[:10]
 
     def measure(self, name: str) -> np.ndarray | None:
         """An inspection's measure of this dataset's images (n, ...), or None."""
@@ -51,12 +62,6 @@ class View:
         known = {n: values for n, values in measures.items() if values is not None}
         return charts_dataset.picked(picks, self.dataset, self.parts, known)
 
-    @property
-    def _name(self) -> str:
-        split = json.dumps(_draft.get("split"), sort_keys=True, default=str)
-        made = getattr(self.inspection, "key", "")
-        return f"{self.dataset.fingerprint} {split if self.parts else ''} {made}"
-
 
 def aspect(dataset) -> np.ndarray:
     """Width over height of each image."""
@@ -66,40 +71,47 @@ def aspect(dataset) -> np.ndarray:
 def look_at(spec) -> View:
     """Opens a prepared dataset. Raises DatasetError."""
     home = _common.home()
-    path = Path(home) / "datasets" / datasets.key(spec)
-    stamp = (path / "manifest.json").stat().st_mtime_ns
-    dataset = _opened(f"{path} {stamp} {spec.overlay}", spec)
+    name, dataset = opened(spec)
     parts, problem = None, None
     try:
         split = SplitSpec.model_validate(_draft.get("split"))
-        parts = _split(f"{dataset.fingerprint} {split.model_dump_json()}", dataset, split)
+        name += split.model_dump_json()
+        parts = split_of(spec, split)
     except DatasetError as error:
         problem = str(error)
     except ValueError:
         problem = None  # the split's own widgets say what is wrong
-    recipe = _draft.recipe()
     plain = spec.model_copy(update={"overlay": ""})
-    found = inspection.open_inspection(plain, home, recipe)
-    return View(spec, dataset, parts, problem, found)
+    found = inspection.open_inspection(plain, home, _draft.recipe())
+    return View(spec, dataset, parts, problem, found, name, _draft.follows())
+
+
+def opened(spec) -> tuple[str, object]:
+    """(what tells this state of it from every other, the open Dataset), opened once for all sessions.
+
+    Raises DatasetError."""
+    path = Path(_common.home()) / "datasets" / datasets.key(spec)
+    try:
+        stamp = (path / "manifest.json").stat().st_mtime_ns
+    except FileNotFoundError:
+        stamp = 0
+    name = f"{path} {stamp} {spec.overlay} "
+    return name, _opened(name, spec)
+
+
+def split_of(spec, split) -> dict:
+    """The parts of a prepared dataset, divided once for all sessions. Raises DatasetError."""
+    name, dataset = opened(spec)
+    return _split(f"{name}{split.model_dump_json()}", dataset, split)
 
 
 def overlay_of(spec) -> str:
-    """The decisions that hold for the draft's dataset: the latest of this host, unless another set of
-    them came with a link, or the user wants none."""
-    mode = st.session_state.setdefault("overlay_mode", {})
-    name = datasets.key(spec)
+    """The decisions that the draft's dataset is looked at with: the latest of this host, or those that
+    a recipe from elsewhere names (`_draft.follows`)."""
     latest = curation.current(_common.home(), spec)
-    if name not in mode:
-        mode[name] = "link" if spec.overlay and spec.overlay != latest else "latest"
-    return {"latest": latest, "none": "", "link": spec.overlay}[mode[name]]
-
-
-def overlay_mode(spec, new: str | None = None) -> str:
-    """Which decisions a dataset is looked at with: "latest", "none" or "link"; changes it to `new`."""
-    mode = st.session_state.setdefault("overlay_mode", {})
-    if new:
-        mode[datasets.key(spec)] = new
-    return mode.get(datasets.key(spec), "latest")
+    if not _draft.follows() and spec.overlay == latest:
+        _draft.follow(True, latest)
+    return latest if _draft.follows() else spec.overlay
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)

@@ -72,33 +72,40 @@ def show(view: View) -> None:
     inspect(view)
     if not view.inspection:
         return
+    _lost(view)
     found = [f for f in view.found() if f.count]
     if not found:
         st.success("Nothing to mend was found.", icon=":material/check_circle:")
     else:
         kinds = {f.kind: f for f in found}
+        words = {"high": "serious", "medium": "worth a look", "low": "to know"}
         rows = [
-            {
-                "Finding": f.title,
-                "How serious": {"high": "serious", "medium": "worth a look", "low": "to know"}[
-                    f.severity
-                ],
-                "Count": f.count,
-                "What to do": f.advice,
-            }
-            for f in found
+            {"Finding": f.title, "How serious": words[f.severity], "Count": f.count} for f in found
         ]
-        st.dataframe(
-            rows,
-            hide_index=True,
-            column_config={"What to do": st.column_config.TextColumn(width="large")},
-        )
+        st.dataframe(rows, hide_index=True, width=720)
         name = st.selectbox(
             "Look at", list(kinds), key=f"finding_{'_'.join(kinds)}",
             format_func=lambda k: f"{kinds[k].title} ({kinds[k].count:,})", width=420,
         )  # fmt: skip
         _finding(view, kinds[name])
     _payback(view)
+
+
+def _lost(view):
+    """Images that could not be read while they were looked at, and the way to look again."""
+    brightness = view.measure("brightness")
+    lost = int(np.isnan(brightness).sum())
+    if lost:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.warning(
+                f"{_common.count(lost, 'images')} could not be read during the inspection, so nothing "
+                "is known of them.", icon=":material/broken_image:",
+            )  # fmt: skip
+            if st.button("Inspect again", key="inspect_again"):
+                with _common.guard():
+                    plain = view.spec.model_copy(update={"overlay": ""})
+                    inspection.again(plain, _common.home(), _draft.recipe())
+                    st.rerun()
 
 
 def _finding(view, finding):

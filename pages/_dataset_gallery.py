@@ -85,11 +85,12 @@ def ordered(view: View, chosen: np.ndarray, sort: str) -> np.ndarray:
 
 def in_turn(dataset, chosen: np.ndarray) -> np.ndarray:
     """Images of all classes taking turns."""
-    turn = np.zeros(len(chosen), int)
-    for i in range(len(dataset.classes)):
-        own = dataset.labels[chosen] == i
-        turn[own] = np.arange(own.sum())
-    return chosen[np.lexsort((dataset.labels[chosen], turn))]
+    labels = dataset.labels[chosen]
+    order = np.argsort(labels, kind="stable")
+    begins = np.searchsorted(labels[order], np.arange(len(dataset.classes)))
+    turn = np.empty(len(chosen), int)  # the how manieth of its class
+    turn[order] = np.arange(len(chosen)) - begins[labels[order]]
+    return chosen[np.lexsort((labels, turn))]
 
 
 def gallery(
@@ -131,7 +132,7 @@ def gallery(
         )
     actions = st.container()
     # With the overlay in the key: an index means another image once one has been left out.
-    marked = grid(tiles, f"grid_{key}_{page}_{dataset.fingerprint[:12]}")
+    marked = grid(tiles, f"grid_{key}_{page}_{view.short}", view.editable)
     with actions:
         _actions(view, chosen, marked, key, preselect, suggested)
 
@@ -146,65 +147,61 @@ def where(view) -> np.ndarray:
 
 def _actions(view, chosen, marked, key, preselect, suggested):
     """What can be decided: about the marked images, or about all of the list."""
+    if not view.editable:
+        st.caption(
+            "To decide about images, use the latest decisions of this host: the button is above, or "
+            "under Decisions."
+        )
+        return
     dataset = view.dataset
-
-    def made(indices, do, to=""):
-        return curation.decisions(dataset, indices, do, to, view.parts)
-
     with st.container(horizontal=True, vertical_alignment="bottom"):
         everything = st.toggle(
-            f"All {len(chosen):,} listed", key=f"all_{key}_{dataset.fingerprint[:8]}",
+            f"All {len(chosen):,} listed", key=f"all_{key}_{view.short}",
             help="Decide about every image of this list, on all its pages.",
         )  # fmt: skip
-        about = chosen.tolist() if everything else marked
+        about = chosen if everything else np.array(marked, int)
         count = f"{len(about):,} image{'s' * (len(about) != 1)}"
         if preselect:
             what, indices = preselect
-            _button(
-                view,
-                f"pre {key}",
-                f"Leave out {what}",
-                f"Left out {what}",
-                made(indices, "exclude"),
-            )
+            _button(view, f"pre {key}", f"Leave out {what}", f"Left out {what}", indices, "exclude")
         _button(
-            view, f"out {key}", f"Leave out ({len(about):,})", f"Left out {count}",
-            made(about, "exclude"),
-        )  # fmt: skip
-        if suggested:
-            each = [d for i in about for d in made([i], "relabel", suggested(i))]
-            label = f"Relabel as suggested ({len(about):,})"
-            _button(view, f"as {key}", label, f"Relabelled {count} as suggested", each)
-        with st.popover("Relabel", icon=":material/label:", disabled=not about):
+            view, f"out {key}", f"Leave out ({len(about):,})", f"Left out {count}", about, "exclude"
+        )
+        if suggested is not None:
+            _button(
+                view, f"as {key}", f"Relabel as suggested ({len(about):,})",
+                f"Relabelled {count} as suggested", about, "relabel",
+                [suggested(i) for i in about.tolist()],
+            )  # fmt: skip
+        with st.popover("Relabel", icon=":material/label:", disabled=not len(about)):
             to = st.selectbox("Right class", dataset.source_classes, key=f"to_{key}")
             text = f"{count} as {to}"
             _button(
-                view,
-                f"re {key}",
-                f"Relabel {text}",
-                f"Relabelled {text}",
-                made(about, "relabel", to),
+                view, f"re {key}", f"Relabel {text}", f"Relabelled {text}", about, "relabel", to
             )
-        with st.popover("Move to a part", icon=":material/move_down:", disabled=not about):
+        with st.popover("Move to a part", icon=":material/move_down:", disabled=not len(about)):
             part = st.selectbox(
                 "Part", PARTS, format_func=str.capitalize, key=f"part_{key}",
                 help="All copies of an image belong into one part.",
             )  # fmt: skip
             text = f"{count} to {part}"
-            _button(view, f"mv {key}", f"Move {text}", f"Moved {text}", made(about, "move", part))
-    if not about:
+            _button(view, f"mv {key}", f"Move {text}", f"Moved {text}", about, "move", part)
+    if not len(about):
         st.caption(
             "Click images to choose them. Your files stay as they are; every step can be undone."
         )
 
 
-def _button(view, key, label, text, made):
-    """A button that adds a step of decisions."""
+def _button(view, key, label, text, indices, do, to=""):
+    """A button that adds a step of decisions; they are made when it is pressed, not when it is drawn."""
     drawn = _clicks.drawing()
-    what = (text, view.dataset.fingerprint, key)
+    what = (text, view.name, key, np.asarray(indices).tobytes())
     st.button(
-        label, key=f"{key} {view.dataset.fingerprint[:8]}", disabled=not made,
-        icon=":material/visibility_off:" if label.startswith("Leave out") else None,
+        label, key=f"{key} {view.short}", disabled=not len(indices),
+        icon=":material/visibility_off:" if do == "exclude" else None,
         on_click=_clicks.once,
-        args=("curation", what, drawn, curation.decide, _common.home(), view.spec, text, made),
+        args=(
+            "curation", what, drawn, curation.decide_about, _common.home(), view.spec, text,
+            view.dataset, indices, do, to, view.parts,
+        ),
     )  # fmt: skip

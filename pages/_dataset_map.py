@@ -7,7 +7,7 @@ import streamlit as st
 from engine import charts_dataset
 from pages import _common, _dataset_gallery, _pictures
 from pages._dataset_data import View, aspect
-from pages._live_chart import chart
+from pages._live_chart import chart, draw, payload
 
 COLOURED = {"class": "Class", "part": "Part", "correctness": "Right or wrong (out of fold)"}
 MEASURES = {
@@ -23,9 +23,9 @@ def overview(view: View) -> None:
     st.caption("Click a bar or a dot to see its images below.")
     left, right = st.columns(2)
     with left:
-        _picking(charts_dataset.class_counts(dataset, view.parts), "class_counts")
+        _picking(view, charts_dataset.class_counts(dataset, view.parts), "class_counts")
     with right:
-        _picking(charts_dataset.image_sizes(dataset), "image_sizes")
+        _picking(view, charts_dataset.image_sizes(dataset), "image_sizes")
     figures = [
         charts_dataset.histogram(aspect(dataset), "aspect", "Aspect ratio", "width / height")
     ]
@@ -36,8 +36,8 @@ def overview(view: View) -> None:
     for place in range(0, len(figures), 2):
         for column, figure in zip(st.columns(2), figures[place : place + 2], strict=False):
             with column:
-                _picking(figure, f"histogram_{place}_{figure.layout.title.text}")
-    _picking(charts_dataset.formats(dataset), "formats")
+                _picking(view, figure, f"histogram_{place}_{figure.layout.title.text}")
+    _picking(view, charts_dataset.formats(dataset), "formats")
     if view.inspection is None:
         st.caption("Brightness, contrast and sharpness come with the inspection: see Findings.")
     _chosen(view, "overview")
@@ -47,25 +47,26 @@ def overview(view: View) -> None:
     )
 
 
-def _picking(figure, key):
-    chart(figure, key, on_pick=lambda picks: _keep("overview", picks))
+def _picking(view, figure, key):
+    chart(figure, key, on_pick=lambda picks: _keep(view, "overview", picks))
 
 
-def _keep(place, picks):
-    st.session_state[f"picked_{place}"] = picks
+def _keep(view, place, picks):
+    """Keeps what was clicked for as long as it is this dataset that is looked at."""
+    st.session_state[f"picked_{place}"] = (view.dataset.source_fingerprint, picks)
 
 
 def _chosen(view, place):
     """The images that were clicked or caught, if any."""
-    picks = st.session_state.get(f"picked_{place}")
-    if not picks:
+    of, picks = st.session_state.get(f"picked_{place}", ("", None))
+    if not picks or of != view.dataset.source_fingerprint:
         return
     chosen = view.picked(picks)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**Chosen in the chart: {_words(view, picks)}**")
         st.button(
             "Clear", key=f"clear_{place}", icon=":material/close:", type="tertiary",
-            on_click=_keep, args=(place, None),
+            on_click=_keep, args=(view, place, None),
         )  # fmt: skip
     _dataset_gallery.gallery(view, chosen, f"picked_{place}")
 
@@ -74,8 +75,8 @@ def _words(view, picks) -> str:
     kind, *what = picks[0]
     if kind == "image":
         return f"{len(picks):,} point{'s' * (len(picks) > 1)}"
-    if kind == "class" and what[0] < len(view.dataset.classes):
-        return _common.plain(" ".join([view.dataset.classes[what[0]], what[1]]).strip())
+    if kind == "class":
+        return _common.plain(" ".join(what).strip())
     if kind == "size":
         return f"{what[0]} × {what[1]} pixels"
     if kind == "range":
@@ -100,16 +101,30 @@ def embedding(view: View) -> None:
         "Each point is an image, placed by what the backbone sees in it: near means alike, but "
         "distances between far groups mean nothing. Hover to see it; draw around points to list them."
     )
-    suggested, asked = view.measure("suggested"), view.measure("given_probability")
-    right = np.full(len(view.dataset), -1)
+    draw(
+        _map(f"{view.name} {view.inspection.key} {by}", view, by)
+        | {"thumbs": _pictures.address(view.spec)},
+        f"map_{by}",
+        lambda picks: _keep(view, "map", picks),
+    )
+    shown = int(np.isfinite(projection).all(axis=1).sum())
+    if shown > charts_dataset.MAPPED:
+        st.caption(f"{charts_dataset.MAPPED:,} of {shown:,} images are drawn, evenly chosen.")
+    _chosen(view, "map")
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _map(name, _view, by) -> dict:
+    """What the browser needs of the map: made once for all reruns and sessions."""
+    dataset = _view.dataset
+    suggested, asked = _view.measure("suggested"), _view.measure("given_probability")
+    right = np.full(len(dataset), -1)
     # Answers count the source's classes; with decisions applied there may be fewer.
-    order = {name: i for i, name in enumerate(view.dataset.source_classes)}
-    own = np.array([order[name] for name in view.dataset.classes])[view.dataset.labels]
+    order = {name: i for i, name in enumerate(dataset.source_classes)}
+    own = np.array([order[name] for name in dataset.classes])[dataset.labels]
     known = np.isfinite(asked)
     right[known] = (suggested == own)[known]
-    figure = charts_dataset.embedding_map(view.dataset, projection, by, view.parts, right)
-    chart(
-        figure, f"map_{by}", alt="Map of the images by likeness",
-        on_pick=lambda picks: _keep("map", picks), thumbs=_pictures.address(view.spec),
-    )  # fmt: skip
-    _chosen(view, "map")
+    figure = charts_dataset.embedding_map(
+        dataset, _view.measure("projection"), by, _view.parts, right
+    )
+    return payload(figure, "Map of the images by likeness")

@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from engine import archive, datasets, saved, tfds_catalogue
+from engine import archive, curation, datasets, saved, tfds_catalogue
 from engine.errors import DatasetError
 from engine.images import EXTENSIONS
 from engine.recipe import DatasetSpec
-from pages import _common, _draft
+from pages import _clicks, _common, _draft
 from pages._fields import field
 
 UPLOAD_MB = 500
@@ -93,8 +93,8 @@ def zip_file() -> None:
             except DatasetError:
                 archive.forget_upload(_common.home(), path)
                 raise
-            new = _draft.data() | {"dataset": _draft.data()["dataset"] | {"path": str(path)}}
-            _draft.replace(new)
+            dataset = _draft.data()["dataset"] | {"path": str(path), "overlay": ""}
+            _draft.replace(_draft.data() | {"dataset": dataset}, follow=True)
             # The upload itself is let go of, so that it does not stay in memory.
             st.session_state["zip_uploads"] = st.session_state.get("zip_uploads", 0) + 1
             st.session_state["prepare_now"] = True
@@ -111,11 +111,13 @@ def put_together(spec) -> None:
     home = _common.home()
     names = saved.names(home)
     name = _draft.get("dataset.name")
-    if names and name not in names:
+    if names and not name:
         _draft.put("dataset.name", names[0])
         name = names[0]
     if names:
         field("dataset.name", "Which one", choices=names)
+        if name not in names:
+            st.caption(f":red[:material/error: There is no dataset {_common.plain(name)} here.]")
     else:
         st.caption("None has been put together yet: make the first one below.")
     with st.expander("Make a new one", expanded=not names):
@@ -135,13 +137,16 @@ def _make(home, spec, names):
         )  # fmt: skip
         if st.button("Make it", key="saved_make", icon=":material/add:"):
             with _common.guard():
-                saved.create(home, new, base)
-                _draft.replace(_draft.data() | {"dataset": _spec(new)})
+                plain = base and base.model_copy(update={"overlay": ""})
+                made = saved.create(home, new, plain)
+                if base and base.overlay:
+                    # The images stay in their parts only if all of them are there.
+                    text = f"Decisions about {base.title}, taken over"
+                    curation.adopt(home, made, base.overlay, text)
+                _draft.replace(
+                    _draft.data() | {"dataset": made.model_dump(mode="json")}, follow=True
+                )
                 st.rerun()
-
-
-def _spec(name) -> dict:
-    return DatasetSpec(source="saved", name=name).model_dump(mode="json")
 
 
 def _add(home, name):
@@ -194,16 +199,22 @@ def _add(home, name):
                 disabled=not files or (way != "Zip" and not label),
             ):  # fmt: skip
                 _do_add(home, name, label, files, way)
-            if found.batches and st.button(
-                "Take the last addition back",
-                key="add_undo",
-                icon=":material/undo:",
-                type="tertiary",
-            ):
-                with _common.guard():
-                    saved.undo(home, name)
-                    _prepare(spec, home)
+            if found.batches:
+                last = found.batches[-1]
+                st.button(
+                    f"Take the last addition back ({last.images:,})",
+                    key=f"add_undo_{last.number}", icon=":material/undo:", type="tertiary",
+                    on_click=_take_back, args=(home, name, last.number),
+                )  # fmt: skip
         _told()
+        _common.told("additions")
+
+
+def _take_back(home, name, number):
+    _clicks.once(
+        "additions", (name, number), f"{name} {number} {home}", saved.undo, home, name, number
+    )
+    st.session_state["prepare_now"] = True
 
 
 def _do_add(home, name, label, files, way):
@@ -216,22 +227,14 @@ def _do_add(home, name, label, files, way):
 
     with _common.guard():
         if way == "Zip":
-            path = archive.keep_upload(home, files[0][0], files[0][1])
-            try:
+            with archive.passing_upload(home, files[0][1]) as path:
                 added, skipped = saved.add_zip(home, name, path, progress)
-            finally:
-                archive.forget_upload(home, path)
         else:
             added, skipped = saved.add(home, name, label, files, progress)
         st.session_state["added_version"] = st.session_state.get("added_version", 0) + 1
         st.session_state["added_told"] = (added, skipped)
-        _prepare(DatasetSpec(source="saved", name=name), home)
-
-
-def _prepare(spec, home):
-    """Prepares what has changed, unless there is too little of it yet."""
-    st.session_state["prepare_now"] = True
-    st.rerun()
+        st.session_state["prepare_now"] = True
+        st.rerun()
 
 
 def _told():

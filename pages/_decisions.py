@@ -6,34 +6,43 @@ import streamlit as st
 
 from engine import curation
 from engine.errors import DatasetError
-from pages import _clicks, _common, _dataset_data
+from engine.recipe import field_help
+from pages import _clicks, _common, _draft
 
 
 def summary(spec) -> None:
     """One line: what is left out, relabelled and moved, with Undo; nothing while nothing was decided."""
     home = _common.home()
-    mode = _dataset_data.overlay_mode(spec)
     _common.told("curation")
-    latest = curation.current(home, spec)
-    if mode == "link":
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.info(
-                f"The recipe names decisions of its own (overlay {spec.overlay}), not the latest ones "
-                "of this host.", icon=":material/link:",
-            )  # fmt: skip
-            st.button(
-                "Use the latest", key="use_latest", on_click=_dataset_data.overlay_mode,
-                args=(spec, "latest"),
-            )  # fmt: skip
+    if not _draft.follows():
+        _others(spec)
         return
     steps = [step for step in curation.steps(home, spec) if not step.undone]
     if not steps:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        words = curation.in_words(home, latest) or "nothing changed"
-        off = "" if mode == "latest" else " (not used now)"
-        st.markdown(f":material/edit_note: **Your decisions**: {words}{off}")
+        words = curation.in_words(home, curation.current(home, spec)) or "nothing changed"
+        st.markdown(f":material/edit_note: **Your decisions**: {words}")
         _undo_button(home, spec, steps[-1].number, f"Undo: {steps[-1].text}", "undo_last")
+
+
+def _others(spec):
+    """Says that the recipe names other decisions than the latest of this host, and offers those."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        named = f"decisions of its own (overlay {spec.overlay})" if spec.overlay else "no decisions"
+        st.info(
+            f"The recipe names {named} about single images, not the latest ones of this host.",
+            icon=":material/link:",
+        )
+        st.button("Use the latest", key="use_latest", on_click=_draft.follow, args=(True,))
+
+
+def missing(spec, error) -> None:
+    """In the place of a dataset whose decisions are not on this host: what can be done."""
+    _common.fail(error)
+    with st.container(horizontal=True):
+        st.button("Use the latest", key="use_latest", on_click=_draft.follow, args=(True,))
+        st.button("Use no decisions", key="use_none", on_click=_draft.follow, args=(False, ""))
 
 
 def history(spec) -> None:
@@ -47,14 +56,11 @@ def history(spec) -> None:
             icon=":material/edit_note:",
         )
         return
-    mode = _dataset_data.overlay_mode(spec)
-    used = st.toggle(
-        "Train with these decisions", value=mode != "none", key=f"use_decisions_{mode}",
-        help="Off: the images as the source has them. The recipe says which decisions it uses.",
+    follows = _draft.follows()
+    st.toggle(
+        "Train with these decisions", value=follows, key=f"use_decisions_{follows}",
+        on_change=_draft.follow, args=(not follows,), help=field_help("dataset.overlay"),
     )  # fmt: skip
-    if used != (mode != "none"):
-        _dataset_data.overlay_mode(spec, "latest" if used else "none")
-        st.rerun()
     st.caption(
         f"Overlay {curation.current(home, spec) or 'none'}: part of the recipe and of the dataset's "
         "fingerprint, so a run says exactly what it was trained on. Files are never touched."
@@ -81,7 +87,7 @@ def _undo_button(home, spec, number, label, key, again=False):
     st.button(
         label, key=key, type="tertiary", icon=":material/redo:" if again else ":material/undo:",
         on_click=_clicks.once,
-        args=("curation", ("undo", number, again), drawn, curation.undo, home, spec, number, again),
+        args=("curation", (key,), drawn, curation.undo, home, spec, number, again),
     )  # fmt: skip
 
 

@@ -62,8 +62,22 @@ def get(path: str, default=None):
     return value
 
 
+def follows() -> bool:
+    """Whether the draft's dataset is looked at with the latest decisions about its images; else with
+    those that the recipe names (of a link, a run, a text), or with none."""
+    return st.session_state.setdefault("overlay_follows", True)
+
+
+def follow(yes: bool, overlay: str = "") -> None:
+    """Changes `follows`, and the decisions that the recipe names."""
+    st.session_state["overlay_follows"] = yes
+    data()["dataset"]["overlay"] = overlay
+
+
 def put(path: str, value) -> None:
-    """Changes one field."""
+    """Changes one field. Decisions belong to one dataset: another one begins with its own latest."""
+    if path in ("dataset.name", "dataset.path", "dataset.images") and value != get(path):
+        follow(True)
     *parents, last = path.split(".")
     target = data()
     for key in parents:
@@ -71,8 +85,16 @@ def put(path: str, value) -> None:
     target[int(last) if isinstance(target, list) else last] = value
 
 
-def replace(new: dict, preset_name: str | None = None) -> None:
-    """Puts other data in the draft's place, and gives every widget its new value."""
+def replace(new: dict, preset_name: str | None = None, follow: bool | None = None) -> None:
+    """Puts other data in the draft's place, and gives every widget its new value.
+
+    Args:
+        new: every field of a recipe.
+        preset_name: that it started from, if that is another one now.
+        follow: what `follows` gives from now on; None leaves it.
+    """
+    if follow is not None:
+        st.session_state["overlay_follows"] = follow
     st.session_state["draft"] = new
     st.session_state["draft_preset"] = preset_name or st.session_state.get("draft_preset", "sample")
     st.session_state["draft_version"] = version() + 1
@@ -85,7 +107,7 @@ def use_preset(name: str, keep_dataset: bool = False) -> None:
         new["dataset"] = copy.deepcopy(data()["dataset"])
         if new["split"]["method"] == "slices" and new["dataset"]["source"] != "tfds":
             new["split"] = Recipe.model_fields["split"].default.model_dump(mode="json")
-    replace(new, name)
+    replace(new, name, None if keep_dataset else True)
 
 
 def _start_from_preset(name: str) -> None:
@@ -94,7 +116,7 @@ def _start_from_preset(name: str) -> None:
 
 def use_text(text: str) -> None:
     """Replaces the draft by YAML text. Raises RecipeError, and then changes nothing."""
-    replace(Recipe.from_yaml(text).to_dict())
+    replace(Recipe.from_yaml(text).to_dict(), follow=False)
 
 
 def choose_backbone(name: str) -> None:
@@ -116,10 +138,11 @@ def choose_source(source: str) -> None:
     and comes back with it."""
     aside = st.session_state.setdefault("dataset_aside", {})
     before = data()["dataset"]
-    aside[before["source"]] = {key: before[key] for key in ("name", "path", "overlay")}
-    back = aside.get(source, {"name": "", "path": "", "overlay": ""})
+    aside[before["source"]] = {key: before[key] for key in ("name", "path")}
+    back = aside.get(source, {"name": "", "path": ""}) | {"overlay": ""}
     # New data, so that widgets of a field that two sources share take its new value.
-    replace(copy.deepcopy(data()) | {"dataset": copy.deepcopy(before) | back | {"source": source}})
+    dataset = copy.deepcopy(before) | back | {"source": source}
+    replace(copy.deepcopy(data()) | {"dataset": dataset}, follow=True)
 
 
 # -- stages -------------------------------------------------------------------------------------
@@ -177,7 +200,7 @@ def load_from_url() -> None:
         base = load_preset(named or preset_names()[0])
         # Through Recipe, so that a link with a bad value says so and leaves the draft alone.
         new = Recipe.from_dict(apply_sets(base.to_dict(), sets)).to_dict()
-        replace(new, named or preset_names()[0])
+        replace(new, named or preset_names()[0], follow=False)
     except RecipeError as error:
         st.session_state["link_problem"] = f"The link's recipe cannot be used: {error}."
     if st.session_state.get("link_problem"):

@@ -8,7 +8,7 @@ import streamlit as st
 from engine import backbones, charts, datasets, features, schedules
 from engine.errors import GraftError
 from engine.recipe import DatasetSpec, preset_names
-from pages import _common, _decisions, _draft, _preflight, _stages, _yaml
+from pages import _common, _dataset_data, _decisions, _draft, _preflight, _stages, _yaml
 from pages._fields import field, problem, split_fields
 from pages._freeze_map import freeze_map
 from pages._live_chart import chart
@@ -246,8 +246,9 @@ def _dataset_size(recipe):
     home = _common.home()
     if datasets.state(spec, home)["state"] == "ready":
         try:
-            dataset = datasets.open_dataset(spec, home)
-            return len(dataset.classes), len(dataset.split(recipe.split)["train"]), True
+            dataset = _dataset_data.opened(spec)[1]
+            train = _dataset_data.split_of(spec, recipe.split)["train"]
+            return len(dataset.classes), len(train), True
         except GraftError as error:
             _common.fail(error)
     return 5, round(0.75 * (spec.images if spec.source == "sample" else 3000)), False

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from engine import datasets, preview
+from engine.errors import DatasetError
 from engine.recipe import AugmentationSpec, DatasetSpec, Recipe
 from pages import (
     _common,
@@ -35,7 +36,8 @@ def show() -> None:
         _draft.put("dataset.overlay", overlay)
         spec = spec.model_copy(update={"overlay": overlay})
     state = datasets.state(spec, home)
-    asked = st.session_state.pop("prepare_now", False)
+    # Kept while another preparation is under way: what was added meanwhile is not in that one.
+    asked = state["state"] != "preparing" and st.session_state.pop("prepare_now", False)
     if asked or (spec.source == "sample" and state["state"] == "missing"):
         # Just uploaded, or drawn on this host in a moment: no reason to ask first.
         with _common.guard():
@@ -54,7 +56,14 @@ def show() -> None:
         )
     else:
         st.session_state["looked_at"] = spec
-        _look(_dataset_data.look_at(spec))
+        try:
+            view = _dataset_data.look_at(spec)
+        except DatasetError as error:
+            if not spec.overlay:
+                raise
+            _decisions.missing(spec, error)
+        else:
+            _look(view)
 
 
 def _choose():
@@ -115,7 +124,7 @@ def _actions(spec, state, home):
                 with _common.guard():
                     datasets.prepare(spec, home)
                     st.rerun()
-        elif state["state"] == "ready" and spec.source in ("folder", "zip"):
+        elif state["state"] == "ready" and spec.source in ("folder", "zip", "saved"):
             if st.button("Check for changes", key="refresh", icon=":material/refresh:"):
                 datasets.prepare(spec, home)
                 st.rerun()

@@ -112,7 +112,7 @@ def _detail(run):
                 st.switch_page("train.py", query_params={"run": run.id})
         _run_actions.buttons(run)
         if st.button("Use its recipe", key="take_recipe", icon=":material/content_copy:"):
-            _draft.replace(run.recipe.to_dict())
+            _draft.replace(run.recipe.to_dict(), follow=False)
             st.switch_page("configure.py")
         if run.status not in _common.ACTIVE:
             with st.popover("Delete", icon=":material/delete:"):

@@ -6,14 +6,16 @@ sample otherwise.
 
 import io
 import os
+import shutil
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from PIL import Image
 
 from engine import home as homes
-from engine import jobs
+from engine import jobs, runs
 from engine.recipe import load_preset
 
 REAL = "needs TFDS_DATA_DIR with tf_flowers and KERAS_HOME with MobileNetV2 0.35 weights (README, Tests)"
@@ -47,19 +49,34 @@ def _train(recipe, home):
     return run
 
 
+def _trained_once(recipe, home, factory, worker):
+    """A finished run, trained once for all of pytest's processes; each has a copy in its own home."""
+    if worker == "master":
+        return _train(recipe, home)
+    place = factory.getbasetemp().parent / f"trained-{recipe.name}"
+    with filelock.FileLock(f"{place}.lock"):
+        if not (place / "id").exists():
+            run = _train(recipe, homes.home(place))
+            (place / "id").write_text(run.id)
+    for part in ("datasets", "cache", f"runs/{(place / 'id').read_text()}"):
+        shutil.copytree(place / part, home / part, dirs_exist_ok=True)
+    return runs.get_run(home, (place / "id").read_text())
+
+
 @pytest.fixture(scope="session")
-def trained_run(graft_home):
+def trained_run(graft_home, tmp_path_factory, worker_id):
     """A finished run of the preset sample, as a user gets it."""
-    return _train(load_preset("sample"), graft_home)
+    return _trained_once(load_preset("sample"), graft_home, tmp_path_factory, worker_id)
 
 
 @pytest.fixture(scope="session")
-def flowers_run(graft_home):
+def flowers_run(graft_home, tmp_path_factory, worker_id):
     """A finished run of the preset flowers on real photos, with real ImageNet weights; its second
     stage shortened to two epochs, which is what it takes to keep the preset's promise."""
     if not has_real_data():
         pytest.skip(REAL)
-    return _train(load_preset("flowers", ["stages.1.epochs=2"]), graft_home)
+    recipe = load_preset("flowers", ["stages.1.epochs=2"])
+    return _trained_once(recipe, graft_home, tmp_path_factory, worker_id)
 
 
 @pytest.fixture(scope="session")

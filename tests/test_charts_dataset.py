@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine import charts_dataset, ingest
+from engine import charts_dataset, datasets, ingest
 from engine.recipe import DatasetSpec, SplitSpec
 
 
@@ -58,8 +58,23 @@ def test_the_map_places_every_image_once_and_a_lasso_gives_them_back(dataset, by
     assert picks[0][2] == dataset.contents[picks[0][1]]
 
 
+def test_a_pick_means_the_same_images_after_others_were_left_out(dataset):
+    gone = [{"content": c, "name": n, "do": "exclude", "to": ""}
+            for c, n in zip(dataset.contents[:5].tolist(), dataset.names[:5], strict=True)]  # fmt: skip
+    fewer = datasets.Dataset(dataset.path, {"id": "0" * 16, "decisions": gone})
+    picks = [["image", i, str(dataset.contents[i]), ""] for i in (2, 20, 21)]
+    names = [fewer.names[i] for i in charts_dataset.picked(picks, fewer)]
+    assert names == [dataset.names[20], dataset.names[21]]
+
+
 def test_picks_from_elsewhere_choose_nothing(dataset):
-    for pick in (["image", 10_000], ["image", -1], ["format", "TIFF"], ["range", "unknown", 0, 9]):
+    for pick in (
+        ["image", 3, "of another dataset"],
+        ["image"],
+        ["class", "moose", ""],
+        ["format", "TIFF"],
+        ["range", "unknown", 0, 9],
+    ):
         assert not len(charts_dataset.picked([pick], dataset))
 
 

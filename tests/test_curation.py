@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from engine import curation, datasets, ingest, runs
+from engine import curation, datasets, ingest, runs, saved
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, SplitSpec, load_preset
 
@@ -50,6 +50,22 @@ def test_excluded_relabelled_and_moved_images_change_the_dataset_and_not_the_fil
     assert datasets.fingerprint(spec, own_home) == dataset.fingerprint
     assert files == {p: p.read_bytes() for p in class_folder.rglob("*.jpg")}
     assert curation.in_words(own_home, ids[-1]) == ("1 left out, 1 relabelled, 1 moved to a part")
+
+
+def test_what_is_decided_about_some_images_moves_no_other_one(own_home):
+    spec = DatasetSpec(source="sample", images=300)
+    dataset = ingest.ingest(spec, own_home)
+    recipe_split = SplitSpec(test=20, validation=15, train=65)
+    before = dataset.split(recipe_split)
+    part = {dataset.names[i]: p for p, members in before.items() for i in members.tolist()}
+    gone = [*before["test"][:9].tolist(), *before["train"][:30].tolist()]
+    other = [int(before["validation"][0]), int(before["train"][40])]
+    curation.decide(own_home, spec, "", curation.decisions(dataset, gone, "exclude"))
+    made = [d for i in other for d in curation.decisions(dataset, [i], "relabel", "teacup")]
+    after = opened(spec, own_home, curation.decide(own_home, spec, "", made))
+    now = {after.names[i]: p for p, m in after.split(recipe_split).items() for i in m.tolist()}
+    left = {dataset.names[i] for i in gone}
+    assert now == {name: p for name, p in part.items() if name not in left}
 
 
 def test_any_step_can_be_undone_and_done_again_and_the_same_decisions_have_the_same_id(
@@ -113,6 +129,16 @@ def test_csv_names_every_decision_that_holds_and_no_name_becomes_a_formula(class
     assert [(r["action"], r["why"]) for r in rows] == [("exclude", "a"), ("relabel", "b")]
     assert rows[0]["name"].startswith("'-red") and rows[0]["sha256"] == dataset.contents[0]
     assert rows[1]["to"] == "blue" and rows[1]["before"] == "'-red"
+
+
+def test_decisions_go_with_the_images_into_a_dataset_that_extends_theirs(spec, own_home):
+    dataset = opened(spec, own_home, "")
+    identity = curation.decide(own_home, spec, "", curation.decisions(dataset, [0, 13], "exclude"))
+    extended = saved.create(own_home, "more", spec)
+    curation.adopt(own_home, extended, identity, "taken over")
+    ingest.ingest(extended, own_home)
+    taken = opened(extended, own_home, curation.current(own_home, extended))
+    assert len(taken) == 34 and not {dataset.names[0], dataset.names[13]} & set(taken.names)
 
 
 def test_a_torn_last_line_loses_that_step_alone(spec, own_home):

@@ -161,6 +161,28 @@ def test_a_second_recipe_starts_from_the_cache(pair, graft_home):
     assert start["computed"] + start["known"] == 80
 
 
+def test_looking_at_a_dataset_takes_what_training_computed(pair, graft_home):
+    """The features of an inspection and those of a frozen stage lie in the same store."""
+    from engine import dataset_features
+
+    recipe = load_preset("sample", [*SMALL, TWO])
+    dataset = datasets.open_dataset(recipe.dataset, graft_home)
+    stores = len(cache.entries(graft_home))
+    # At most the 20 test images, which training never asks for, are computed; then none.
+    for most in (20, 0):
+        totals = [0]
+
+        def report(phase, text, done, total, totals=totals):
+            totals.append(total or 0)
+
+        with dataset_features.open_features(dataset, recipe, graft_home, report) as found:
+            everything = found.read(np.arange(len(dataset)))
+            assert not found.missing.any() and everything.shape == (100, found.width)
+            assert np.isfinite(everything).all() and everything.std(axis=0).max() > 0
+        assert max(totals) <= most
+    assert len(cache.entries(graft_home)) == stores
+
+
 # -- the store --------------------------------------------------------------------------------
 
 

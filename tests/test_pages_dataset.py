@@ -3,13 +3,13 @@
 import io
 import zipfile
 
+import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 from test_pages import button, open_page, said
 
 from engine import curation, datasets, ingest, inspection, load_preset, sample, saved
 from engine import home as homes
-from engine.recipe import DatasetSpec
+from engine.recipe import DatasetSpec, field_help
 
 COPIES = 4
 
@@ -81,8 +81,11 @@ def test_decisions_can_be_set_aside_and_taken_up_and_are_part_of_the_link(at, in
     app = view(at(), "Decisions")
     assert images(app) == "62" and overlay in str(app.query_params["set"])
     toggle = next(item for item in app.toggle if item.label == "Train with these decisions")
+    assert toggle.proto.help == field_help("dataset.overlay")
     toggle.set_value(False).run()
-    assert images(app) == "64" and "not used now" in said(app)
+    assert images(app) == "64" and "The recipe names no decisions" in said(app)
+    assert not any(b.label.startswith("Leave out") for b in view(app, "Images").button)
+    view(app, "Decisions")
     next(i for i in app.toggle if i.label == "Train with these decisions").set_value(True).run()
     assert images(app) == "62"
     more = curation.decide(home, spec, "more", curation.decisions(opened, [2], "exclude"))
@@ -92,10 +95,34 @@ def test_decisions_can_be_set_aside_and_taken_up_and_are_part_of_the_link(at, in
     assert images(linked) == "61" and more in str(linked.query_params["set"])
 
 
-def test_a_link_to_decisions_that_are_elsewhere_is_one_sentence(at):
+def test_a_link_to_decisions_that_are_elsewhere_says_so_and_offers_two_ways_out(at):
     app = at(f"dataset.overlay={'ab' * 8}")
     assert not app.exception
     assert any("are not on this host" in item.value for item in app.error)
+    assert images(button(app, "Use no decisions").click().run()) == "64"
+
+
+def test_a_recipe_from_elsewhere_keeps_its_decisions_or_that_it_has_none(at, inspected):
+    home, spec = inspected
+    opened = ingest.ingest(spec, home)
+    curation.decide(home, spec, "one", curation.decisions(opened, [0], "exclude"))
+    app = at('dataset.overlay=""')
+    assert images(app) == "64" and "The recipe names no decisions" in said(app)
+
+
+def test_another_dataset_begins_with_its_own_decisions(at, inspected, tmp_path):
+    home, spec = inspected
+    opened = ingest.ingest(spec, home)
+    curation.decide(home, spec, "two", curation.decisions(opened, [0, 1], "exclude"))
+    app = at()
+    button(app, "Use the latest").click().run()
+    assert images(app) == "62"
+    other = DatasetSpec(source="zip", path=str(packed(tmp_path / "other.zip", copies=1)))
+    ingest.ingest(other, home)
+    path = next(box for box in app.text_input if "path of a zip" in box.label)
+    path.set_value(other.path).run()
+    assert images(app) == "61" and "decisions" not in said(app).replace("decisions about", "")
+    assert 'overlay="' not in str(app.query_params["set"])
 
 
 @pytest.mark.parametrize("name", ["Images", "Map", "Counts and sizes", "What the network will see"])
@@ -151,6 +178,7 @@ def test_a_dataset_is_put_together_here(tmp_path, monkeypatch):
         app.run()
         next(b for b in app.button if b.label.startswith("Add ")).click().run()
         assert not app.exception
-    spec = DatasetSpec(source="saved", name="mine")
-    assert len(ingest.ingest(spec, home)) >= 2
-    assert isinstance(app, AppTest)
+    made = ingest.ingest(DatasetSpec(source="saved", name="mine"), home)
+    assert made.classes == ("cup", "kite") and np.bincount(made.labels).tolist() == [12, 12]
+    next(b for b in app.run().button if b.label.startswith("Take the last")).click().run()
+    assert saved.open_(home, "mine").batches[-1].classes == {"cup": 12}

@@ -4,9 +4,8 @@ import io
 
 import numpy as np
 import pytest
-from test_training import events, train
 
-from engine import datasets, ingest, load_preset, overlay, payback, sample
+from engine import datasets, ingest, load_preset, overlay, payback, paying_back, sample
 from engine import home as homes
 from engine.errors import DatasetError
 from engine.specs import DatasetSpec
@@ -82,30 +81,20 @@ def test_mending_wrong_training_labels_pays_back(drawings):
     # Another split, or other decisions, is another question.
     other = recipe.model_copy(update={"split": load_preset("sample").split})
     assert payback.state(spec, home, other)["state"] == "missing"
+    payback.cancel(spec, home, recipe)
+    assert payback.state(spec, home, recipe)["state"] == "missing"
 
 
 def test_two_images_more_or_less_are_called_chance(drawings):
     home, _, dataset, recipe = drawings
     validation = dataset.split(recipe.split)["validation"]
     spec = decided(drawings, "exclude", [0, int(validation[0])])
-    payback.start(spec, home, recipe)
-    result = payback.wait(spec, home, recipe)
+    asked = recipe.model_copy(update={"dataset": spec})
+    result = paying_back.measure(asked, home, 0, lambda *progress: None)
     low, high = result["interval"]
     assert low < 0 < high and result["chance"] and "chance" in result["text"]
     assert abs(result["difference"]) < 0.03
     assert result["n"] == 199  # what is left out is not counted
-    payback.cancel(spec, home, recipe)
-    assert payback.state(spec, home, recipe)["state"] == "missing"
-
-
-def test_a_run_finds_the_features_that_the_comparison_computed(drawings):
-    home, spec, dataset, recipe = drawings
-    decisions = decided(drawings, "exclude", [1])
-    payback.start(decisions, home, recipe)
-    payback.wait(decisions, home, recipe)
-    run = train(home, *SETS, f"dataset={spec.model_dump_json()}")
-    start = events(run, "stage_start")[0]
-    assert start["computed"] == 0 and start["known"] == 500
 
 
 def test_without_decisions_there_is_nothing_to_compare(drawings):

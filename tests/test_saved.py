@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import zipfile
 
 import hostile_zips
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from conftest import encode, picture
 
 from engine import __main__ as command_line
-from engine import datasets, ingest, saved, splits
+from engine import archive, datasets, ingest, saved, splits
 from engine.dataset_argument import spec_of
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, SplitSpec
@@ -301,3 +302,28 @@ def test_a_command_that_cannot_be_done_gets_a_sentence_and_makes_nothing(
     code, out, said = graft("add", "mine", *arguments)
     assert code == 2 and said.startswith("error: ") and words in said and not out
     assert not saved.names(own_home)
+
+
+def test_a_zip_that_is_added_leaves_the_same_upload_of_another_dataset_alone(
+    tmp_path, own_home, class_folder
+):
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for image in sorted(class_folder.rglob("*.jpg")):
+            file.write(image, image.relative_to(class_folder).as_posix())
+    with open(path, "rb") as file:
+        kept = archive.keep_upload(own_home, "photos.zip", file)
+    saved.create(own_home, "more")
+    with open(path, "rb") as file, archive.passing_upload(own_home, file) as copy:
+        assert len(saved.add_zip(own_home, "more", copy)[1]) == 0
+    assert kept.exists() and not copy.exists()
+    assert [p for p in (own_home / "uploads").iterdir() if p.is_file()] == []
+
+
+def test_a_second_click_takes_no_second_addition_back(own_home, class_folder):
+    saved.create(own_home, "mine")
+    for label in ("red", "green", "blue"):
+        files = [(p.name, p.read_bytes()) for p in sorted((class_folder / label).iterdir())]
+        saved.add(own_home, "mine", label, files)
+    assert saved.undo(own_home, "mine", 2) == 12 and saved.undo(own_home, "mine", 2) == 0
+    assert len(saved.open_(own_home, "mine").batches) == 2
