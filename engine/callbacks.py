@@ -9,6 +9,10 @@ import numpy as np
 
 from engine.control import Paused, Stopped
 
+EVENTS_EVERY = 0.5
+"""Seconds between two batch events: evaluating a schedule's rate alone takes 1 to 2 ms, and pages look
+less often than that."""
+
 
 @dataclass
 class Best:
@@ -104,7 +108,7 @@ class Reporter(keras.callbacks.Callback):
         # The last batch of an epoch may hold a handful of images, whose mean says nothing; it counts
         # in the epoch's own event.
         whole = self._seen - self._last_seen >= min(self.recipe.batch_size, self.images)
-        if now - self._written >= 0.25 and whole:
+        if now - self._written >= EVENTS_EVERY and whole:
             # Keras logs means over the epoch so far; a chart wants those since the last event.
             sums = (loss * self._seen, logs["accuracy"] * self._seen)
             count = self._seen - self._last_seen

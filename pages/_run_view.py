@@ -19,7 +19,7 @@ PHASES = {
 
 
 def live(run, *below) -> None:
-    """Progress, curves and what comes below them; refreshed every two seconds while the run is active.
+    """Progress, curves and what comes below them; refreshed every few seconds (`EVERY`) while the run is active.
 
     Args:
         run: the Run.
@@ -38,7 +38,11 @@ def live(run, *below) -> None:
 
     # One that was broken off may be taken up by another page, or by itself.
     slow = 5 if status in runs.RESUMABLE else None
-    st.fragment(body, run_every=EVERY if status in _common.ACTIVE else slow)()
+    st.fragment(body, run_every=_every() if status in _common.ACTIVE else slow)()
+
+
+def _every() -> int:
+    return EVERY.get(_common.device_text()["kind"], EVERY["cpu"])
 
 
 def progress(run) -> None:
@@ -133,9 +137,9 @@ _CURVES = {
     "loss": charts.loss,
     "speed": charts.throughput,
 }
-EVERY = 2
+EVERY = {"gpu": 1, "cpu": 3}
 """Seconds between two looks at a run: where there is no GPU the training needs every core, and each
-look costs the server some 50 ms of one."""
+look costs the server some 80 ms of one."""
 DRAWING_SHARE = 0.02
 """Share of one core that drawing a run's curves may take: on a host without a GPU the training needs
 every core. However many pages look at a run, its curves are drawn once."""

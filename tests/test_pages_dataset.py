@@ -78,7 +78,9 @@ def test_decisions_can_be_set_aside_and_taken_up_and_are_part_of_the_link(at, in
     home, spec = inspected
     opened = ingest.ingest(spec, home)
     overlay = curation.decide(home, spec, "two", curation.decisions(opened, [0, 1], "exclude"))
-    app = view(at(), "Decisions")
+    app = at()  # a link that names none
+    button(app, "Use the latest").click().run()
+    view(app, "Decisions")
     assert images(app) == "62" and overlay in str(app.query_params["set"])
     toggle = next(item for item in app.toggle if item.label == "Train with these decisions")
     assert toggle.proto.help == field_help("dataset.overlay")
