@@ -1,5 +1,6 @@
 """The Dataset page in Chromium: a zip is uploaded, inspected, mended, and trained on."""
 
+import contextlib
 import io
 import json
 import re
@@ -9,7 +10,7 @@ import zipfile
 import pytest
 from browser_support import chromium, server
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import TimeoutError, expect
 from test_browser import browser_context_args, browser_type_launch_args, title  # noqa: F401
 
 from engine import home as homes
@@ -60,6 +61,16 @@ def metric(page, label):
     return found.get_by_test_id("stMetricValue")
 
 
+def choose(page, label, text):
+    """Chooses from a select box; its list closes when the page is drawn again meanwhile."""
+    option = page.get_by_role("option", name=re.compile(text))
+    for _ in range(10):
+        page.get_by_role("combobox", name=re.compile(label)).click()
+        with contextlib.suppress(TimeoutError):
+            return option.click(timeout=5_000)
+    raise AssertionError(f"{label} does not offer {text}")
+
+
 def open_dataset_page(page, address):
     query = {"preset": "sample", "set": "stages=" + json.dumps([STAGE])}
     page.goto(f"{address}/dataset?{urllib.parse.urlencode(query)}")
@@ -81,8 +92,7 @@ def test_a_zip_is_uploaded_its_duplicates_left_out_that_undone_and_trained_on(pl
     page.get_by_role("button", name="Inspect this dataset").click()
     leave_out = page.get_by_role("button", name=f"Leave out {COPIES} copies, keep one of each")
     expect(page.get_by_text("Look at", exact=True)).to_be_visible(timeout=LONG)
-    page.get_by_role("combobox", name=re.compile("Look at")).click()
-    page.get_by_role("option", name=re.compile("same file more than once")).click()
+    choose(page, "Look at", "same file more than once")
     leave_out.click()
     expect(page.get_by_text(f"Your decisions: {COPIES} left out")).to_be_visible()
     expect(metric(page, "Images")).to_have_text("100")
@@ -127,8 +137,7 @@ def test_images_are_added_to_a_class_of_a_dataset_put_together_here(place, page,
     page.get_by_role("radio", name="Put together here").click()
     page.get_by_label("Its name").fill("more-drawings")
     page.get_by_label("Its name").press("Enter")
-    page.get_by_role("combobox", name=re.compile("Begin with")).click()
-    page.get_by_role("option", name="the images of sample").click()
+    choose(page, "Begin with", "the images of sample")
     page.get_by_role("button", name="Make it").click()
     expect(page.get_by_text("Add images", exact=True)).to_be_visible()
     files = []
