@@ -1,11 +1,21 @@
 """Payback: what decisions about single images are worth, told with its uncertainty."""
 
 import io
+import json
 
 import numpy as np
 import pytest
 
-from engine import datasets, ingest, load_preset, overlay, payback, paying_back, sample
+from engine import (
+    curation,
+    datasets,
+    ingest,
+    load_preset,
+    overlay,
+    payback,
+    paying_back,
+    sample,
+)
 from engine import home as homes
 from engine.errors import DatasetError
 from engine.specs import DatasetSpec
@@ -116,3 +126,22 @@ def test_the_interval_of_a_paired_difference():
     assert payback.difference(0, 0, 50)[1] < 0 < payback.difference(0, 0, 50)[2]
     assert payback.sentence(0.019, 0.003, 0.035, 350).startswith("+1.9 points (0.3 to 3.5)")
     assert "less accurate" in payback.sentence(-0.02, -0.03, -0.01, 350)
+
+
+def test_the_command_line_compares_what_was_decided(drawings, tmp_path):
+    from typer.testing import CliRunner
+
+    from engine.__main__ import app
+
+    home, spec, dataset, recipe = drawings
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    asked = ["payback", spec.path, "--recipe", str(path), "--home", str(home), "--json"]
+    refused = CliRunner().invoke(app, asked)
+    assert "nothing to compare" in str(refused.exception)
+    two = dataset.split(recipe.split)["train"][:2]
+    curation.decide(home, spec, "", curation.decisions(dataset, two, "exclude"))
+    answered = CliRunner().invoke(app, asked)
+    assert answered.exit_code == 0, answered.output
+    found = json.loads(answered.output[answered.output.index("{") :])
+    assert found["counts"]["exclude"] == 2 and found["train_after"] == found["train_before"] - 2
