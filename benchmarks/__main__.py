@@ -47,7 +47,10 @@ def measure(wanted, quick, folder) -> int:
         most = sum(PARTS[name] for name in wanted)
         print(f"About {most / 2:.0f} minutes on two quick cores, {most:.0f} on two slow ones.")
     begun, failed = time.time(), []
-    with tempfile.TemporaryDirectory(prefix="graft-benchmarks-") as place:
+    # The supervisor may still be writing its log while the folder is deleted.
+    with tempfile.TemporaryDirectory(
+        prefix="graft-benchmarks-", ignore_cleanup_errors=True
+    ) as place:
         home = homes.home(place)  # shared, so that the photos are prepared once
         for name in wanted:
             print(f"== {name}", flush=True)
