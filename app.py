@@ -50,6 +50,8 @@ app = st.App(
         # Charts load Plotly's script once from the installed wheel, not from the network.
         Mount(f"{BASE}/vendor", VENDOR),
         Route(f"{BASE}{_pictures.ADDRESS}/{{key}}/{{content}}", _pictures.answer),
+        Route(f"{BASE}/answers/{{key}}/{{row}}", _pictures.of_batch),
+        Route(f"{BASE}/marks/{{run}}/{{content}}", _pictures.of_mark),
     ],
     on_script_error=explain,
 )

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 # Importing it adds its commands.
 from engine import (  # noqa: F401
+    cli_confidence,
     cli_curation,
     cli_datasets,
     cli_host,

@@ -57,18 +57,19 @@ class Archive:
     Args:
         path: the zip file.
         least_classes: how many classes must hold images.
+        loose: whether images in no class folder count too, as of the class "".
         title: what messages call it, if not by its own name.
 
     Raises:
         DatasetError: one sentence, if it cannot be used.
     """
 
-    def __init__(self, path, least_classes: int = 2, title: str | None = None):
+    def __init__(self, path, least_classes: int = 2, title: str | None = None, loose=False):
         self.path = _root(path)
         self.title = title or self.path.name
         self._file, self._zip = _open(self.path, self.title)
         try:
-            self.entries, self.skipped, reason = _sort_out(self._zip, self.title)
+            self.entries, self.skipped, reason = _sort_out(self._zip, self.title, loose)
             labels = sorted({entry.label for entry in self.entries})
             if len(labels) < least_classes:
                 raise DatasetError(_too_few(self.title, labels, least_classes, reason))
@@ -203,7 +204,7 @@ def _gone(path) -> str:
     return f"there is no zip file {path} on this host; put it back or give another one"
 
 
-def _sort_out(opened: zipfile.ZipFile, title: str):
+def _sort_out(opened: zipfile.ZipFile, title: str, loose: bool):
     """(entries, skipped for people, the first telling reason or None), within all limits."""
     members = opened.infolist()
     if len(members) > MAX_MEMBERS:
@@ -227,7 +228,7 @@ def _sort_out(opened: zipfile.ZipFile, title: str):
         else:
             seen.add(tuple(parts))
             images.append((parts, info))
-    entries = zip_names.classes(images, skipped)
+    entries = zip_names.classes(images, skipped, loose)
     _check_size(entries, title)
     telling = next((r for r in skipped if r != zip_names.HIDDEN), None)
     return entries, zip_names.told(skipped), telling

@@ -315,7 +315,7 @@ def top_k(answers) -> go.Figure:
         cliponaxis=False,
         marker={"color": [ACCENT] + [_GREY] * (len(answers) - 1), "opacity": 0.85},
     )
-    made.update_xaxes(range=[0, 122], visible=False)
+    made.update_xaxes(range=[0, 150], visible=False)  # room for the figure beside the bar
     return made.update_yaxes(autorange="reversed", type="category", nticks=0, showgrid=False)
 
 

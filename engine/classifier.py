@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from engine import images
+from engine import confidence, images
 from engine.errors import ImageError, RunError
 from engine.parallel import cores, ordered_map
 
@@ -23,8 +23,10 @@ class Answer:
     Attributes:
         name: the file's name, or "image 1" …
         classes: class names.
-        probabilities: float32 array (classes,), adding up to 1; empty on error.
+        probabilities: float32 array (classes,), adding up to 1, as sure as they may be (temperature
+            scaling, `engine.confidence`); empty on error.
         features: float32 array (features,), the pooled vector the head sees; empty on error.
+        feature_map: float32 array (height, width, features), what was pooled; empty unless asked for.
         image: what was read, a PIL image of mode RGB, upright; None on error, or if not kept.
         seconds: from bytes to probabilities.
         error: one sentence, or None.
@@ -34,6 +36,7 @@ class Answer:
     classes: list[str]
     probabilities: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     features: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    feature_map: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
     image: Image.Image | None = None
     seconds: float = 0.0
     error: str | None = None
@@ -55,7 +58,10 @@ class Classifier:
         threads: images worked on at once; by default, one for each core.
 
     Raises:
-        RunError: if the run has no model.
+        RunError: if the run has no model, or what belongs to it is damaged.
+
+    Attributes:
+        temperature: what probabilities are scaled by; 1 for a run that was never calibrated.
     """
 
     def __init__(self, run, threads: int | None = None):
@@ -72,16 +78,17 @@ class Classifier:
         self.classes = list(architecture["classes"])
         self.size = architecture["image_size"]
         self.resize = run.recipe.resize
-        self._threads = threads or cores()
+        self.temperature = confidence.temperature_of(run)
+        self.threads = threads or cores()
         try:
-            self._network = Network(model, self._threads)
+            self._network = Network(model, self.threads)
         except (ValueError, RuntimeError) as error:
             raise RunError(
                 f"the model of run {run.id} is damaged ({error}); train it again"
             ) from None
 
     def predict(self, sources, progress=None, keep_images=True) -> list[Answer]:
-        """Classifies images.
+        """Classifies images; `stream` as a list.
 
         Args:
             sources: iterable of bytes, paths or PIL images.
@@ -94,13 +101,27 @@ class Classifier:
             probabilities.
         """
         answers = []
-        for answer in ordered_map(self._answer, enumerate(sources, 1), self._threads):
-            if not keep_images:
-                answer.image = None
+        for answer in self.stream(sources, keep_images):
             answers.append(answer)
             if progress:
                 progress(len(answers))
         return answers
+
+    def stream(self, sources, keep_images=False, keep_maps=False):
+        """Yields an Answer for each of any number of images, in order; memory does not grow with them.
+
+        Args:
+            sources, keep_images: as for `predict`.
+            keep_maps: whether answers hold the feature map, for explaining them.
+        """
+
+        def one(numbered):
+            answer = self._answer(numbered, keep_maps)
+            if not keep_images:
+                answer.image = None
+            return answer
+
+        return ordered_map(one, enumerate(sources, 1), self.threads)
 
     def outputs(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Runs the network on prepared pixels.
@@ -109,8 +130,8 @@ class Classifier:
             pixels: uint8 or float array (size, size, 3), 0 to 255.
 
         Returns:
-            probabilities (classes,), features (features,) and feature map (height, width,
-            channels), all float32.
+            probabilities (classes,) before temperature scaling, features (features,) and feature map
+            (height, width, channels), all float32.
         """
         return tuple(self._network(pixels))
 
@@ -130,10 +151,11 @@ class Classifier:
         def one(source):
             return self.outputs(images.load(source, self.size, self.resize))[0]
 
-        rows = list(ordered_map(one, sources, self._threads))
-        return np.array(rows, np.float32).reshape(-1, len(self.classes))
+        rows = list(ordered_map(one, sources, self.threads))
+        rows = np.array(rows, np.float32).reshape(-1, len(self.classes))
+        return confidence.scaled(rows, self.temperature)
 
-    def _answer(self, numbered) -> Answer:
+    def _answer(self, numbered, keep_map=False) -> Answer:
         number, source = numbered
         is_path = isinstance(source, (str, Path))
         answer = Answer(str(source) if is_path else f"image {number}", self.classes)
@@ -144,6 +166,9 @@ class Classifier:
             answer.error = str(error)
         else:
             pixels = images.to_pixels(answer.image, self.size, self.resize)
-            answer.probabilities, answer.features, _ = self.outputs(pixels)
+            probabilities, answer.features, feature_map = self.outputs(pixels)
+            answer.probabilities = confidence.scaled(probabilities, self.temperature)
+            if keep_map:
+                answer.feature_map = feature_map
         answer.seconds = time.perf_counter() - begun
         return answer

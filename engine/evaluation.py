@@ -79,43 +79,54 @@ def measure(probabilities, labels, classes) -> dict:
     }
 
 
-def measure_images(model, dataset, indices, labels, classes, unreadable) -> dict:
-    """Measures a classifier on images of a dataset, through the very path that predictions take.
+def answers(model, dataset, indices, unreadable, also=None):
+    """Puts images of a dataset to a classifier, through the very path that predictions take.
 
     Args:
         model: a Classifier.
         dataset: an open Dataset.
         indices: int array (n,), the images.
-        labels: int array over the whole dataset, true classes.
-        classes: names.
         unreadable: the run's Unreadable; images that it knows, or gets to know now, are left out.
+        also: called in threads with (index, the PIL image, `Classifier.outputs`) of each image that was
+            read; None for nothing.
 
-    Returns:
-        `measure`'s dict, n the images that were read, with `unreadable` (rows of name, reason).
+    Yields:
+        (index, probabilities before temperature scaling, what `also` returned), in order.
 
     Raises:
-        Paused: if no image can be read any more, or the run has lost too many.
+        Paused: if the run has lost too many images.
     """
 
     def answer(index):
         if index not in unreadable:
             try:
-                pixels = images.load(dataset.image_bytes(index), model.size, model.resize)
+                picture = images.read(dataset.image_bytes(index))
             except READING as error:
                 unreadable.note(index, error)
             else:
-                return index, model.outputs(pixels)[0]
+                outputs = model.outputs(images.to_pixels(picture, model.size, model.resize))
+                return index, outputs[0], also and also(index, picture, outputs)
         return None
 
     found = ordered_map(answer, np.asarray(indices, np.int64).tolist(), cores())
-    read = [pair for pair in found if pair is not None]
+    return (given for given in found if given is not None)
+
+
+def gather(model, dataset, indices, unreadable, also=None):
+    """`answers` as arrays.
+
+    Returns:
+        (int array (m,), the images that were read; float32 array (m, classes), their probabilities before
+        temperature scaling).
+
+    Raises:
+        Paused: if no image can be read any more, or the run has lost too many.
+    """
+    read = list(answers(model, dataset, indices, unreadable, also))
     if len(indices) and not read:
         unreadable.give_up(f"none of {len(indices):,} images to test on can be read any more")
-    answers = np.array([probabilities for _, probabilities in read], np.float32)
-    figures = measure(
-        answers.reshape(len(read), len(classes)), labels[[index for index, _ in read]], classes
-    )
-    return figures | {"unreadable": unreadable.rows(indices)}
+    rows = np.array([probabilities for _, probabilities, _ in read], np.float32)
+    return np.array([i for i, _, _ in read], np.int64), rows.reshape(len(read), len(model.classes))
 
 
 def evaluate_folder(classifier, folder, progress=None) -> dict:
@@ -145,15 +156,15 @@ def evaluate_folder(classifier, folder, progress=None) -> dict:
         )
     root = folders.root(folder)
     files = [root / row[0] for row in rows]
-    answers = classifier.predict(files, progress, keep_images=False)
-    read = [(a, known[row[2]]) for a, row in zip(answers, rows, strict=True) if a.error is None]
+    given = classifier.predict(files, progress, keep_images=False)
+    read = [(a, known[row[2]]) for a, row in zip(given, rows, strict=True) if a.error is None]
     figures = measure(
         np.array([a.probabilities for a, _ in read]).reshape(len(read), len(known)),
         [label for _, label in read],
         classifier.classes,
     )
     figures["unreadable"] = [
-        [row[0], a.error] for a, row in zip(answers, rows, strict=True) if a.error
+        [row[0], a.error] for a, row in zip(given, rows, strict=True) if a.error
     ]
     figures["unknown_classes"] = unknown
     return figures

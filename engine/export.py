@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from engine import classifier, images, modeling
+from engine import classifier, confidence, explanation, images, modeling
 
 
 def write(bundle, run) -> None:
@@ -19,6 +19,7 @@ def write(bundle, run) -> None:
     model.save(aside)
     _to_disk(aside)
     os.replace(aside, run.path / "final.keras")
+    explanation.write_head(bundle.model, run.path)
     to_litert(modeling.inference_model(bundle), run.path / "inference.tflite")
 
 
@@ -74,6 +75,7 @@ def parity(run, bundle, trained, data) -> dict:
     before = keras_
     if trained is not bundle:
         before = keras.ops.convert_to_numpy(trained.model(pixels, training=False))
+    keras_ = confidence.scaled(keras_, model.temperature)
     return {
         "n": len(data),
         "largest_difference": float(np.abs(ours - keras_).max()),

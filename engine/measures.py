@@ -4,7 +4,6 @@ Used by the process that inspects a dataset; pages read what it kept (`engine.in
 gives everything, thumbnail included.
 """
 
-import imagehash
 import numpy as np
 from PIL import Image
 
@@ -49,7 +48,7 @@ def measure(data: bytes, row: int) -> tuple[np.ndarray, bytes]:
     luma = picture.convert("L")
     record = np.zeros((), RECORD)
     brightness, contrast, entropy = tone(luma)
-    small = _fitted(luma, SHARPNESS_SIDE)
+    small = fitted(luma, SHARPNESS_SIDE)
     record["place"] = row + 1
     record["brightness"], record["contrast"], record["entropy"] = brightness, contrast, entropy
     record["sharpness"] = sharpness(small)
@@ -99,11 +98,13 @@ def perceptual_hash(small: Image.Image) -> int:
 
     Images that look alike differ in few bits: `np.bitwise_count(a ^ b)`.
     """
+    import imagehash  # which brings SciPy: not for those who ask for brightness alone
+
     bits = imagehash.phash(small).hash
     return int(np.packbits(bits.ravel()).view(">u8")[0])
 
 
-def _fitted(picture, side) -> Image.Image:
+def fitted(picture, side) -> Image.Image:
     """Resized so that the longest side is `side`, with antialiasing where it shrinks."""
     scale = side / max(picture.size)
     size = tuple(max(1, round(length * scale)) for length in picture.size)

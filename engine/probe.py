@@ -17,8 +17,10 @@ MODULES = {
     "preflight": "engine.preflight_measure",
     "rates": "engine.rate_finder",
     "payback": "engine.paying_back",
+    "batch": "engine.batching",
 }
-"""What answers each kind, by its `measure(recipe, home, stage, report)`."""
+"""What answers each kind, by its `measure(recipe, home, stage, report)`; for some, `stage` is more than a
+number."""
 
 
 def main(request: str, home: str) -> int:
@@ -40,7 +42,7 @@ def main(request: str, home: str) -> int:
         from engine.recipe import Recipe
 
         recipe = Recipe.from_dict(asked["recipe"])
-        report("Starting TensorFlow")
+        report("Starting")
         kind = importlib.import_module(MODULES[asked["kind"]])
         answer = {"result": kind.measure(recipe, home, asked["stage"], report)}
     except GraftError as error:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from engine import (
     classifier,
+    confidence,
     continuing,
     datasets,
     evaluation,
@@ -21,6 +22,7 @@ from engine import (
     input_pipeline,
     modeling,
     precision,
+    reference,
     stages,
 )
 from engine import home as homes
@@ -141,7 +143,7 @@ def train(run, home, events, ask) -> dict:
     export.write(kept_bundle, run)
 
     report("evaluation", "Testing on images it has never seen", 0, None, True)
-    figures = evaluate(run, dataset, split, labels, classes, lost)
+    figures = evaluate(run, dataset, split, labels, classes, lost, report)
     probe = [data for _, data in islice(lost.readable(split["validation"]), 64)]
     figures["parity"] = export.parity(run, kept_bundle, bundle, probe)
     # Half precision may turn a close call or two; more than that is a fault, and is said.
@@ -224,17 +226,35 @@ def prepare_device(recipe, events, home=None, chosen=None) -> str:
     return chosen
 
 
-def evaluate(run, dataset, split, labels, classes, lost) -> dict:
-    """Figures on test and validation, through the very path that predictions take.
+def evaluate(run, dataset, split, labels, classes, lost, report) -> dict:
+    """Figures on test and validation, through the very path that predictions take; and what the run
+    remembers of its images (`engine.reference`), from which follows how sure it may be.
 
     Args:
         lost: the run's Unreadable.
+        report: called with (phase, text, done, total, always).
     """
     model = classifier.Classifier(run)
-    return {
-        part: evaluation.measure_images(model, dataset, split[part], labels, classes, lost)
+    kept = reference.Collector(dataset, split, labels, run.recipe.seed)
+    given = {
+        part: evaluation.gather(model, dataset, split[part], lost, kept.look)
         for part in ("test", "validation")
     }
+    learnt = kept.drawn["train"]
+    seen = evaluation.answers(model, dataset, learnt, lost, kept.look)
+    for done, _ in enumerate(seen, 1):
+        text = "Remembering what the training images look like"
+        report("reference", text, done, len(learnt), True)
+    kept.write(run, classes)
+    temperature = confidence.calibrate(run)["temperature"]
+    figures = {}
+    for part, (read, rows) in given.items():
+        scaled = confidence.scaled(rows, temperature)
+        figures[part] = evaluation.measure(scaled, labels[read], classes)
+        # What the curves show, and the best weights were chosen by.
+        figures[part]["loss_before_scaling"] = evaluation.measure(rows, labels[read], classes)["loss"]
+        figures[part]["unreadable"] = lost.rows(split[part])
+    return figures
 
 
 def _phases(events, ask):

@@ -93,14 +93,18 @@ def _unseen(c: str) -> bool:
     return c in _TURNING or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")
 
 
-def classes(images, skipped) -> list[Entry]:
-    """Entries for (parts of the name, record); what lies in no class folder is added to `skipped`."""
+def classes(images, skipped, loose=False) -> list[Entry]:
+    """Entries for (parts of the name, record); what lies in no class folder is added to `skipped`, or, if
+    loose, is of the class ""."""
     depth, own = _shared([parts for parts, _ in images])
     tops = {parts[depth] for parts, _ in images if len(parts) > depth + 1}
     in_parts = splits.are_parts(tops)
     entries = []
     for parts, info in images:
         below = parts[depth:]
+        if len(below) < 2 + in_parts and loose:
+            entries.append(Entry("/".join(below), "", own, info.file_size, info))
+            continue
         if len(below) < 2 + in_parts:
             skipped.setdefault(NO_CLASS, []).append("/".join(parts))
             continue

@@ -9,7 +9,7 @@ from functools import lru_cache
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from engine import datasets, thumbnails
+from engine import batches, datasets, feedback, images, runs, thumbnails
 from engine import home as homes
 from engine.errors import GraftError
 
@@ -22,15 +22,44 @@ def address(spec) -> str:
     return f"{ADDRESS}/{datasets.key(spec)}"
 
 
+async def of_batch(request) -> Response:
+    """The thumbnail of an image of a batch (`engine.batches`), `/answers/KEY/ROW`; 404 if there is none."""
+    return await _given(_of_batch, request.path_params["key"], request.path_params["row"])
+
+
+def _of_batch(key, row) -> bytes | None:
+    try:
+        return batches.open_(homes.home(), key).thumbnail(int(row))
+    except (OSError, ValueError, IndexError, GraftError):
+        return None
+
+
+async def of_mark(request) -> Response:
+    """A marked image (`engine.feedback`), made small, `/marks/RUN/CONTENT`; 404 if there is none."""
+    return await _given(_of_mark, request.path_params["run"], request.path_params["content"])
+
+
+def _of_mark(run, content) -> bytes | None:
+    try:
+        found = runs.get_run(homes.home(), run)
+        return thumbnails.encode(images.read(feedback.image_of(found, content)))
+    except (OSError, GraftError):
+        return None
+
+
+async def _given(find, *what) -> Response:
+    data = await run_in_threadpool(find, *what)
+    if not data:
+        return Response(status_code=404)
+    return Response(data, media_type=_media_type(data), headers=FOREVER)
+
+
 async def answer(request) -> Response:
     """The thumbnail of one image of a prepared dataset; 404 if there is none."""
     key, content = request.path_params["key"], request.path_params["content"]
     if not re.fullmatch(r"[a-z0-9-]{1,80}", key) or not re.fullmatch(r"[0-9a-f]{64}", content):
         return Response(status_code=404)
-    data = await run_in_threadpool(_thumbnail, key, content)
-    if data is None:
-        return Response(status_code=404)
-    return Response(data, media_type=_media_type(data), headers=FOREVER)
+    return await _given(_thumbnail, key, content)
 
 
 def _media_type(data: bytes) -> str:

@@ -1,19 +1,27 @@
 """Test: show a classifier images, its own test images or yours."""
 
-import hashlib
 from collections import Counter
 
 import streamlit as st
 
-from engine import charts
-from engine.classifier import Classifier
 from engine.images import EXTENSIONS
-from pages import _common
-from pages._live_chart import chart
+from pages import (
+    _common,
+    _test_answers,
+    _test_batch,
+    _test_cards,
+    _test_confidence,
+    _test_export,
+    _test_marks,
+)
 
-MOST = 12  # answers on one page; more are paged through
-ABREAST = 3
-BOX = (300, 260)  # an image is shown no larger, so that cards line up; in pixels
+SOURCES = ["Upload", "Folder", "Webcam", "Test images of this run", "Earlier batches"]
+VIEWS = {
+    "Try it": "try",
+    "How sure it may be": "sure",
+    "Marked images": "marked",
+    "Take it away": "away",
+}
 
 
 def show() -> None:
@@ -31,38 +39,85 @@ def show() -> None:
             "Go to Train",
         )
         return
-    run = _choose(finished)
+    run, other = _choose(finished)
+    tabs = dict(zip(VIEWS, st.tabs(list(VIEWS), key="test_view", on_change="rerun"), strict=True))
+    views = {
+        "Try it": lambda: _try(run, other),
+        "How sure it may be": lambda: _test_confidence.show(run),
+        "Marked images": lambda: _test_marks.show(run),
+        "Take it away": lambda: _test_export.show(run),
+    }
+    for name, tab in tabs.items():
+        if tab.open:  # a closed tab's body would run all the same
+            with tab, _common.guard():
+                views[name]()
+
+
+def _try(run, other):
     kind = st.segmented_control(
         "Images from",
-        ["Upload", "Webcam", "Test images of this run"],
-        default="Upload",
+        SOURCES,
+        default="Earlier batches" if st.query_params.get("batch") else "Upload",
         required=True,
         key="image_source",
         persist_state="session",
     )
-    if kind == "Webcam":
-        with st.container(width=480):
-            shot = st.camera_input("Take a picture", key="camera")
-        images = [("webcam", shot.getvalue(), None)] if shot else []
-    elif kind == "Upload":
-        files = st.file_uploader(
-            "Drop images here, one or many",
-            type=list(EXTENSIONS),
-            accept_multiple_files=True,
-            key="images",
-            help="They are answered on this host, kept in memory only and go nowhere else.",
-        )
-        images = [(file.name, file.getvalue(), None) for file in files]
-        if not images:
-            st.caption("No image at hand? Choose **Test images of this run** above.")
-    else:
-        images = _examples(run)
+    if kind in ("Upload", "Folder"):
+        _uploaded(run, other, kind == "Folder")
+        return
+    if kind == "Earlier batches":
+        _test_batch.earlier(run)
+        return
+    st.query_params.pop("batch", None)
+    images = _shots() if kind == "Webcam" else _examples(run)
     if images:
-        _answers(run, images)
+        _test_cards.show(run, other, images)
+
+
+def _uploaded(run, other, folder):
+    files = st.file_uploader(
+        "Drop a folder of images here"
+        if folder
+        else "Drop images here, one or many, or a zip of them",
+        # A folder holds other things too, which are passed over; files are refused by name at once.
+        type=[*EXTENSIONS] if folder else [*EXTENSIONS, "zip"],
+        accept_multiple_files="directory" if folder else True,
+        key="folder_images" if folder else "images",
+        help=f"They are answered on this host and go nowhere else. Up to {_test_cards.MOST} loose images are "
+        "kept in memory only; more of them, and zips, are kept in Graft's home until you delete them, a "
+        "week at most. Class folders give accuracy too.",
+    )
+    if not files:
+        # A batch of this session is found again under Earlier batches.
+        st.query_params.pop("batch", None)
+        if not folder:
+            st.caption("No image at hand? Choose **Test images of this run** above.")
+        return
+    zips = [file for file in files if file.name.lower().endswith(".zip")]
+    loose = [file for file in files if file not in zips]
+    if zips or folder or len(loose) > _test_cards.MOST:
+        _test_batch.uploaded(run, zips, loose)
+    if loose and not folder and len(loose) <= _test_cards.MOST:
+        _test_cards.show(run, other, [(file.name, file.getvalue(), None) for file in loose])
+
+
+def _shots():
+    """Photos taken in this session, the newest first."""
+    taken = st.session_state.setdefault("shots", [])
+    with st.container(width=480):
+        shot = st.camera_input("Take pictures, one after another", key="camera")
+    if shot and shot.file_id not in [identity for identity, _ in taken]:
+        taken.insert(0, (shot.file_id, shot.getvalue()))
+        del taken[_test_cards.MOST :]
+    if taken and st.button("Forget the pictures", key="forget_shots", icon=":material/delete:"):
+        taken.clear()
+        st.rerun()
+    count = len(taken)
+    return [(f"photo {count - i}", data, None) for i, (_, data) in enumerate(taken)]
 
 
 def _choose(finished):
-    """The classifier: the address's run if it is finished, otherwise the newest."""
+    """The classifier, and one to compare it with: the address's run if it is finished, or the newest."""
     by_id = {run.id: run for run in finished}
     wanted = _common.chosen_run()
     if wanted is not None and wanted.id not in by_id:
@@ -74,7 +129,7 @@ def _choose(finished):
     current = wanted.id if wanted else finished[0].id
     if st.session_state.get("classifier") not in by_id or wanted is not None:
         st.session_state["classifier"] = current
-    columns = st.columns([3, 1], vertical_alignment="bottom")
+    columns = st.columns([3, 2, 1], vertical_alignment="bottom")
     chosen = columns[0].selectbox(
         "Classifier",
         list(by_id),
@@ -85,8 +140,19 @@ def _choose(finished):
             f"{_common.accuracy_text(by_id[i].evaluation)}"
         ),
     )
-    columns[1].number_input(
-        "Answers to show (top-k)",
+    others = [None, *(i for i in by_id if i != chosen)]
+    if st.session_state.get("compared") not in others:
+        st.session_state["compared"] = None
+    other = columns[1].selectbox(
+        "Compare with",
+        others,
+        key="compared",
+        disabled=len(others) == 1,
+        format_func=lambda i: _common.run_label(by_id[i]) if i else "no other run",
+        help="A second run answers the same images, side by side.",
+    )
+    columns[2].number_input(
+        "Answers (top-k)",
         1,
         20,
         3,
@@ -94,14 +160,17 @@ def _choose(finished):
         persist_state="session",
         help="How many of the likeliest classes are shown for each image.",
     )
-    _common.choose_run(by_id[chosen])
-    st.caption("Knows: " + _common.plain(", ".join(by_id[chosen].classes)))
-    return by_id[chosen]
+    run = by_id[chosen]
+    _common.choose_run(run)
+    st.caption("Knows: " + _common.plain(", ".join(run.classes)))
+    _test_answers.say_if_uncertain(run)
+    return run, by_id.get(other)
 
 
 def _remember():
     # Before the address is read again in this rerun: what was just picked is newer.
     st.query_params["run"] = st.session_state["classifier"]
+    st.query_params.pop("batch", None)
 
 
 def _examples(run):
@@ -117,63 +186,6 @@ def _examples(run):
         seen[item["label"]] += 1
     order = sorted(range(len(stored)), key=lambda i: turns[i])
     return [(stored[i]["name"], stored[i]["path"], stored[i]["label"]) for i in order]
-
-
-@st.cache_resource(max_entries=3, show_spinner="Loading the classifier")
-def classifier(path: str, run_id: str, _run) -> Classifier:
-    """The classifier of a run, shared by all sessions."""
-    return Classifier(_run)
-
-
-@st.cache_data(max_entries=500, show_spinner=False)
-def answer(run_path: str, run_id: str, digest: str, _run, _image, _name):
-    """One answer, kept so that a rerun does not classify again."""
-    found = classifier(run_path, run_id, _run).predict([_image])[0]
-    picture = None
-    if found.image is not None:
-        picture = found.image.copy()
-        picture.thumbnail((2 * BOX[0], 2 * BOX[1]))  # sharp on a dense screen too
-    return {
-        "error": found.error,
-        "top": [] if found.error else found.top(20),
-        "seconds": found.seconds,
-        "image": picture,
-    }
-
-
-def _answers(run, images):
-    pages = -(-len(images) // MOST)
-    page = st.pagination(pages, key="answers_page") if pages > 1 else 1
-    shown = images[(page - 1) * MOST : page * MOST]
-    for first in range(0, len(shown), ABREAST):
-        # A row at a time: cards of different heights then still begin on one line.
-        for column, (name, image, truth) in zip(st.columns(ABREAST), shown[first:], strict=False):
-            content = image if isinstance(image, bytes) else str(image).encode()
-            digest = hashlib.sha256(content).hexdigest()
-            given = answer(str(run.path), run.id, digest, run, image, name)
-            with column.container(border=True):
-                _card(name, truth, given, f"{digest[:12]}_{shown.index((name, image, truth))}")
-
-
-def _card(name, truth, given, key):
-    if given["image"] is not None:
-        width, height = given["image"].size
-        st.image(
-            given["image"], width=max(1, round(min(BOX[0], BOX[1] * width / height))), alt=name
-        )
-    if given["error"]:
-        st.error(f"{_common.plain(name)}: {given['error']}.", icon=":material/broken_image:")
-        return
-    label, probability = given["top"][0]
-    st.markdown(f"#### {_common.plain(label)} &nbsp; {100 * probability:.0f} %")
-    if truth is not None:
-        right = truth == label
-        sign = ":green[:material/check: right]" if right else ":orange[:material/close: wrong]"
-        st.markdown(f"{sign}, it is **{_common.plain(truth)}**")
-    top = given["top"][: int(st.session_state["top_k"])]
-    words = ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
-    chart(charts.top_k(top), f"answer_{key}", alt=f"Likeliest classes: {words}")
-    st.caption(f"{_common.plain(name)} · {1000 * given['seconds']:.0f} ms")
 
 
 show()

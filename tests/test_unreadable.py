@@ -324,19 +324,17 @@ def colours():
         mean = pixels.mean(axis=(0, 1))[::-1]
         return (mean / mean.sum(), None, None)
 
-    return SimpleNamespace(size=SIZE, resize="antialias", outputs=outputs)
+    return SimpleNamespace(
+        size=SIZE, resize="antialias", outputs=outputs, classes=["blue", "green", "red"]
+    )
 
 
 def test_test_images_that_are_lost_are_left_out_and_named(prepared, colours):
     def measure(part):
-        return evaluation.measure_images(
-            colours,
-            prepared.dataset,
-            prepared.split[part],
-            prepared.dataset.labels,
-            prepared.dataset.classes,
-            prepared.unreadable,
-        )
+        dataset, indices = prepared.dataset, prepared.split[part]
+        read, rows = evaluation.gather(colours, dataset, indices, prepared.unreadable)
+        figures = evaluation.measure(rows, dataset.labels[read], dataset.classes)
+        return figures | {"unreadable": prepared.unreadable.rows(indices)}
 
     before = measure("test")
     assert before["n"] == len(prepared.split["test"]) and before["unreadable"] == []
@@ -356,11 +354,4 @@ def test_nothing_left_to_test_on_pauses_the_run(lenient, prepared, colours):
     for lost in prepared.split["test"]:
         prepared.damage(lost)
     with pytest.raises(Paused, match="images to test on .*resume the run"):
-        evaluation.measure_images(
-            colours,
-            prepared.dataset,
-            prepared.split["test"],
-            prepared.dataset.labels,
-            prepared.dataset.classes,
-            prepared.unreadable,
-        )
+        evaluation.gather(colours, prepared.dataset, prepared.split["test"], prepared.unreadable)

@@ -1,0 +1,348 @@
+"""Many images at once: a batch is classified by a process of its own, streamed, and kept until it is cleared.
+
+Light. A batch is a folder `GRAFT_HOME/batches/KEY`:
+
+    batch.json        what was asked: run, title, time; then progress and figures (see `probes.state_at`)
+    upload.zip        the images, if they came through the browser
+    part-00000.npz …  answers, 64 images each, appended as they come
+    thumbs.bin        thumbnails, one after another
+
+Memory does not grow with the number of images, a stop keeps what is done, and a page that is opened again
+finds everything.
+"""
+
+import contextlib
+import csv
+import io
+import re
+import secrets
+import shutil
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine import archive, folders, probes, processes, runs, zip_names
+from engine import home as homes
+from engine.errors import DatasetError, RunError
+from engine.images import EXTENSIONS
+
+REQUEST, UPLOAD, THUMBS = "batch.json", "upload.zip", "thumbs.bin"
+PART = 64
+"""Images whose answers are written at once: a page that looks every second sees them come."""
+DAYS = 7
+"""A batch that came through the browser is deleted after so long: its images are a guest's."""
+SURE = {
+    "sure": "sure",
+    "likely": "likely",
+    "unsure": "not sure",
+    "unlike": "not like training",
+}
+"""Words for `confidence.Verdict.kind`."""
+COLUMNS = (
+    "names",
+    "labels",
+    "errors",
+    "seconds",
+    "probabilities",
+    "features",
+    "measures",
+    "thumbs",
+)
+
+
+@dataclass
+class Rows:
+    """Answers, one row an image, in the order of their names.
+
+    Attributes:
+        names: str array (n,).
+        labels: str array (n,), the class folder an image lay in, "" for none.
+        errors: str array (n,), why an image could not be read, "" if it could.
+        seconds: float32 array (n,), from bytes to probabilities.
+        probabilities: float32 array (n, classes), after temperature scaling; 0 on error.
+        features: float16 array (n, width), normalised pooled features; 0 on error.
+        measures: float32 array (n, 5), of `reference.MEASURES`; 0 on error.
+        thumbs: int64 array (n, 2), where a thumbnail begins and ends in thumbs.bin.
+    """
+
+    names: np.ndarray
+    labels: np.ndarray
+    errors: np.ndarray
+    seconds: np.ndarray
+    probabilities: np.ndarray
+    features: np.ndarray
+    measures: np.ndarray
+    thumbs: np.ndarray
+
+    def __len__(self):
+        return len(self.names)
+
+    @property
+    def read(self) -> np.ndarray:
+        """bool array (n,), the images that could be read."""
+        return self.errors == ""
+
+
+class Batch:
+    """A batch, seen from outside; every attribute reads the disk.
+
+    Attributes:
+        path: its folder.
+        key: its name, 16 hexadecimal digits.
+        title: for people.
+        created: unix seconds.
+        source: path of the images' folder or zip.
+    """
+
+    def __init__(self, path):
+        self.path, self.key = Path(path), Path(path).name
+        asked = homes.read_json(self.path / REQUEST)
+        if not isinstance(asked, dict) or "stage" not in asked:
+            raise DatasetError("there is no such batch any more; give the images again")
+        about = asked["stage"]
+        self.run_id, self.title, self.created = about["run"], about["title"], about["created"]
+        self.source = Path(about["source"])
+
+    @property
+    def run(self):
+        """The Run that answers. Raises RunError if it has gone."""
+        return runs.get_run(self.path.parent.parent, self.run_id)
+
+    def state(self) -> dict:
+        """How far it is: `probes.state_at`; result holds seconds, images, skipped, figures (None unless
+        images lie in class folders, see `evaluation.measure`), drift (see `engine.drift`) and stopped."""
+        return probes.state_at(self.path / REQUEST)
+
+    def stop(self) -> None:
+        """Ends it; what is answered stays."""
+        path = self.path / REQUEST
+        asked = homes.read_json(path, {})
+        processes.end(asked)
+        asked = homes.read_json(path, {})  # it may have ended by itself
+        if not asked.get("result"):
+            homes.write_json(path, asked | {"result": {"stopped": True}})
+
+    def clear(self) -> None:
+        """Deletes it, with the images if they came through the browser."""
+        processes.end(homes.read_json(self.path / REQUEST, {}))
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def rows(self) -> Rows | None:
+        """The answers so far; None before the first."""
+        parts = sorted(self.path.glob("part-*.npz"))
+        loaded = []
+        for part in parts:
+            with np.load(part, allow_pickle=False) as found:
+                loaded.append({name: found[name] for name in COLUMNS})
+        if not loaded:
+            return None
+        return Rows(**{name: np.concatenate([part[name] for part in loaded]) for name in COLUMNS})
+
+    def thumbnail(self, row: int) -> bytes:
+        """The thumbnail of an image, an encoded JPEG; b"" if it could not be read."""
+        part = self.path / f"part-{row // PART:05d}.npz"
+        with np.load(part, allow_pickle=False) as found:
+            begin, end = found["thumbs"][row % PART].tolist()
+        with open(self.path / THUMBS, "rb") as file:
+            file.seek(begin)
+            return file.read(end - begin)
+
+    def image(self, name: str) -> bytes:
+        """The encoded image. Raises DatasetError or ImageError if it can no longer be read."""
+        with items(self.source) as found:
+            for own, _, read in found:
+                if zip_names.shown(own) == name:
+                    return read()
+        raise DatasetError(f"{zip_names.shown(name)} is no longer in {self.title}")
+
+
+def start(home, run, source, title: str, progress=None) -> Batch:
+    """Begins to classify many images in the background.
+
+    Args:
+        home: Graft's home.
+        run: a finished Run.
+        source: list of (name, open binary file or bytes), or one open file that is a zip.
+        title: for people.
+        progress: called with (done, total) while the images are taken in.
+
+    Raises:
+        RunError: if the run has no model.
+        DatasetError: if a zip cannot be used (`archive.check`), nothing in it is an image, or the disk is
+            full; nothing is left then.
+    """
+    if not run.finished:
+        raise RunError(f"run {run.id} has no model to predict with; choose a finished run")
+    sweep(home)
+    path = Path(home) / "batches" / secrets.token_hex(8)
+    try:
+        path.mkdir(parents=True)
+        if isinstance(source, list):
+            _pack(path / UPLOAD, source, progress)
+        else:
+            with archive.passing_upload(home, source) as taken:
+                archive.Archive(taken, 0, zip_names.shown(title), loose=True).close()
+                shutil.move(taken, path / UPLOAD)
+        with items(path / UPLOAD, title) as found:
+            if not found:
+                raise DatasetError(
+                    f"{zip_names.shown(title)} holds no image that Graft can use; files must end in "
+                    f"{', '.join(EXTENSIONS[:8])} or the like"
+                )
+    except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise DatasetError(
+            f"the images could not be kept in {path.parent} ({error.strerror}); free some space or set "
+            "GRAFT_HOME to another disk"
+        ) from None
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    about = {"run": run.id, "title": title, "created": time.time(), "source": str(path / UPLOAD)}
+    probes.begin(path / REQUEST, "batch", run.recipe, home, about, CUDA_VISIBLE_DEVICES="-1")
+    return Batch(path)
+
+
+def _pack(path, files, progress) -> None:
+    """Loose files as a zip of their own, stored as they are."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
+        for done, (name, data) in enumerate(files, 1):
+            if hasattr(data, "read"):
+                data.seek(0)
+                data = data.read()
+            clean = "/".join(
+                part for part in _plain(name).split("/") if part not in ("", ".", "..")
+            )
+            taken = packed.NameToInfo
+            if clean in taken:  # the same name twice: both are answered
+                stem, dot, extension = clean.rpartition(".")
+                clean = f"{stem or extension} ({done}){dot}{extension if stem else ''}"
+            packed.writestr(clean, data)
+            if progress:
+                progress(done, len(files))
+
+
+def _plain(name: str) -> str:
+    """A file's name with nothing that an archive would refuse: this zip is ours, its names are a user's."""
+    name = zip_names.shown(str(name).replace("\\", "/")).replace("\\", "_").lstrip("/.")
+    return re.sub(r"(^|/)\.+", r"\1_", name) or "image"
+
+
+def open_(home, key: str) -> Batch:
+    """A batch by its key. Raises DatasetError if there is none."""
+    if not re.fullmatch(r"[0-9a-f]{16}", str(key)):
+        raise DatasetError("that is no batch of images; give the images again")
+    return Batch(Path(home) / "batches" / key)
+
+
+def listed(home, run=None) -> list[Batch]:
+    """All batches, or those of a run, newest first."""
+    found = []
+    for path in (Path(home) / "batches").glob(f"*/{REQUEST}"):
+        batch = Batch(path.parent)
+        if run is None or batch.run_id == run.id:
+            found.append(batch)
+    return sorted(found, key=lambda batch: -batch.created)
+
+
+def sweep(home) -> None:
+    """Deletes batches older than `DAYS`."""
+    for path in (Path(home) / "batches").glob("*"):
+        if path.stat().st_mtime < time.time() - 86_400 * DAYS:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def items(source, title: str | None = None):
+    """The images of a source; valid inside the `with`.
+
+    Args:
+        source: path of an image file, a folder (with all folders below it), or a zip.
+        title: what messages call it.
+
+    Yields:
+        List of (name, class folder or "", a function that reads: bytes or a path), sorted by name.
+
+    Raises:
+        DatasetError: for a zip or a folder that cannot be used.
+    """
+    source = Path(source)
+    if source.suffix.lower() == ".zip" and not source.is_dir():
+        with archive.Archive(source, 0, title, loose=True) as found:
+            yield [(e.name, e.label, lambda e=e: found.read(e)) for e in found.entries]
+    elif source.is_dir():
+        folders.check(source)
+        paths = sorted(
+            path
+            for path in source.rglob("*")
+            if path.suffix.lower().lstrip(".") in EXTENSIONS and not path.name.startswith(".")
+        )
+        yield [
+            (str(p.relative_to(source)), p.parent.name if p.parent != source else "", lambda p=p: p)
+            for p in paths
+        ]
+    else:
+        yield [(str(source), "", lambda: source)]
+
+
+def table(run, rows: Rows, verdicts=None) -> list[dict]:
+    """Answers as plain rows for a table, JSON or CSV.
+
+    Args:
+        run: the Run that answered.
+        rows: of a Batch.
+        verdicts: list of `confidence.Verdict` or None, of `confidence.Confidence.verdicts_of`; None where
+            the run knows nothing of its certainty.
+
+    Returns:
+        Dicts of image, answer, probability (0 to 1), second, second_probability, sure (of `SURE`,
+        or ""), likely (classes, separated by a bar), distance, seconds, true_class
+        and error; None where there is nothing to say.
+    """
+    classes = run.classes
+    order = np.argsort(-rows.probabilities, axis=1, kind="stable")[:, :2]
+    found = []
+    for i in range(len(rows)):
+        error, verdict = str(rows.errors[i]), verdicts and verdicts[i]
+        first, second = order[i].tolist()
+        row = {"image": str(rows.names[i])}
+        row |= {
+            "answer": None if error else classes[first],
+            "probability": None if error else float(rows.probabilities[i, first]),
+            "second": None if error else classes[second],
+            "second_probability": None if error else float(rows.probabilities[i, second]),
+            "sure": SURE[verdict.kind] if verdict else "",
+            "likely": " | ".join(verdict.likely) if verdict else "",
+            "distance": verdict.distance if verdict else None,
+            "seconds": float(rows.seconds[i]),
+            "true_class": str(rows.labels[i]) or None,
+            "error": error or None,
+        }
+        found.append(row)
+    return found
+
+
+def to_csv(table_rows) -> str:
+    """`table` as CSV (RFC 4180), with names in its first line.
+
+    A spreadsheet would run a cell that begins like a formula, and names are a stranger's: such cells get
+    an apostrophe before them (OWASP, CSV Injection).
+    """
+    file = io.StringIO()
+    names = list(table_rows[0]) if table_rows else ["image"]
+    writer = csv.DictWriter(file, names)
+    writer.writeheader()
+    for row in table_rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return file.getvalue()
+
+
+def _cell(value):
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value

@@ -1,0 +1,158 @@
+"""The work behind `engine.batches`: the process of a batch, and the same stream for the command line.
+
+No TensorFlow: LiteRT answers, Pillow decodes, some images at a time.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from engine import (
+    batches,
+    drift,
+    evaluation,
+    images,
+    reduction,
+    reference,
+    runs,
+    thumbnails,
+    zip_names,
+)
+from engine import home as homes
+from engine.classifier import Classifier
+from engine.errors import DatasetError, ImageError, RunError
+from engine.parallel import ordered_map
+
+DRIFT = 2000
+"""Most images that drift is judged by: the same share all along the batch."""
+
+
+def measure(_recipe, home, about, report) -> dict:
+    """Answers a batch; see `engine.probe`, which calls it.
+
+    Args:
+        home: Graft's home.
+        about: run, title and source of the batch.
+        report: called with (text, done, total, seconds left).
+
+    Returns:
+        See `Batch.state`.
+    """
+    folder = Path(about["source"]).parent
+    run, begun = runs.get_run(home, about["run"]), time.time()
+    model = Classifier(run)
+    first = time.time()
+    with batches.items(about["source"], about["title"]) as found:
+
+        def tell(done):
+            left = (time.time() - first) / done * (len(found) - done)
+            report("Classifying", done, len(found), left)
+
+        for number, rows in enumerate(parts(model, found, folder / batches.THUMBS, tell)):
+            with homes.replacing(folder / f"part-{number:05d}.npz", "wb") as file:
+                np.savez(file, **vars(rows))
+    rows = batches.Batch(folder).rows()
+    report("Comparing with the validation images", len(rows), len(rows))
+    return {
+        "images": len(rows),
+        "seconds": time.time() - begun,
+        "figures": figures(model.classes, rows),
+        "drift": judged(run, rows),
+        "stopped": False,
+    }
+
+
+def parts(model, found, thumbs, progress=None):
+    """Yields `batches.Rows` of some images each, until all are answered.
+
+    Args:
+        model: a Classifier.
+        found: iterable of `batches.items`.
+        thumbs: path of the file that takes the thumbnails; None for none.
+        progress: called with the images done so far.
+    """
+    known, place, waiting, done = set(model.classes), 0, [], 0
+    width = model.run.architecture["features"]
+
+    def answer(item):
+        return _answer(model, known, item, thumbs is not None)
+
+    for row in ordered_map(answer, found, model.threads):
+        thumb = row.pop("thumb")
+        if thumb:
+            with open(thumbs, "ab") as file:
+                file.write(thumb)
+        row["thumbs"] = (place, place + len(thumb))
+        place, done = place + len(thumb), done + 1
+        waiting.append(row)
+        if progress:
+            progress(done)
+        if len(waiting) == batches.PART:
+            yield _stacked(waiting, width)
+            waiting = []
+    if waiting:
+        yield _stacked(waiting, width)
+
+
+def _answer(model, known, item, wants_thumb) -> dict:
+    """One image: everything that is kept of it."""
+    name, label, read = item
+    row = {
+        "names": zip_names.shown(name),
+        "labels": label if label in known else "",
+        "errors": "",
+        "probabilities": np.zeros(len(model.classes), np.float32),
+        "features": None,
+        "measures": np.zeros(len(reference.MEASURES), np.float32),
+        "thumb": b"",
+    }
+    begun = time.perf_counter()
+    try:
+        picture = images.read(read())
+    except (ImageError, DatasetError, OSError) as error:
+        row["errors"] = str(error)
+        row["seconds"] = time.perf_counter() - begun
+        return row
+    answer = model.predict([picture], keep_images=False)[0]
+    row["seconds"] = time.perf_counter() - begun
+    row["probabilities"] = answer.probabilities
+    row["features"] = reduction.normalised(answer.features[None])[0].astype(np.float16)
+    row["measures"] = np.array(reference.measures_of(picture), np.float32)
+    if wants_thumb:
+        row["thumb"] = thumbnails.encode(picture)
+    return row
+
+
+def _stacked(rows, width) -> batches.Rows:
+    for row in rows:
+        if row["features"] is None:
+            row["features"] = np.zeros(width, np.float16)
+    kinds = {"names": str, "labels": str, "errors": str, "seconds": np.float32, "thumbs": np.int64}
+    return batches.Rows(
+        **{n: np.array([row[n] for row in rows], kinds.get(n)) for n in batches.COLUMNS}
+    )
+
+
+def figures(classes, rows) -> dict | None:
+    """`evaluation.measure` of the images that lay in a folder named like a class; None without any."""
+    own = rows.read & (rows.labels != "")
+    if not own.any():
+        return None
+    place = {name: number for number, name in enumerate(classes)}
+    labels = [place[str(label)] for label in rows.labels[own]]
+    return evaluation.measure(rows.probabilities[own], labels, classes)
+
+
+def judged(run, rows) -> dict | None:
+    """`drift.judge` of a batch; None where it is too small, or the run remembers nothing."""
+    own = np.flatnonzero(rows.read)
+    if len(own) < drift.LEAST:
+        return None
+    try:
+        known = reference.of(run)
+    except RunError:
+        return None
+    own = own[np.linspace(0, len(own) - 1, min(DRIFT, len(own))).astype(int)]
+    measured = dict(zip(reference.MEASURES, rows.measures[own].T, strict=True))
+    return drift.judge(known, rows.features[own], rows.probabilities[own], measured)

@@ -1,0 +1,95 @@
+"""Charts of a classifier's certainty: is it as right as it says it is, and how near is what it saw?"""
+
+from engine.charts import ACCENT, TEST, VALIDATION, figure, rounded
+
+_GREY = "#7d8794"
+
+
+def reliability(before: dict, after: dict):
+    """Reliability diagram: accuracy of the answers of each confidence, before and after scaling.
+
+    Args:
+        before, after: of `confidence.reliability`.
+    """
+    made = figure(
+        "As right as it says? (reliability diagram)",
+        "how sure the answer is (%)",
+        "how often it is right (%)",
+        hovermode="closest",
+        height=380,
+    )
+    made.add_scatter(
+        x=[0, 100],
+        y=[0, 100],
+        mode="lines",
+        name="exactly right",
+        line={"color": _GREY, "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+    )
+    styles = [
+        (before, "before scaling", VALIDATION, "diamond", "dash"),
+        (after, "after scaling", ACCENT, "circle", "solid"),
+    ]
+    for found, name, colour, symbol, dash in styles:
+        rows = found["rows"]
+        made.add_scatter(
+            x=rounded([100 * row["confidence"] for row in rows]),
+            y=rounded([100 * row["accuracy"] for row in rows]),
+            mode="lines+markers",
+            name=f"{name}, error {found['ece']:.3f}",
+            text=[f"{row['n']:,} image{'s' * (row['n'] != 1)}" for row in rows],
+            line={"color": colour, "width": 2, "dash": dash},
+            # The larger, the more images: a bin of three says little.
+            marker={
+                "symbol": symbol,
+                "size": [6 + 22 * (row["n"] / found["n"]) ** 0.5 for row in rows],
+                "opacity": 0.8,
+            },
+            hovertemplate="says %{x:.0f} %, is right %{y:.0f} % (%{text})<extra></extra>",
+        )
+    made.update_xaxes(range=[0, 103], ticksuffix=" %", title_text="how sure the answer is")
+    return made.update_yaxes(range=[-2, 106], ticksuffix=" %", title_text="how often it is right")
+
+
+def distances(validation, threshold: float, uploads=None):
+    """How far images are from the nearest training image.
+
+    Args:
+        validation: float array (n,), distances of validation images.
+        threshold: beyond it an image counts as unlike training.
+        uploads: float array (m,), distances of a batch, or None.
+    """
+    made = figure(
+        "How far from the nearest training image",
+        "distance between features (0 to 1.4)",
+        "share of images (%)",
+        hovermode="closest",
+        height=280,
+        barmode="overlay",
+        bargap=0.02,
+    )
+    groups = [(validation, "validation images", VALIDATION, "")]
+    if uploads is not None and len(uploads):
+        groups.append((uploads, "these images", TEST, "/"))
+    for values, name, colour, pattern in groups:
+        made.add_histogram(
+            x=rounded(list(map(float, values))),
+            name=name,
+            histnorm="percent",
+            xbins={"start": 0, "end": 1.5, "size": 0.04},
+            marker={"color": colour, "pattern_shape": pattern},
+            opacity=0.65,
+            hovertemplate="%{x}: %{y:.1f} %<extra></extra>",
+        )
+    made.add_vline(x=threshold, line={"color": _GREY, "width": 1.5, "dash": "dot"})
+    made.add_annotation(
+        x=threshold,
+        y=1,
+        yref="paper",
+        text="beyond: not like training",
+        showarrow=False,
+        xanchor="left",
+        yanchor="bottom",
+        font={"size": 11},
+    )
+    return made

@@ -1,0 +1,118 @@
+"""Commands about how sure a run may be, and about many images at once."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from engine import home as homes
+from engine import runs
+from engine.cli import AsJson, Home, RunId, app, console, json_out, table
+from engine.terminal import percent, progress_bars
+
+
+@app.command()
+def calibrate(run: RunId, home: Home = None, json_: AsJson = False):
+    """Find out how sure a run may be, from its dataset; a run does so itself when it ends."""
+    from engine import confidence, reference
+
+    folder = homes.home(home)
+    found = runs.get_run(folder, run)
+    with progress_bars() as bar:
+        task = bar.add_task("Looking at its images", total=None, eta="")
+        reference.learn(
+            found, folder, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    kept = confidence.calibrate(found)
+    if json_:
+        return json_out(kept)
+    before, after, got = kept["before"], kept["after"], kept["coverage"]
+    console.print(
+        f"Temperature {kept['temperature']:.2f}: expected calibration error {before['ece']:.3f} before and "
+        f"{after['ece']:.3f} after, on {kept['test']} test images (chance alone {after['floor']:.3f})."
+    )
+    console.print(
+        f"Likely classes hold the true one in {percent(got['coverage'])} of them, "
+        f"{percent(confidence.COVERAGE)} promised; {percent(kept['false_alarms'])} count as unlike training."
+    )
+    table(
+        ["says (%)", "is right (%)", "images"],
+        [
+            [f"{100 * r['confidence']:.0f}", f"{100 * r['accuracy']:.0f}", r["n"]]
+            for r in after["rows"]
+        ],
+    )
+
+
+@app.command()
+def batch(
+    run: RunId,
+    images: Annotated[
+        str, typer.Argument(help="A folder of images, or a zip; class folders give accuracy.")
+    ],
+    csv: Annotated[
+        str | None, typer.Option(help="Write the answers to this CSV file; - for standard output.")
+    ] = None,
+    home: Home = None,
+    json_: AsJson = False,
+):
+    """Classify many images, streamed: answers, drift against the run's validation images, accuracy."""
+    from pathlib import Path
+
+    import numpy as np
+
+    from engine import batches, batching, confidence
+    from engine.classifier import Classifier
+    from engine.errors import DatasetError, RunError
+
+    found = runs.get_run(homes.home(home), run)
+    model = Classifier(found)
+    if not Path(images).exists():
+        raise DatasetError(f"there is no folder or zip {images}; give one that is there")
+    with batches.items(images) as items, progress_bars() as bar:
+        if not items:
+            raise DatasetError(f"{images} holds no image that Graft can use")
+        task = bar.add_task("Classifying", total=len(items), eta="")
+        parts = list(
+            batching.parts(model, items, None, lambda done: bar.update(task, completed=done))
+        )
+    rows = batches.Rows(
+        **{n: np.concatenate([getattr(part, n) for part in parts]) for n in batches.COLUMNS}
+    )
+    verdicts = None
+    try:
+        read, verdicts = np.flatnonzero(rows.read), [None] * len(rows)
+        judged = confidence.Confidence(found).judge(rows.probabilities[read], rows.features[read])
+        for row, verdict in zip(read.tolist(), judged, strict=True):
+            verdicts[row] = verdict
+    except RunError as error:
+        console.print(f"No word on how sure: {escape(str(error))}.", style="yellow")
+        verdicts = None
+    answers = batches.table(found, rows, verdicts)
+    figures, drift = batching.figures(model.classes, rows), batching.judged(found, rows)
+    if json_:
+        return json_out({"answers": answers, "figures": figures, "drift": drift})
+    if csv == "-":
+        return print(batches.to_csv(answers), end="")
+    if csv:
+        try:
+            Path(csv).write_text(batches.to_csv(answers))
+        except OSError as error:
+            raise DatasetError(
+                f"{csv} cannot be written ({error.strerror}); give another file"
+            ) from None
+    counts = {word: sum(a["sure"] == word for a in answers) for word in batches.SURE.values()}
+    lost = sum(a["error"] is not None for a in answers)
+    console.print(f"{len(answers) - lost} images answered, {lost} could not be read.")
+    if verdicts:
+        console.print(", ".join(f"{number} {word}" for word, number in counts.items()) + ".")
+    if figures:
+        low, high = figures["interval"]
+        console.print(
+            f"{figures['n']} lie in folders named like classes: accuracy {percent(figures['accuracy'])} "
+            f"({percent(low)} to {percent(high)})."
+        )
+    if drift:
+        console.print(escape(drift["text"]), style="yellow" if drift["drifted"] else None)
+        for test in drift["tests"].values():
+            console.print(f"  p {test['p']:.2g}: {escape(test['text'])}")

@@ -1,0 +1,103 @@
+"""What the views of the Test page share: classifiers and their certainty, kept by the server."""
+
+import hashlib
+
+import streamlit as st
+
+from engine import confidence
+from engine.classifier import Classifier
+from engine.errors import GraftError
+
+BADGES = {
+    "sure": ":green[:material/verified: sure]",
+    "likely": ":blue[:material/thumb_up: likely]",
+    "unsure": ":orange[:material/help: not sure]",
+    "unlike": ":red[:material/block: not like anything in training]",
+}
+BOX = (190, 190)
+"""An image is shown no larger, so that cards line up; in pixels."""
+
+
+def coverage() -> float:
+    """The coverage that the user chose on the tab about certainty."""
+    return st.session_state.get("coverage", round(100 * confidence.COVERAGE)) / 100
+
+
+def classifier(run) -> Classifier:
+    """The classifier of a run, shared by all sessions."""
+    return _classifier(str(run.path), _stamp(run, "inference.tflite"), run)
+
+
+def certainty(run) -> confidence.Confidence | str:
+    """What a run knows of its certainty, shared by all sessions; or a sentence, if it knows nothing."""
+    try:
+        return _certainty(
+            str(run.path), _stamp(run, confidence.FILE), _stamp(run, "reference.npz"), run
+        )
+    except GraftError as error:
+        return str(error)
+
+
+def say_if_uncertain(run) -> None:
+    """One line if the run knows nothing of its certainty."""
+    known = certainty(run)
+    if isinstance(known, str):
+        text = f"{known[:1].upper()}{known[1:]}."
+        st.caption(f":material/info: No word on how sure its answers are. {text}")
+
+
+def _stamp(run, name) -> int:
+    try:
+        return (run.path / name).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@st.cache_resource(max_entries=4, show_spinner="Loading the classifier")
+def _classifier(path: str, changed: int, _run) -> Classifier:
+    return Classifier(_run)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _certainty(path: str, changed: int, reference: int, _run) -> confidence.Confidence:
+    return confidence.Confidence(_run)
+
+
+def digest(image) -> str:
+    """A name for an image: bytes, or a path whose file never changes."""
+    return hashlib.sha256(image if isinstance(image, bytes) else str(image).encode()).hexdigest()
+
+
+def answer(run, image):
+    """One answer with a small picture, kept so that a rerun does not classify again.
+
+    Args:
+        run: a finished Run.
+        image: bytes or a path.
+
+    Returns:
+        (`classifier.Answer` whose image is at most twice `BOX`, or None; seconds and error as there).
+    """
+    stamps = (_stamp(run, "inference.tflite"), _stamp(run, confidence.FILE))
+    return _answer(str(run.path), stamps, digest(image), run, image)
+
+
+@st.cache_data(max_entries=500, show_spinner=False)
+def _answer(path: str, stamps: tuple, content: str, _run, _image):
+    found = classifier(_run).predict([_image])[0]
+    if found.image is not None:
+        found.image = found.image.copy()
+        found.image.thumbnail((2 * BOX[0], 2 * BOX[1]))  # sharp on a dense screen too
+    return found
+
+
+def verdict(run, found) -> confidence.Verdict | None:
+    """What may be said of an answer; None where the run knows nothing of its certainty."""
+    known = certainty(run)
+    return None if isinstance(known, str) else known.verdicts([found], coverage())[0]
+
+
+def picture(image, name: str = "") -> None:
+    """A PIL image within `BOX`."""
+    width, height = image.size
+    st.image(image, width=max(1, round(min(BOX[0], BOX[1] * width / height))), alt=name or "image")

@@ -1,0 +1,93 @@
+"""A few images of the Test page, a card each: the answer, how sure it is, and a closer look."""
+
+import streamlit as st
+
+from engine import charts
+from pages import _common, _test_answers, _test_look
+from pages._live_chart import chart
+
+MOST = 12
+"""Answers on one page, and loose images that are answered here; more become a batch."""
+WIDTH = 226
+"""Of a card, in pixels: four stand side by side at 1440 pixels, two at 800, and one below the other on a phone."""
+
+
+def show(run, other, images) -> None:
+    """Cards of images.
+
+    Args:
+        run: the Run that answers.
+        other: a Run to compare with, or None.
+        images: list of (name, bytes or path, true label or None).
+    """
+    pages = -(-len(images) // MOST)
+    page = st.pagination(pages, key="answers_page") if pages > 1 else 1
+    shown = images[(page - 1) * MOST : page * MOST]
+    with st.container(horizontal=True):
+        for place, (name, image, truth) in enumerate(shown):
+            with st.container(border=True, width=WIDTH if other is None else 2 * WIDTH):
+                _card(run, other, place, name, image, truth)
+
+
+def _card(run, other, place, name, image, truth):
+    found = _test_answers.answer(run, image)
+    key = f"{place}_{_test_answers.digest(image)[:12]}"
+    if found.image is not None:
+        _test_answers.picture(found.image, name)
+    if found.error:
+        st.error(f"{_common.plain(name)}: {found.error}.", icon=":material/broken_image:")
+        return
+    if other is None:
+        _answer(run, found, truth, key)
+    else:
+        for column, one in zip(st.columns(2), (run, other), strict=True):
+            with column:
+                st.caption(
+                    f"{_common.plain(one.recipe.name)} on {_common.plain(one.recipe.backbone.title)}"
+                )
+                _answer(one, _test_answers.answer(one, image), truth, f"{key}_{one.id}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{_common.plain(name)} · {1000 * found.seconds:.0f} ms")
+        if st.button("Look closer", key=f"look_{key}", icon=":material/search:"):
+            _test_look.closer(run, name, image)
+
+
+def _answer(run, found, truth, key):
+    label, probability = found.top(1)[0]
+    verdict = _test_answers.verdict(run, found)
+    if verdict and verdict.kind == "unlike":
+        # What it would answer stays legible, but it is no headline.
+        st.markdown("#### none &nbsp; of these")
+        st.markdown(_test_answers.BADGES["unlike"], help=_distance(verdict))
+        st.caption(f"If it had to choose: {_common.plain(label)}, {100 * probability:.0f} %.")
+    else:
+        st.markdown(f"#### {_common.plain(label)} &nbsp; {100 * probability:.0f} %")
+        if verdict:
+            _verdict(verdict)
+    if truth is not None:
+        sign = (
+            ":green[:material/check: right]"
+            if truth == label
+            else ":orange[:material/close: wrong]"
+        )
+        words = f"{sign}, it is" if not verdict or verdict.kind != "unlike" else "It is"
+        st.markdown(f"{words} **{_common.plain(truth)}**")
+    top = found.top(int(st.session_state["top_k"]))
+    listed = ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
+    chart(charts.top_k(top), f"answer_{key}", alt=f"Likeliest classes: {listed}")
+
+
+def _verdict(verdict):
+    text = _test_answers.BADGES[verdict.kind]
+    if verdict.kind == "unsure":
+        text += f": {_common.plain(' or '.join(verdict.likely) or 'no class is likely enough')}"
+    share = round(100 * _test_answers.coverage())
+    st.markdown(
+        text,
+        help=f"The classes that are likely enough hold the true one in {share} of 100 images. Sure: there is "
+        f"only one, and its probability is {share} % or more. {_distance(verdict)}",
+    )
+
+
+def _distance(verdict):
+    return f"Distance to the nearest training image: {verdict.distance:.2f}."

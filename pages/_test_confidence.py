@@ -1,0 +1,64 @@
+"""How sure a classifier may be: the tab of the Test page about calibration, coverage and distance."""
+
+import streamlit as st
+
+from engine import charts_confidence, confidence
+from pages import _common, _test_answers
+from pages._live_chart import chart
+
+
+def show(run) -> None:
+    """Promises, and what they came to on the test images."""
+    known = _test_answers.certainty(run)
+    if isinstance(known, str):
+        _common.fail(known)
+        return
+    found = confidence.summary(run)
+    _coverage(known)
+    left, right = st.columns(2)
+    with left:
+        chart(charts_confidence.reliability(found["before"], found["after"]), f"sure_{run.id}")
+        st.caption(
+            f"On {_common.count(found['after']['n'], 'test images')}. Probabilities are scaled by a temperature "
+            f"of {found['temperature']:.2f}, fitted on {_common.count(found['validation'], 'validation images')}. "
+            f"The expected calibration error is {found['after']['ece']:.3f}, before scaling "
+            f"{found['before']['ece']:.3f}; so few images alone would give a perfectly calibrated classifier "
+            f"{found['after']['floor']:.3f}."
+        )
+    with right:
+        rows = known.reference.rows("validation")
+        training = known.reference.features[known.reference.rows("train")]
+        far = confidence.distances(known.reference.features[rows], training)
+        chart(charts_confidence.distances(far, known.threshold), f"far_{run.id}")
+        st.caption(
+            "An image beyond the line is **not like anything in training**, whatever its probabilities. The "
+            f"line leaves out {100 * confidence.FALSE_ALARMS:.0f} % of the validation images; of the test "
+            f"images it calls {_common.percent(found['false_alarms'])} unlike training (false alarms)."
+        )
+
+
+def _coverage(known):
+    st.slider(
+        "How often shall the likely classes hold the true one?",
+        50,
+        99,
+        round(100 * confidence.COVERAGE),
+        1,
+        format="%d %%",
+        key="coverage",
+        persist_state="session",
+        help="Conformal prediction: an answer is not sure where several classes are likely enough, or none; "
+        "sure where one alone is, with a probability of at least what you ask for here. The more you ask "
+        "for, the more often it is not sure.",
+        width=520,
+    )
+    got = known.achieved(_test_answers.coverage())
+    _common.metrics(
+        {
+            "Held on test images": _common.percent(got["coverage"]),
+            "One class alone": _common.percent(got["single"]),
+            "Sure of it": _common.percent(got["sure"]),
+            "Right when sure": _common.percent(got["accuracy_when_sure"]),
+        },
+        170,
+    )
