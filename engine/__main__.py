@@ -12,10 +12,13 @@ from engine import (  # noqa: F401
     cli_confidence,
     cli_curation,
     cli_datasets,
+    cli_export,
     cli_host,
+    cli_import,
     cli_inspect,
     cli_keep,
     cli_runs,
+    cli_serve,
     runs,
 )
 from engine import home as homes
@@ -181,9 +184,12 @@ def predict(
     json_: AsJson = False,
 ):
     """Classify images with a finished run. Exit code 2 if any could not be read."""
+    from engine import confidence
     from engine.classifier import Classifier
 
-    answers = Classifier(runs.get_run(homes.home(home), run)).predict(image, keep_images=False)
+    found = runs.get_run(homes.home(home), run)
+    answers = Classifier(found).predict(image, keep_images=False)
+    verdicts = confidence.verdicts(found, answers)
     if json_:
         json_out(
             [
@@ -191,13 +197,17 @@ def predict(
                     "image": a.name,
                     "error": a.error,
                     "answers": [{"label": label, "probability": p} for label, p in a.top(top)],
+                    "sure": v and v.kind,
+                    "likely": v and v.likely,
+                    "distance": v and v.distance,
                 }
-                for a in answers
+                for a, v in zip(answers, verdicts, strict=True)
             ]
         )
     else:
-        for a in answers:
+        for a, v in zip(answers, verdicts, strict=True):
             text = ", ".join(f"{label} {p:.1%}" for label, p in a.top(top))
+            text += f". {v.text}" if v and v.kind != "sure" else ""
             console.print(
                 f"{escape(a.name)}: {escape(a.error or text)}",
                 soft_wrap=True,

@@ -227,7 +227,8 @@ def _pack(path, files, progress) -> None:
 
 def _plain(name: str) -> str:
     """A file's name with nothing that an archive would refuse: this zip is ours, its names are a user's."""
-    name = zip_names.shown(str(name).replace("\\", "/")).replace("\\", "_").lstrip("/.")
+    name = zip_names.shown(str(name).replace("\\", "/")).replace("\\", "_")
+    name = re.sub(r"^[A-Za-z]:", "", name).lstrip("/.")
     return re.sub(r"(^|/)\.+", r"\1_", name) or "image"
 
 

@@ -52,7 +52,7 @@ def reliability(before: dict, after: dict):
 
 
 def distances(validation, threshold: float, uploads=None):
-    """How far images are from the nearest training image.
+    """How far images are from the training images.
 
     Args:
         validation: float array (n,), distances of validation images.
@@ -60,7 +60,7 @@ def distances(validation, threshold: float, uploads=None):
         uploads: float array (m,), distances of a batch, or None.
     """
     made = figure(
-        "How far from the nearest training image",
+        "How far from the training images",
         "distance between features (0 to 1.4)",
         "share of images (%)",
         hovermode="closest",

@@ -8,7 +8,6 @@ import streamlit as st
 from engine import batches, charts, charts_confidence
 from engine import home as homes
 from engine.errors import GraftError
-from engine.splits import PARTS
 from pages import _common, _test_answers, _test_look
 from pages._grid import grid
 from pages._live_chart import chart
@@ -207,9 +206,8 @@ def _answers(run, batch, rows):
         for i, verdict in zip(read.tolist(), given, strict=True):
             verdicts[i] = verdict
         with st.expander("How far they are from training", key="batch_far"):
-            own = known.reference.rows("validation")
-            training = known.reference.features[known.reference.part == PARTS.index("train")]
-            far = _far(known.reference.features[own], training)
+            own = known.reference.features[known.reference.rows("validation")]
+            far = known.distances(own)
             uploads = [verdict.distance for verdict in given]
             chart(
                 charts_confidence.distances(far, known.threshold, uploads), f"batch_far_{batch.key}"
@@ -266,13 +264,6 @@ def _answers(run, batch, rows):
         _table(batch, table, chosen)
     else:
         _grid(run, batch, rows, table, chosen)
-
-
-@st.cache_data(max_entries=4, show_spinner=False)
-def _far(features, training):
-    from engine import confidence
-
-    return confidence.distances(features, training)
 
 
 def _table(batch, table, chosen):

@@ -90,4 +90,4 @@ def _verdict(verdict):
 
 
 def _distance(verdict):
-    return f"Distance to the nearest training image: {verdict.distance:.2f}."
+    return f"Distance to the training images: {verdict.distance:.2f}."

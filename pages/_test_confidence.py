@@ -26,14 +26,13 @@ def show(run) -> None:
             f"{found['after']['floor']:.3f}."
         )
     with right:
-        rows = known.reference.rows("validation")
-        training = known.reference.features[known.reference.rows("train")]
-        far = confidence.distances(known.reference.features[rows], training)
+        far = known.distances(known.reference.features[known.reference.rows("validation")])
         chart(charts_confidence.distances(far, known.threshold), f"far_{run.id}")
         st.caption(
             "An image beyond the line is **not like anything in training**, whatever its probabilities. The "
             f"line leaves out {100 * confidence.FALSE_ALARMS:.0f} % of the validation images; of the test "
-            f"images it calls {_common.percent(found['false_alarms'])} unlike training (false alarms)."
+            f"images it calls {_common.percent(found['false_alarms'])} unlike training (false alarms). Measured is "
+            f"the distance between features to the nearest training image number {found['neighbour']}."
         )
 
 

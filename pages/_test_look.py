@@ -98,10 +98,10 @@ def _nearest(run, image):
         with column:
             st.image(known.reference.thumbnail(row["row"]), alt=row["name"], width="stretch")
             st.caption(f"{_common.plain(row['label'])}, distance {row['distance']:.2f}")
-    limit = known.threshold
+    verdict = _test_answers.verdict(run, _seen(run, image))
     st.caption(
-        f"Distance between features, 0 to 1.4; beyond {limit:.2f} an image counts as unlike training.",
-        help="Five of every hundred validation images are farther than that from any training image.",
+        f"Distances between features, 0 to 1.4. To the nearest number {known.neighbour} it is {verdict.distance:.2f}; "
+        f"beyond {known.threshold:.2f} an image counts as unlike training."
     )
 
 
