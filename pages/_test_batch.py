@@ -148,7 +148,7 @@ def _head(batch, rows, result):
             st.caption(f"in {seconds:.1f} s" if seconds < 10 else f"in {_common.duration(seconds)}")
         if result.get("stopped"):
             st.caption(":orange[stopped before its end; what was answered is here]")
-        if st.button("Delete", key="clear_batch", icon=":material/delete:"):
+        if st.button("Delete", key=f"clear_{batch.key}", icon=":material/delete:"):
             batch.clear()
             st.query_params.pop("batch", None)
             st.rerun()

@@ -1,0 +1,107 @@
+"""The Test page by AppTest: what it says of an answer, of a batch, and of a run that knows less."""
+
+import shutil
+
+import pytest
+from conftest import encode, picture
+from test_pages import button, open_page, said
+
+from engine import batches, feedback, reference, saved
+
+
+@pytest.fixture
+def page(graft_home, trained_run, monkeypatch):
+    """Opens the Test page on the trained run."""
+    monkeypatch.setenv("GRAFT_HOME", str(graft_home))
+
+    def opened(**query):
+        return open_page("test", run=trained_run.id, **query)
+
+    return opened
+
+
+def from_source(app, name):
+    """The page with images from another source."""
+    control = next(item for item in app.button_group if item.label == "Images from")
+    control.set_value(name).run()
+    assert not app.exception, app.exception
+    return app
+
+
+def test_own_test_images_are_answered_with_the_truth_and_how_sure(page, trained_run):
+    text = said(from_source(page(), "Test images of this run"))
+    assert "it is **" in text.lower()
+    assert ":material/verified: sure" in text
+
+
+def test_uploads_are_answered_and_what_is_no_image_is_one_sentence(page):
+    app = page()
+    for name, data in (("a.png", encode(picture())), ("b.png", b"no picture")):
+        app.file_uploader[0].upload(name, data, "image/png")
+    app.run()
+    assert not app.exception, app.exception
+    assert said(app).count("#### ") == 1
+    assert any("b.png: it is not an image" in e.value.replace("\\", "") for e in app.error)
+
+
+def test_a_batch_by_its_address_shows_answers_and_an_unknown_one_says_so(
+    page, graft_home, trained_run
+):
+    files = [(f"{i}.png", encode(picture(seed=i))) for i in range(3)]
+    batch = batches.start(graft_home, trained_run, files, "three drawings")
+    while batch.state()["state"] == "running":
+        pass
+    text = said(page(batch=batch.key))
+    assert "three drawings" in text and "3 images answered" in text
+    batch.clear()
+    assert "No batch of this run is here" in said(page(batch=batch.key))
+
+
+def test_certainty_has_its_own_view_and_a_run_without_memory_says_so(
+    page, trained_run, own_home, monkeypatch
+):
+    app = page()
+    app.session_state["test_view"] = "How sure it may be"
+    app.run()
+    values = {metric.label: metric.value for metric in app.metric}
+    assert values["Held on test images"].endswith(" %")
+    shutil.copytree(trained_run.path, own_home / "runs" / trained_run.id)
+    (own_home / "runs" / trained_run.id / reference.FILE).unlink()
+    monkeypatch.setenv("GRAFT_HOME", str(own_home))
+    app = open_page("test", run=trained_run.id)
+    assert "No word on how sure" in said(app) and "engine calibrate" in said(app)
+    text = said(from_source(app, "Test images of this run"))
+    assert ":material/verified: sure" not in text and "it is **" in text
+
+
+def test_marked_images_are_listed_and_collected(page, graft_home, trained_run):
+    feedback.mark(trained_run, "x.png", encode(picture(seed=77)), "star", "square")
+    app = page()
+    app.session_state["test_view"] = "Marked images"
+    app.run()
+    assert "**1 image marked**: 0 answered right, 1 wrong." in said(app)
+    button(app, "Collect them").click().run()
+    assert "1 image added" in said(app)
+    name = next(n for n in saved.names(graft_home) if n.endswith("v2"))
+    saved.delete(graft_home, name)
+    assert feedback.marks(trained_run) == []
+
+
+def test_two_runs_answer_side_by_side(page, trained_run, own_home, monkeypatch):
+    for name in (trained_run.id, f"{trained_run.id}-again"):
+        shutil.copytree(trained_run.path, own_home / "runs" / name)
+    monkeypatch.setenv("GRAFT_HOME", str(own_home))
+    app = open_page("test", run=trained_run.id)
+    from_source(app, "Test images of this run")
+    before = said(app).count("#### ")
+    app.selectbox(key="compared").select(f"{trained_run.id}-again").run()
+    assert not app.exception
+    assert said(app).count("#### ") == 2 * before
+
+
+def test_exports_are_offered_with_what_they_are_for(page):
+    app = page()
+    app.session_state["test_view"] = "Take it away"
+    app.run()
+    text = said(app)
+    assert "**ONNX**" in text and "**LiteRT" in text
