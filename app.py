@@ -17,8 +17,11 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from engine import GraftError, home, jobs  # noqa: E402
+from engine import GraftError, home, images, jobs  # noqa: E402
 from pages import _pictures  # noqa: E402
+
+# Before any thread allocates: memory of large uploads goes back to the system from now on.
+images.return_memory()
 
 
 def explain(error: Exception) -> bool:

@@ -39,6 +39,7 @@ def measure(_recipe, home, about, report) -> dict:
     Returns:
         See `Batch.state`.
     """
+    images.return_memory()  # from now on, before any thread allocates
     folder = Path(about["source"]).parent
     run, begun = runs.get_run(home, about["run"]), time.time()
     model = Classifier(run)

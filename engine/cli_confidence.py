@@ -29,7 +29,8 @@ def calibrate(run: RunId, home: Home = None, json_: AsJson = False):
     before, after, got = kept["before"], kept["after"], kept["coverage"]
     console.print(
         f"Temperature {kept['temperature']:.2f}: expected calibration error {before['ece']:.3f} before and "
-        f"{after['ece']:.3f} after, on {kept['test']} test images (chance alone {after['floor']:.3f})."
+        f"{after['ece']:.3f} after, on {kept['test']} test images; by ten bins {before['binned']:.3f} and "
+        f"{after['binned']:.3f}, where chance alone gives {after['floor']:.3f}."
     )
     console.print(
         f"Likely classes hold the true one in {percent(got['coverage'])} of them, "

@@ -17,7 +17,7 @@ import socket
 
 from pydantic import BaseModel
 
-from engine import confidence, serving_page
+from engine import confidence, images, serving_page
 from engine.errors import GraftError
 from engine.serving_limits import Bounds, Gate
 from engine.zip_names import shown
@@ -236,6 +236,7 @@ async def _form(request, bounds):
 def _classify(classifier, files, top) -> Answers:
     """Answers for open files, which are read one after another, not all at once."""
     answers = classifier.predict((file.file.read() for file in files), keep_images=False)
+    images.return_memory()
     verdicts = confidence.verdicts(classifier.run, answers)
     rows = [
         _row(answer, verdict, shown(file.filename), top)

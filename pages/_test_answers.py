@@ -4,7 +4,7 @@ import hashlib
 
 import streamlit as st
 
-from engine import confidence
+from engine import confidence, images
 from engine.classifier import Classifier
 from engine.errors import GraftError
 
@@ -88,6 +88,7 @@ def _answer(path: str, stamps: tuple, content: str, _run, _image):
     if found.image is not None:
         found.image = found.image.copy()
         found.image.thumbnail((2 * BOX[0], 2 * BOX[1]))  # sharp on a dense screen too
+        images.return_memory()  # a photo of 64 million pixels took hundreds of megabytes
     return found
 
 

@@ -22,8 +22,10 @@ def show(run) -> None:
             f"On {_common.count(found['after']['n'], 'test images')}. Probabilities are scaled by a temperature "
             f"of {found['temperature']:.2f}, fitted on {_common.count(found['validation'], 'validation images')}. "
             f"The expected calibration error is {found['after']['ece']:.3f}, before scaling "
-            f"{found['before']['ece']:.3f}; so few images alone would give a perfectly calibrated classifier "
-            f"{found['after']['floor']:.3f}."
+            f"{found['before']['ece']:.3f}.",
+            help="By bins of equal mass (Roelofs et al. 2022). By the ten bins of the diagram it is "
+            f"{found['after']['binned']:.3f}, before {found['before']['binned']:.3f}; with so few images a "
+            f"perfectly calibrated classifier would show {found['after']['floor']:.3f} there, by chance alone.",
         )
     with right:
         far = known.distances(known.reference.features[known.reference.rows("validation")])

@@ -140,9 +140,9 @@ def _choose(finished):
             f"{_common.accuracy_text(by_id[i].evaluation)}"
         ),
     )
-    others = [None, *(i for i in by_id if i != chosen)]
+    others = ["", *(i for i in by_id if i != chosen)]
     if st.session_state.get("compared") not in others:
-        st.session_state["compared"] = None
+        st.session_state["compared"] = ""
     other = columns[1].selectbox(
         "Compare with",
         others,

@@ -1,0 +1,221 @@
+"""How sure an answer may be: calibration, likely classes, and images unlike anything in training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import picture
+from off_topic import off_topic
+from PIL import Image
+
+from engine import confidence, evaluation, explanation, reference, runs
+from engine.classifier import Classifier
+from engine.errors import RunError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def certain(rng, n=4000, classes=4, sharpness=3.0):
+    """(probabilities that are exactly as right as they say, labels drawn from them)."""
+    logits = sharpness * rng.normal(size=(n, classes))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (probabilities.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    return probabilities, labels
+
+
+def test_temperature_finds_how_much_too_sure_the_probabilities_are():
+    probabilities, labels = certain(np.random.default_rng(0))
+    too_sure = confidence.scaled(probabilities, 0.5)
+    assert confidence.fit_temperature(too_sure, labels) == pytest.approx(2.0, rel=0.1)
+    before = confidence.reliability(too_sure, labels)
+    after = confidence.reliability(confidence.scaled(too_sure, 2.0), labels)
+    assert after["ece"] < before["ece"] / 2
+    assert after["binned"] < 2 * after["floor"] < before["binned"]
+    assert (too_sure.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+    assert sum(row["n"] for row in after["rows"]) == len(labels)
+
+
+def test_a_perfect_classifier_is_not_made_endlessly_sure():
+    probabilities = np.array([[0.9, 0.1]] * 20)
+    temperature = confidence.fit_temperature(probabilities, np.zeros(20, int))
+    assert 0.05 <= temperature <= 1
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_likely_classes_hold_the_true_one_as_often_as_promised(coverage):
+    probabilities, labels = certain(np.random.default_rng(1), sharpness=1.0)
+    given = probabilities[np.arange(len(labels)), labels]
+    least = confidence.least_likely(given[:2000], coverage)
+    held = (given[2000:] >= least).mean()
+    assert held == pytest.approx(coverage, abs=0.025)
+
+
+def test_too_few_images_for_a_promise_leave_every_class_likely():
+    assert confidence.least_likely(np.full(5, 0.9), 0.99) == 0.0
+
+
+def test_a_run_keeps_its_promises_on_images_that_decided_nothing(informative_run):
+    kept = confidence.summary(informative_run)
+    assert kept["after"]["ece"] < max(0.03, kept["before"]["ece"] / 2)
+    known = confidence.Confidence(informative_run)
+    for coverage in (0.9, 0.95):
+        got = known.achieved(coverage)
+        # 3 points, or two and a half standard errors where there are few test images.
+        allowed = max(0.03, 2.5 * np.sqrt(coverage * (1 - coverage) / got["n"]))
+        assert got["coverage"] == pytest.approx(coverage, abs=allowed)
+    assert kept["false_alarms"] <= 0.08
+    for name in ("ece", "binned"):
+        print(f"{name} {kept['before'][name]:.3f} to {kept['after'][name]:.3f}", end=", ")
+    print(f"coverage {known.achieved(0.9)}, false alarms {kept['false_alarms']:.3f}")
+
+
+def screenshots(count):
+    """Pieces of pictures of our own pages."""
+    found = []
+    for path in sorted((ROOT / "docs").glob("*.png")):
+        with Image.open(path) as whole:
+            width, height = whole.size
+            for k in range(count):
+                x, y = (k * 7919) % max(1, width - 480), (k * 104_729) % max(1, height - 360)
+                found.append(whole.convert("RGB").crop((x, y, x + 480, y + 360)))
+    return found[:count]
+
+
+def test_images_of_other_things_are_not_answered_with_confidence(flowers_run):
+    others = [image for _, image in off_topic(92)] + screenshots(8)
+    answers = Classifier(flowers_run).predict(others)
+    verdicts = confidence.Confidence(flowers_run).verdicts(answers)
+    flagged = sum(verdict.kind == "unlike" for verdict in verdicts)
+    print(f"{flagged} of {len(others)} pictures of other things flagged")
+    assert flagged >= 0.9 * len(others)
+    assert all("no answer" in v.text for v in verdicts if v.kind == "unlike")
+
+
+def test_answers_and_published_figures_are_scaled_alike(informative_run):
+    model = Classifier(informative_run)
+    files = [item["path"] for item in informative_run.examples()]
+    answers = model.predict(files)
+    raw = []
+    for answer in answers:
+        from engine import images
+
+        raw.append(model.outputs(images.to_pixels(answer.image, model.size, model.resize))[0])
+    scaled = confidence.scaled(np.array(raw), confidence.temperature_of(informative_run))
+    assert np.abs(scaled - np.array([a.probabilities for a in answers])).max() < 1e-6
+    assert np.abs(scaled - model.probabilities(files)).max() < 1e-6
+
+
+def test_a_run_without_memory_says_what_to_do(trained_run, own_home):
+    import shutil
+
+    path = own_home / "runs" / trained_run.id
+    shutil.copytree(trained_run.path, path)
+    (path / reference.FILE).unlink()
+    run = runs.get_run(own_home, trained_run.id)
+    with pytest.raises(RunError, match="python -m engine calibrate"):
+        confidence.Confidence(run)
+    assert Classifier(run).predict([picture()])[0].top(1)
+    with pytest.raises(Exception, match="not prepared yet"):
+        reference.learn(run, own_home)
+
+
+def test_calibrating_again_finds_the_same(trained_run, own_home, graft_home):
+    import shutil
+
+    for part in ("datasets", f"runs/{trained_run.id}"):
+        shutil.copytree(graft_home / part, own_home / part, dirs_exist_ok=True)
+    run = runs.get_run(own_home, trained_run.id)
+    before = confidence.summary(run)
+    (run.path / reference.FILE).unlink()
+    (run.path / confidence.FILE).unlink()
+    seen = []
+    reference.learn(run, own_home, lambda done, total: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1]
+    assert confidence.calibrate(run) == before
+
+
+# -- why ----------------------------------------------------------------------------------------
+
+
+def looked(run, count=6):
+    model = Classifier(run)
+    files = [item["path"] for item in run.examples()][:count]
+    return model, list(model.stream(files, keep_images=True, keep_maps=True))
+
+
+def test_grad_cam_is_the_gradient_that_keras_gives(informative_run):
+    """Against automatic differentiation through the head, for the answer and for another class."""
+    import keras
+    import tensorflow as tf
+
+    model, answers = looked(informative_run, 3)
+    whole = keras.saving.load_model(informative_run.path / "final.keras")
+    names = [layer.name for layer in whole.layers]
+    head = [layer for layer in whole.layers if names.index(layer.name) > names.index("features")]
+    for answer in answers:
+        for label, _ in answer.top(2):
+            with tf.GradientTape() as tape:
+                maps = tf.constant(answer.feature_map[None])
+                tape.watch(maps)
+                x = whole.get_layer("features")(maps)
+                for layer in head:
+                    if layer.name == "probabilities":
+                        break
+                    x = layer(x, training=False) if layer.name == "dropout" else layer(x)
+                logit = x[0, model.classes.index(label)]
+            weights = tape.gradient(logit, maps).numpy()[0].mean(axis=(0, 1))
+            heat = np.maximum(0, answer.feature_map @ weights)
+            heat /= max(heat.max(), 1e-12)
+            assert np.abs(explanation.grad_cam(informative_run, answer, label) - heat).max() < 1e-3
+
+
+def test_occlusion_finds_the_place_that_the_answer_hangs_on(trained_run):
+    from engine import sample
+
+    model = Classifier(trained_run)
+    size = model.size
+    drawing = sample.render(0, seed=12_345).resize((size // 2, size // 2))
+    scene = Image.new("RGB", (size, size), drawing.getpixel((1, 1)))
+    scene.paste(drawing, (0, 0))
+    label = model.predict([scene])[0].top(1)[0][0]
+    heat = explanation.occlusion(model, scene, label)
+    half = explanation.PATCHES // 2
+    assert 0 <= heat.min() and heat.max() <= 1
+    assert heat[:half, :half].mean() > 2 * heat[half:, half:].mean()
+
+
+def test_a_heat_map_lies_over_its_image(trained_run):
+    image = picture(300, 200)
+    heat = np.zeros((4, 6), np.float32)
+    heat[0, 0] = 1
+    clear = np.asarray(explanation.overlay(image, heat, 0.0), int)
+    laid = np.asarray(explanation.overlay(image, heat, 0.8), int)
+    assert laid.shape == (320, 480, 3)
+    moved = np.abs(laid - clear).sum(axis=2)
+    assert moved[:60, :60].mean() > 20 * max(moved[200:, 300:].mean(), 0.1)
+
+
+def test_the_nearest_training_image_of_a_training_image_is_itself(informative_run, graft_home):
+    from engine import datasets
+
+    dataset = datasets.open_dataset(informative_run.recipe.dataset, graft_home)
+    known = reference.of(informative_run)
+    rows = known.rows("train")[::200][:5]
+    places = {name: i for i, name in enumerate(dataset.names)}
+    files = [dataset.image_bytes(places[str(known.names[row])]) for row in rows]
+    for row, answer in zip(rows, Classifier(informative_run).predict(files), strict=True):
+        found = explanation.nearest(known, answer.features)
+        assert [len(found), found[0]["name"]] == [5, str(known.names[row])]
+        assert found[0]["distance"] < 0.05 < found[1]["distance"]
+        assert [r["distance"] for r in found] == sorted(r["distance"] for r in found)
+        assert known.thumbnail(found[0]["row"])[:2] == b"\xff\xd8"
+
+
+def test_figures_are_those_of_the_answers(informative_run, graft_home):
+    known = confidence.Confidence(informative_run)
+    probabilities, labels = known.of_part("test")
+    if len(labels) < informative_run.evaluation["test"]["n"]:
+        pytest.skip("the run remembers a draw of its test images")
+    figures = evaluation.measure(probabilities, labels, informative_run.classes)
+    assert figures["confusion"] == informative_run.evaluation["test"]["confusion"]
+    assert figures["loss"] == pytest.approx(informative_run.evaluation["test"]["loss"], abs=1e-6)
