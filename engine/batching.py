@@ -4,6 +4,7 @@ No TensorFlow: LiteRT answers, Pillow decodes, some images at a time.
 """
 
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -111,17 +112,18 @@ def _answer(model, known, item, wants_thumb) -> dict:
     begun = time.perf_counter()
     try:
         picture = images.read(read())
+        answer = model.predict([picture], keep_images=False)[0]
+        row["measures"] = np.array(reference.measures_of(picture), np.float32)
+        row["thumb"] = thumbnails.encode(picture) if wants_thumb else b""
     except (ImageError, DatasetError, OSError) as error:
         row["errors"] = str(error)
-        row["seconds"] = time.perf_counter() - begun
-        return row
-    answer = model.predict([picture], keep_images=False)[0]
+    except Exception as error:  # one image of thousands must not end a batch; the log has more
+        traceback.print_exc()
+        row["errors"] = f"it could not be worked on ({type(error).__name__}); the log says more"
+    else:
+        row["probabilities"] = answer.probabilities
+        row["features"] = reduction.normalised(answer.features[None])[0].astype(np.float16)
     row["seconds"] = time.perf_counter() - begun
-    row["probabilities"] = answer.probabilities
-    row["features"] = reduction.normalised(answer.features[None])[0].astype(np.float16)
-    row["measures"] = np.array(reference.measures_of(picture), np.float32)
-    if wants_thumb:
-        row["thumb"] = thumbnails.encode(picture)
     return row
 
 

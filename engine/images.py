@@ -64,7 +64,8 @@ def read(source) -> Image.Image:
         source: bytes, a path, or a PIL image.
 
     Returns:
-        A PIL image of mode RGB, fully decoded.
+        A PIL image of mode RGB, fully decoded, without the file's other data: a comment of megabytes would
+        go along, and no JPEG could be written from it.
 
     Raises:
         ImageError: one sentence, if it is no image of a known format, is truncated, or is larger
@@ -77,7 +78,9 @@ def read(source) -> Image.Image:
     _check_size(*image.size)
     try:
         image.load()
-        return _upright_rgb(image)
+        image = _upright_rgb(image)
+        image.info = {}
+        return image
     except ImageError:
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error …

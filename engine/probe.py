@@ -51,7 +51,8 @@ def main(request: str, home: str) -> int:
         traceback.print_exc()
         from engine.worker import sentence
 
-        answer = {"error": sentence(error)}
+        text = sentence(error).replace("training broke off", "it broke off")
+        answer = {"error": text}
     homes.write_json(path, asked | answer | {"ended": time.time()})
     return 0 if "result" in answer else 1
 

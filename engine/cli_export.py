@@ -1,0 +1,70 @@
+"""The command that exports a run's model for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine import export_card, exporting, runs
+from engine import home as homes
+from engine.cli import AsJson, Home, RunId, app, json_out
+from engine.cli_runs import say
+from engine.errors import GraftError
+from engine.terminal import progress_bars
+
+
+@app.command()
+def export(
+    run: RunId,
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(exporting.FORMATS)}.")],
+    precision: Annotated[
+        str, typer.Option(help="Of LiteRT: float32, float16 (half the size) or int8 (a quarter).")
+    ] = "float32",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for a copy of the zip; the run keeps its own.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Make and check it anew even if the run keeps one.")
+    ] = False,
+    home: Home = None,
+    json_: AsJson = False,
+):
+    """Export a finished run, with a certificate that it answers as the run does.
+
+    The last line is the zip's path. Exit code 1 if the export does not agree with the run.
+    """
+    folder = homes.home(home)
+    found = _made(runs.get_run(folder, run), format, folder, precision, again)
+    if output:
+        found = exporting.copy_to(found, output)
+    certificate = found["certificate"]
+    if json_:
+        json_out(found)
+    else:
+        say(export_card.one_line(certificate), None if certificate["agrees"] else "red")
+        print(found["path"])
+    if not certificate["agrees"]:
+        raise typer.Exit(1)
+
+
+def _made(run, format, home, precision, again):
+    """The export, made in a process of its own; an interrupt ends that too."""
+    exporting.begin(run, format, home, precision, again)
+    try:
+        with progress_bars() as bar:
+            task = bar.add_task("Starting", total=None, eta="")
+            return exporting.wait(
+                run,
+                format,
+                home,
+                precision,
+                lambda now: bar.update(
+                    task,
+                    description=now["text"],
+                    completed=now["done"] or 0,
+                    total=now["total"],
+                ),
+            )
+    except KeyboardInterrupt:
+        exporting.cancel(run, format, home, precision)
+        raise GraftError("the export was cancelled; nothing of it is left") from None

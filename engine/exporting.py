@@ -1,0 +1,392 @@
+"""Exports: a finished run's model for other programs, each with a certificate that it answers alike.
+
+Light: conversion (`engine.export_formats`) needs TensorFlow, so pages and commands let a process of its
+own do it: `begin` starts it, `state` tells how far it is, `cancel` ends it. An export is one zip under
+`exports` in the run's folder:
+
+    model.keras, saved_model, model.tflite or model.onnx
+    labels.txt          class names in the order of the probabilities, one a line
+    preprocessing.json  what must be done to an image before the model sees it
+    classify.py         classifies an image with nothing but the format's own runtime
+    MODEL_CARD.md       data, recipe, figures with intervals, limits, licences
+    recipe.yaml         what was trained
+    certificate.json    how the export compares with the run itself (`engine.export_check`)
+
+One that does not agree carries DISAGREES in its name.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+import zipfile
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import filelock
+
+from engine import home as homes
+from engine.errors import GraftError, RunError
+
+EXTRA = "requirements-export.txt"
+PRECISIONS = {
+    "float32": "exact, the largest file",
+    "float16": "half the size; computes in float32 on a CPU",
+    "int8": "a quarter of the size and the quickest on small devices; a little less exact",
+}
+"""Number formats of weights, and of int8 also of what is computed, with what each is good for."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that a model can be exported to.
+
+    Attributes:
+        title: for people.
+        model: name of the file or folder in the zip.
+        runtime: packages that classify.py needs beside numpy and pillow.
+        extra: packages of `EXTRA` that writing it needs, or None.
+        about: what it is for, one line.
+        precisions: of `PRECISIONS`, the usual one first.
+    """
+
+    title: str
+    model: str
+    runtime: tuple[str, ...]
+    extra: tuple[str, ...] | None
+    about: str
+    precisions: tuple[str, ...] = ("float32",)
+
+    @property
+    def suffix(self) -> str:
+        """Of the model's file, such as ".tflite"; "" for a folder."""
+        return Path(self.model).suffix
+
+
+FORMATS = {
+    "keras": Format(
+        "Keras",
+        "model.keras",
+        ("keras", "tensorflow"),
+        None,
+        "To go on in Python: look inside, train further, convert.",
+    ),
+    "saved_model": Format(
+        "TensorFlow SavedModel",
+        "saved_model",
+        ("tensorflow",),
+        None,
+        "For TensorFlow Serving and other servers: takes the bytes of image files as they are.",
+    ),
+    "litert": Format(
+        "LiteRT (TensorFlow Lite)",
+        "model.tflite",
+        ("ai-edge-litert",),
+        None,
+        "For phones, small devices and quick starts: a small runtime without TensorFlow.",
+        tuple(PRECISIONS),
+    ),
+    "onnx": Format(
+        "ONNX",
+        "model.onnx",
+        ("onnxruntime",),
+        ("onnx", "onnxruntime", "tf2onnx"),
+        "For other languages and runtimes: C++, C#, Java, JavaScript.",
+    ),
+}
+
+
+def missing(format: str) -> list[str]:
+    """The extra packages of a format that are not installed on this host."""
+    return [name for name in FORMATS[format].extra or () if not importlib.util.find_spec(name)]
+
+
+def check(run, format: str, precision: str = "float32") -> None:
+    """Raises GraftError, one sentence, if a run cannot be exported so."""
+    if format not in FORMATS:
+        raise GraftError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}")
+    if precision not in FORMATS[format].precisions:
+        raise GraftError(
+            f"{FORMATS[format].title} cannot be exported in {precision!r}; choose "
+            f"{' or '.join(FORMATS[format].precisions)}"
+        )
+    if not run.finished or not (run.path / "final.keras").exists():
+        raise RunError(
+            f"run {run.id} has no model to export (it is {run.status}); choose a finished run"
+        )
+    if absent := missing(format):
+        raise GraftError(
+            f"{FORMATS[format].title} needs {', '.join(absent)}, which Graft does without otherwise; "
+            f"install it with: pip install -r {EXTRA}"
+        )
+
+
+def name_of(run, format: str, precision: str = "float32") -> str:
+    """An export's name, without ".zip": the run's id, the format, and the precision unless float32."""
+    return "-".join([run.id, format] + [precision] * (precision != "float32"))
+
+
+def kept(run, format: str, precision: str = "float32") -> dict | None:
+    """The export that was made before, if it still answers as the run does; see `export`.
+
+    None if there is none that can be read, or if the run has been calibrated anew since.
+    """
+    from engine import confidence
+
+    folder, name = run.path / "exports", name_of(run, format, precision)
+    for path in (folder / f"{name}.zip", folder / f"{name}-DISAGREES.zip"):
+        if not path.exists():
+            continue
+        try:
+            with zipfile.ZipFile(path) as archive:
+                certificate = json.loads(archive.read("certificate.json"))
+        except (zipfile.BadZipFile, KeyError, ValueError):
+            continue  # damaged by somebody else: it is made anew
+        if certificate["temperature"] == confidence.temperature_of(run):
+            return {"path": path, "bytes": path.stat().st_size, "certificate": certificate}
+    return None
+
+
+def export(run, format, output=None, home=None, report=None, precision="float32") -> dict:
+    """Exports a run and certifies the export, here and now.
+
+    Heavy: imports TensorFlow into this process. Pages and commands call `begin`.
+
+    Args:
+        run: a finished Run.
+        format: of `FORMATS`.
+        output: a folder that gets a copy of the zip; None for none.
+        home: where the run's dataset is looked for; None for the home that the run lies in.
+        report: called with (text, done, total); may raise to stop.
+        precision: of the format's precisions.
+
+    Returns:
+        A dict: path, of the zip; bytes; certificate (see `engine.export_check.certify`), whose `agrees`
+        says whether the export may be relied on.
+
+    Raises:
+        GraftError: one sentence, if it cannot be exported so, or cannot be loaded again.
+    """
+    from engine import export_card, export_check, export_formats
+
+    check(run, format, precision)
+    home = Path(home) if home else run.path.parent.parent
+    report = report or (lambda text, done=0, total=None: None)
+    name = name_of(run, format, precision)
+    folder = run.path / "exports"
+    folder.mkdir(exist_ok=True)
+    work = _work(run, format, precision)
+    # One at a time, or each would slow down the other while its speed is measured.
+    with filelock.FileLock(folder / ".lock"):
+        shutil.rmtree(work, ignore_errors=True)  # of one that was killed
+        work.mkdir()
+        try:
+            pictures = export_check.prepare(run, home, work, format == "saved_model", report)
+            report("Converting the model")
+            content = work / "content"
+            content.mkdir()
+            calibration = export_formats.write(run, format, precision, content, pictures.pixels)
+            export_card.write_papers(run, format, content)
+            aside = work / "export.zip"
+            _pack(content, aside)
+            report("Checking the export in a process of its own", 0, len(pictures.pixels))
+            certificate = export_check.certify(
+                run, format, precision, aside, pictures, calibration, report
+            )
+            certificate["files"] = _digests(content, FORMATS[format].model)
+            card = export_card.model_card(run, home, format, precision, certificate)
+            with zipfile.ZipFile(aside, "a", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("MODEL_CARD.md", card)
+                archive.writestr("certificate.json", json.dumps(certificate, indent=1) + "\n")
+            return _keep(aside, folder, name, certificate, output)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _work(run, format, precision) -> Path:
+    """The folder in which an export is made; nothing of it is left in the end."""
+    return run.path / "exports" / f".{name_of(run, format, precision)}"
+
+
+def _pack(folder, path) -> None:
+    """Zips all files of a folder."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, file.relative_to(folder))
+
+
+def _digests(folder, model) -> dict[str, str]:
+    """SHA-256 of the model's files, so that a certificate cannot be mistaken for another file's."""
+    root = folder / model
+    files = sorted(f for f in root.rglob("*") if f.is_file()) if root.is_dir() else [root]
+    return {str(f.relative_to(folder)): sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def _keep(aside, folder, name, certificate, output) -> dict:
+    """Gives a finished zip its name, in one step, and copies it to where it was asked for."""
+    verdicts = {True: f"{name}.zip", False: f"{name}-DISAGREES.zip"}
+    path = folder / verdicts[certificate["agrees"]]
+    with open(aside, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+    (folder / verdicts[not certificate["agrees"]]).unlink(missing_ok=True)
+    found = {"path": path, "bytes": path.stat().st_size, "certificate": certificate}
+    return copy_to(found, output) if output else found
+
+
+def copy_to(found: dict, output) -> dict:
+    """Copies an export into a folder, which is made if missing; returns it with the copy's path.
+
+    Raises:
+        GraftError: if the folder cannot be written to.
+    """
+    target = Path(output) / found["path"].name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with homes.replacing(target, "wb") as file, open(found["path"], "rb") as source:
+            shutil.copyfileobj(source, file)
+    except OSError as error:
+        raise GraftError(
+            f"the export cannot be written to {output} ({error.strerror}); choose another folder, or "
+            f"take it from {found['path']}"
+        ) from None
+    return found | {"path": target}
+
+
+# -- in the background ------------------------------------------------------------------------
+
+
+def begin(run, format: str, home, precision: str = "float32", again: bool = False) -> None:
+    """Starts an export in the background; does nothing while it is under way, or if it is kept.
+
+    Args:
+        run, format, home, precision: as for `export`.
+        again: make it even if it is kept.
+
+    Raises:
+        GraftError: as `check`.
+    """
+    from engine import jobs, processes
+
+    check(run, format, precision)
+    now = state(run, format, home, precision)["state"]
+    if now == "running" or (now == "done" and not again):
+        return
+    request = _request(run, format, home, precision)
+    request.parent.mkdir(exist_ok=True)
+    asked = {"run": str(run.path), "format": format, "precision": precision, "text": "Starting"}
+    homes.write_json(request, asked | {"started": time.time()})
+    child = processes.spawn(
+        "engine.exporting",
+        request,
+        home,
+        log=request.with_suffix(".log"),
+        # The certificate holds for the processor, and a run may need the GPU's memory.
+        **jobs.environment() | {"CUDA_VISIBLE_DEVICES": "-1"},
+    )
+    # The child waits for this before it writes.
+    homes.write_json(request, asked | {"started": time.time()} | processes.identity(child.pid))
+    _children.append(child)
+
+
+_children = []  # so that an ended child is reaped, and is no zombie
+
+
+def state(run, format: str, home, precision: str = "float32") -> dict:
+    """How far an export is.
+
+    Returns:
+        A dict: state "missing", "running", "done" or "failed"; text; done and total (None while
+        unknown); eta_seconds (None); error, one sentence or None; result, that of `export`, or None.
+    """
+    from engine import probes
+
+    _children[:] = [child for child in _children if child.poll() is None]
+    now = probes.state_at(_request(run, format, home, precision))
+    if now["state"] == "running":
+        return now
+    if found := kept(run, format, precision):
+        return now | {"state": "done", "text": "Done", "error": None, "result": found}
+    if now["state"] == "done":  # its zip was deleted since
+        return now | {"state": "missing", "result": None}
+    if now["state"] == "failed" and not _said(run, format, home, precision):
+        return now | {"error": "the export broke off; start it again"}
+    return now
+
+
+def cancel(run, format: str, home, precision: str = "float32") -> None:
+    """Ends an export that is under way; one that is finished stays."""
+    from engine import probes
+
+    probes.cancel_at(_request(run, format, home, precision))
+    shutil.rmtree(_work(run, format, precision), ignore_errors=True)
+
+
+def wait(run, format: str, home, precision: str = "float32", progress=None) -> dict:
+    """Waits for the end of an export that was begun.
+
+    Args:
+        progress: called with `state`'s dict now and then.
+
+    Returns:
+        See `export`.
+
+    Raises:
+        GraftError: with one sentence if it failed.
+    """
+    while (now := state(run, format, home, precision))["state"] == "running":
+        if progress:
+            progress(now)
+        time.sleep(0.2)
+    if now["state"] != "done":
+        raise GraftError(now["error"] or "the export was cancelled")
+    return now["result"]
+
+
+def _request(run, format, home, precision) -> Path:
+    return Path(home) / "probes" / f"export-{name_of(run, format, precision)}.json"
+
+
+def _said(run, format, home, precision):
+    return homes.read_json(_request(run, format, home, precision), {}).get("error")
+
+
+def main(request: str, home: str) -> int:
+    """The process that exports: whatever happens, the request ends with a result or a sentence."""
+    from engine import runs
+
+    path, until = Path(request), time.monotonic() + 30
+    while homes.read_json(path, {}).get("pid") != os.getpid() and time.monotonic() < until:
+        time.sleep(0.02)
+    asked, last = homes.read_json(path), [0.0, ""]
+
+    def report(text, done=0, total=None):
+        """Writes progress, at most five times a second unless there is a new text."""
+        if text != last[1] or time.time() - last[0] > 0.2:
+            last[:] = time.time(), text
+            homes.write_json(path, asked | {"text": text, "done": done, "total": total})
+
+    try:
+        report("Starting TensorFlow")
+        run = runs.Run(asked["run"])
+        found = export(run, asked["format"], None, home, report, asked["precision"])
+        answer = {"result": found["path"].name}
+    except GraftError as error:
+        answer = {"error": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        log = path.with_suffix(".log")
+        answer = {
+            "error": f"the export broke off ({type(error).__name__}: {reason}); the end of {log} says where"
+        }
+    homes.write_json(path, asked | answer | {"ended": time.time()})
+    return 0 if "result" in answer else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
