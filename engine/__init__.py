@@ -4,9 +4,10 @@ Importing this package, and every module marked *light* below, never imports Ten
 so a page, a notebook or a script can list runs and classify images at once.
 
 Light: recipe, images, augment, sample, datasets, unreadable, backbones, freezing, events, runs, jobs,
-queue, supervisor, checkpoint, limits, settings, litert, classifier, cache, features, probes, preflight,
-rates, charts, trash, doctor, worker (until it trains). Heavy (TensorFlow inside): input_pipeline,
-modeling, batch_norm, boundary, frozen, precision, resume, stages, continuing, training, export, probe,
+queue, supervisor, checkpoint, limits, settings, litert, classifier, reference, confidence, explanation,
+batches, feedback, exporting, serving, importing, cache, features, probes, preflight, rates, charts, trash,
+doctor, worker (until it trains). Heavy (TensorFlow inside): input_pipeline, modeling, batch_norm, boundary,
+frozen, precision, resume, stages, continuing, training, export, export_formats, import_check, probe,
 preflight_measure, rate_finder.
 
     from engine import jobs, load_preset, Classifier

@@ -47,7 +47,7 @@ COLUMNS = (
     "errors",
     "seconds",
     "probabilities",
-    "features",
+    "distances",
     "measures",
     "thumbs",
 )
@@ -63,7 +63,8 @@ class Rows:
         errors: str array (n,), why an image could not be read, "" if it could.
         seconds: float32 array (n,), from bytes to probabilities.
         probabilities: float32 array (n, classes), after temperature scaling; 0 on error.
-        features: float16 array (n, width), normalised pooled features; 0 on error.
+        distances: float32 array (n,), to the training images (`confidence.Confidence.distances`); not a
+            number on error, and where the run knows nothing of its certainty.
         measures: float32 array (n, 5), of `reference.MEASURES`; 0 on error.
         thumbs: int64 array (n, 2), where a thumbnail begins and ends in thumbs.bin.
     """
@@ -73,7 +74,7 @@ class Rows:
     errors: np.ndarray
     seconds: np.ndarray
     probabilities: np.ndarray
-    features: np.ndarray
+    distances: np.ndarray
     measures: np.ndarray
     thumbs: np.ndarray
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine import (
     batches,
+    confidence,
     drift,
     evaluation,
     images,
@@ -44,14 +45,15 @@ def measure(_recipe, home, about, report) -> dict:
     folder = Path(about["source"]).parent
     run, begun = runs.get_run(home, about["run"]), time.time()
     model = Classifier(run)
-    first = time.time()
+    first, kept = time.time(), {}
     with batches.items(about["source"], about["title"]) as found:
 
         def tell(done):
             left = (time.time() - first) / done * (len(found) - done)
             report("Classifying", done, len(found), left)
 
-        for number, rows in enumerate(parts(model, found, folder / batches.THUMBS, tell)):
+        thumbs = folder / batches.THUMBS
+        for number, rows in enumerate(parts(model, found, thumbs, tell, kept)):
             with homes.replacing(folder / f"part-{number:05d}.npz", "wb") as file:
                 np.savez(file, **vars(rows))
     rows = batches.Batch(folder).rows()
@@ -60,22 +62,28 @@ def measure(_recipe, home, about, report) -> dict:
         "images": len(rows),
         "seconds": time.time() - begun,
         "figures": figures(model.classes, rows),
-        "drift": judged(run, rows),
+        "drift": judged(run, rows, kept),
         "stopped": False,
     }
 
 
-def parts(model, found, thumbs, progress=None):
-    """Yields `batches.Rows` of some images each, until all are answered.
+def parts(model, found, thumbs=None, progress=None, kept=None):
+    """Yields `batches.Rows` of some images each, until all are answered; memory does not grow with them.
 
     Args:
         model: a Classifier.
-        found: iterable of `batches.items`.
+        found: list of `batches.items`.
         thumbs: path of the file that takes the thumbnails; None for none.
         progress: called with the images done so far.
+        kept: a dict that takes the features by which drift is judged, of at most `DRIFT` images drawn
+            evenly, {place: float16 array (width,)}.
     """
     known, place, waiting, done = set(model.classes), 0, [], 0
-    width = model.run.architecture["features"]
+    drawn = set(np.linspace(0, len(found) - 1, min(DRIFT, len(found))).astype(int).tolist())
+    try:
+        certainty = confidence.Confidence(model.run)
+    except RunError:
+        certainty = None
 
     def answer(item):
         return _answer(model, known, item, thumbs is not None)
@@ -86,15 +94,17 @@ def parts(model, found, thumbs, progress=None):
             with open(thumbs, "ab") as file:
                 file.write(thumb)
         row["thumbs"] = (place, place + len(thumb))
+        if kept is not None and done in drawn and row["features"] is not None:
+            kept[done] = row["features"].astype(np.float16)
         place, done = place + len(thumb), done + 1
         waiting.append(row)
         if progress:
             progress(done)
         if len(waiting) == batches.PART:
-            yield _stacked(waiting, width)
+            yield _stacked(waiting, certainty)
             waiting = []
     if waiting:
-        yield _stacked(waiting, width)
+        yield _stacked(waiting, certainty)
 
 
 def _answer(model, known, item, wants_thumb) -> dict:
@@ -122,15 +132,20 @@ def _answer(model, known, item, wants_thumb) -> dict:
         row["errors"] = f"it could not be worked on ({type(error).__name__}); the log says more"
     else:
         row["probabilities"] = answer.probabilities
-        row["features"] = reduction.normalised(answer.features[None])[0].astype(np.float16)
+        row["features"] = reduction.normalised(answer.features[None])[0]
     row["seconds"] = time.perf_counter() - begun
     return row
 
 
-def _stacked(rows, width) -> batches.Rows:
-    for row in rows:
-        if row["features"] is None:
-            row["features"] = np.zeros(width, np.float16)
+def _stacked(rows, certainty) -> batches.Rows:
+    """Rows of an array each; their features become distances."""
+    features = [row.pop("features") for row in rows]
+    read = [i for i, own in enumerate(features) if own is not None]
+    far = np.full(len(rows), np.nan, np.float32)
+    if certainty and read:
+        far[read] = certainty.distances(np.stack([features[i] for i in read]))
+    for row, distance in zip(rows, far, strict=True):
+        row["distances"] = distance
     kinds = {"names": str, "labels": str, "errors": str, "seconds": np.float32, "thumbs": np.int64}
     return batches.Rows(
         **{n: np.array([row[n] for row in rows], kinds.get(n)) for n in batches.COLUMNS}
@@ -147,15 +162,20 @@ def figures(classes, rows) -> dict | None:
     return evaluation.measure(rows.probabilities[own], labels, classes)
 
 
-def judged(run, rows) -> dict | None:
-    """`drift.judge` of a batch; None where it is too small, or the run remembers nothing."""
-    own = np.flatnonzero(rows.read)
-    if len(own) < drift.LEAST:
+def judged(run, rows, kept) -> dict | None:
+    """`drift.judge` of a batch; None where it is too small, or the run remembers nothing.
+
+    Args:
+        run: the Run that answered.
+        rows: of the whole batch.
+        kept: of `parts`.
+    """
+    if len(kept) < drift.LEAST:
         return None
     try:
         known = reference.of(run)
     except RunError:
         return None
-    own = own[np.linspace(0, len(own) - 1, min(DRIFT, len(own))).astype(int)]
+    own = np.array(list(kept))
     measured = dict(zip(reference.MEASURES, rows.measures[own].T, strict=True))
-    return drift.judge(known, rows.features[own], rows.probabilities[own], measured)
+    return drift.judge(known, np.stack(list(kept.values())), rows.probabilities[own], measured)

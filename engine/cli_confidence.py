@@ -74,8 +74,9 @@ def batch(
         if not items:
             raise DatasetError(f"{images} holds no image that Graft can use")
         task = bar.add_task("Classifying", total=len(items), eta="")
+        kept = {}
         parts = list(
-            batching.parts(model, items, None, lambda done: bar.update(task, completed=done))
+            batching.parts(model, items, None, lambda done: bar.update(task, completed=done), kept)
         )
     rows = batches.Rows(
         **{n: np.concatenate([getattr(part, n) for part in parts]) for n in batches.COLUMNS}
@@ -83,14 +84,14 @@ def batch(
     verdicts = None
     try:
         read, verdicts = np.flatnonzero(rows.read), [None] * len(rows)
-        judged = confidence.Confidence(found).judge(rows.probabilities[read], rows.features[read])
+        judged = confidence.Confidence(found).judge(rows.probabilities[read], rows.distances[read])
         for row, verdict in zip(read.tolist(), judged, strict=True):
             verdicts[row] = verdict
     except RunError as error:
         console.print(f"No word on how sure: {escape(str(error))}.", style="yellow")
         verdicts = None
     answers = batches.table(found, rows, verdicts)
-    figures, drift = batching.figures(model.classes, rows), batching.judged(found, rows)
+    figures, drift = batching.figures(model.classes, rows), batching.judged(found, rows, kept)
     if json_:
         return json_out({"answers": answers, "figures": figures, "drift": drift})
     if csv == "-":

@@ -227,20 +227,19 @@ class Confidence:
         read = [answer for answer in answers if answer.error is None]
         if not read:
             return [None] * len(answers)
-        features = reduction.normalised(np.stack([answer.features for answer in read]))
-        judged = iter(self.judge(np.stack([a.probabilities for a in read]), features, coverage))
+        far = self.distances(reduction.normalised(np.stack([a.features for a in read])))
+        judged = iter(self.judge(np.stack([a.probabilities for a in read]), far, coverage))
         return [None if answer.error else next(judged) for answer in answers]
 
-    def judge(self, probabilities, features, coverage: float = COVERAGE) -> list[Verdict]:
+    def judge(self, probabilities, far, coverage: float = COVERAGE) -> list[Verdict]:
         """Judges answers by their numbers.
 
         Args:
             probabilities: float array (n, classes), scaled.
-            features: float array (n, width), normalised (`reduction.normalised`).
+            far: float array (n,), of `distances`.
             coverage: as for `verdicts`.
         """
         classes, least = self.reference.classes, self.least(coverage)
-        far = self.distances(features)
         order = np.argsort(-probabilities, axis=1, kind="stable")
         found = []
         for row, distance in enumerate(far.tolist()):

@@ -10,7 +10,11 @@ split.json          which images (by content hash) were in which part
 examples/           a few test images with their true labels
 final.keras         the model with the best weights, float32, pixels 0 to 255 in
 inference.tflite    the same for LiteRT: probabilities, features, feature map
+head.npz            the weights behind pooling, for explanations
 evaluation.json     the figures on the untouched test part
+reference.npz       what the model made of its images; thumbs.bin has their thumbnails
+confidence.json     how sure it may be (engine.confidence)
+exports/            zips for other programs, each with its certificate (engine.exporting)
 """
 
 import os

@@ -202,7 +202,9 @@ def _answers(run, batch, rows):
     verdicts = [None] * len(rows)
     if not isinstance(known, str):
         read = np.flatnonzero(rows.read)
-        given = known.judge(rows.probabilities[read], rows.features[read], _test_answers.coverage())
+        given = known.judge(
+            rows.probabilities[read], rows.distances[read], _test_answers.coverage()
+        )
         for i, verdict in zip(read.tolist(), given, strict=True):
             verdicts[i] = verdict
         with st.expander("How far they are from training", key="batch_far"):

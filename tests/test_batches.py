@@ -137,7 +137,7 @@ def test_csv_holds_every_answer_and_no_formula(graft_home, trained_run):
     known = confidence.Confidence(trained_run)
     verdicts = [None] * len(rows)
     for row in np.flatnonzero(rows.read):
-        verdicts[row] = known.judge(rows.probabilities[[row]], rows.features[[row]])[0]
+        verdicts[row] = known.judge(rows.probabilities[[row]], rows.distances[[row]])[0]
     text = batches.to_csv(batches.table(trained_run, rows, verdicts))
     first, second = csv.DictReader(io.StringIO(text))
     assert first["image"] == "'=1+2.png" and first["answer"] in trained_run.classes
@@ -176,11 +176,11 @@ def test_darker_images_are_told_in_plain_words(informative_run):
 
 @pytest.mark.skipif(not LOWRES.exists(), reason="needs ../shared/data/flowers_lowres")
 def test_blurred_photos_from_elsewhere_are_drift(flowers_run):
-    model = Classifier(flowers_run)
+    model, kept = Classifier(flowers_run), {}
     with batches.items(LOWRES) as items:
-        parts = list(batching.parts(model, items, None))
+        parts = list(batching.parts(model, items, kept=kept))
     joined = {n: np.concatenate([getattr(p, n) for p in parts]) for n in batches.COLUMNS}
-    found = batching.judged(flowers_run, batches.Rows(**joined))
+    found = batching.judged(flowers_run, batches.Rows(**joined), kept)
     assert found["drifted"]
     assert found["tests"]["features"]["differs"] and found["tests"]["sharpness"]["differs"]
     assert "test accuracy does not hold" in found["text"]
