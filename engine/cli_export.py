@@ -18,7 +18,7 @@ def export(
     run: RunId,
     format: Annotated[str, typer.Option(help=f"One of {', '.join(exporting.FORMATS)}.")],
     precision: Annotated[
-        str, typer.Option(help="Of LiteRT: float32, float16 (half the size) or int8 (a quarter).")
+        str, typer.Option(help="Of LiteRT: float32, float16 (large weights, same answers) or int8.")
     ] = "float32",
     output: Annotated[
         Path | None, typer.Option(help="Folder for a copy of the zip; the run keeps its own.")

@@ -234,9 +234,14 @@ def in_words(certificate: dict) -> str:
         f"Median over images {c['difference']['median']:.1e}, 99th percentile "
         f"{c['difference']['percentile_99']:.1e}. "
     )
+    if half := c.get("float16"):
+        text += (
+            f"{half['share']:.0%} of the weights are stored in float16 ({half['kernels']} of the largest "
+            "kernels), as far as the answers stay the same; the rest in float32. "
+        )
     if c["unseen"] and c["unseen"]["n"]:
         text += (
-            f"Of the {c['unseen']['n']} images that its number ranges were not fitted on, "
+            f"Of the {c['unseen']['n']} images that its precision was not fitted on, "
             f"{c['unseen']['equal_labels']:.2%} have the same class. "
         )
     text += (

@@ -29,9 +29,8 @@ ROUNDS, LONGEST = 20, 15
 BOUNDS = {
     # Other orders of summation differ by some 1e-6; 1e-3 is what an app can show as 0.1 %.
     "float32": {"equal_labels": 1.0, "largest_difference": 1e-3},
-    # Half precision rounds a weight by up to 2^-11, which moves a probability near one half by hundredths
-    # (docs/export.md): only answers that hang in the balance may change.
-    "float16": {"equal_labels": 0.99, "largest_difference": 0.05},
+    # Only those weights are float16 that leave the answers alone (`engine.export_half`).
+    "float16": {"equal_labels": 1.0, "largest_difference": 1e-3},
     # 8 bits move probabilities far; what counts is the answer.
     "int8": {"equal_labels": 0.97, "largest_difference": None},
 }
@@ -144,14 +143,14 @@ def certify(run, format, precision, path, pictures, looked_at, report) -> dict:
         format, precision: of the export.
         path: of the zip.
         pictures: of `prepare`, whose files lie beside the zip.
-        looked_at: places of the images that int8 was calibrated on.
+        looked_at: places of the images that int8 was calibrated on, or float16 chosen on.
         report: called with (text, done, total).
 
     Returns:
         Plain data: run, format, precision, temperature; images (n) and images_from; equal_labels (share
         with the same most probable class), different_labels (n); largest_difference in probability,
         with its median and 99th percentile over images; bounds; agrees; unseen (n and equal_labels of
-        images that int8 was not calibrated on; None elsewhere); images_per_second of the export and
+        images that were not looked at; None for float32); images_per_second of the export and
         graft_images_per_second of the run's own network, both from prepared pixels and in that one
         process; batch; runtime (versions); imported (which of tensorflow, keras and engine the
         process had loaded when the export had answered); encoded (a SavedModel's answers to encoded

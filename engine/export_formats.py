@@ -7,13 +7,14 @@ the backbone's own scaling is inside.
 """
 
 import shutil
+from dataclasses import asdict
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from engine import confidence
+from engine import confidence, export_half
 from engine.errors import GraftError
 
 CALIBRATION = 200
@@ -21,23 +22,26 @@ CALIBRATION = 200
 guide asks for (https://ai.google.dev/edge/litert/models/post_training_quantization)."""
 
 
-def write(run, format, precision, folder, pixels) -> list[int]:
+def write(run, format, precision, folder, pixels, report) -> tuple[list[int], dict | None]:
     """Writes the model in a format.
 
     Args:
         run: a finished Run with final.keras.
         format, precision: of `engine.exporting.FORMATS`.
         folder: an empty folder that takes the model's file or folder.
-        pixels: uint8 array (n, size, size, 3), images that int8 may look at.
+        pixels: uint8 array (n, size, size, 3), images that int8 and float16 may look at.
+        report: called with (text, done, total); may raise to stop.
 
     Returns:
-        The places in `pixels` of the images that were looked at; empty but for int8.
+        The places in `pixels` of the images that were looked at, empty for float32; and for float16 an
+        `engine.export_half.Stored` as a dict, otherwise None.
 
     Raises:
-        GraftError: if the run's model is damaged, or the format has no word for one of its layers.
+        GraftError: if the run's model is damaged, the format has no word for one of its layers, or none
+            of its weights can be float16.
     """
     model = answering(run)
-    looked_at = []
+    looked_at, half = [], None
     try:
         if format == "keras":
             model.save(folder / "model.keras")
@@ -46,15 +50,18 @@ def write(run, format, precision, folder, pixels) -> list[int]:
         elif format == "onnx":
             onnx(model, folder / "model.onnx")
         else:
-            if precision == "int8":
-                looked_at = spread(len(pixels), CALIBRATION)
-            litert(model, folder / "model.tflite", precision, [pixels[i] for i in looked_at])
+            count = {"float16": export_half.EXAMPLES, "int8": CALIBRATION}.get(precision, 0)
+            looked_at = spread(len(pixels), count)
+            examples = [pixels[i] for i in looked_at]
+            litert(model, folder / "model.tflite", precision, examples)
+            if precision == "float16":
+                half = asdict(export_half.halve(folder / "model.tflite", examples, report))
     except (ValueError, RuntimeError, tf.lite.ConverterError) as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise GraftError(
             f"the model of run {run.id} cannot be converted to {format} ({reason}); choose another format"
         ) from error
-    return looked_at
+    return looked_at, half
 
 
 def answering(run) -> keras.Model:
@@ -145,8 +152,8 @@ def litert(model, path, precision: str, examples=()) -> None:
     Args:
         model: of `answering`.
         path: of the .tflite file.
-        precision: "float32"; "float16", weights stored in half precision; "int8", weights and
-            activations.
+        precision: "int8", weights and activations; otherwise all in float32, which
+            `engine.export_half.halve` makes float16 of.
         examples: uint8 arrays (size, size, 3), for int8: prepared by the path that prepares every image.
     """
     shape = (1, *model.input_shape[1:])
@@ -162,11 +169,8 @@ def litert(model, path, precision: str, examples=()) -> None:
     )
     archive.write_out(str(aside), verbose=False)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(aside), ["serving_default"])
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
     if precision == "int8":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([x[None].astype(np.float32)] for x in examples)
         # Without this, an operation that int8 does not know would stay float in silence.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

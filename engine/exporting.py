@@ -35,7 +35,7 @@ from engine.errors import GraftError, RunError
 EXTRA = "requirements-export.txt"
 PRECISIONS = {
     "float32": "exact, the largest file",
-    "float16": "half the size; computes in float32 on a CPU",
+    "float16": "large weights in half the size where the answers stay the same; computes in float32",
     "int8": "a quarter of the size and the quickest on small devices; a little less exact",
 }
 """Number formats of weights, and of int8 also of what is computed, with what each is good for."""
@@ -133,9 +133,10 @@ def name_of(run, format: str, precision: str = "float32") -> str:
 def kept(run, format: str, precision: str = "float32") -> dict | None:
     """The export that was made before, if it still answers as the run does; see `export`.
 
-    None if there is none that can be read, or if the run has been calibrated anew since.
+    None if there is none that can be read, if the run has been calibrated anew since, or if it was held to
+    other bounds than today's.
     """
-    from engine import confidence
+    from engine import confidence, export_check
 
     folder, name = run.path / "exports", name_of(run, format, precision)
     for path in (folder / f"{name}.zip", folder / f"{name}-DISAGREES.zip"):
@@ -146,7 +147,8 @@ def kept(run, format: str, precision: str = "float32") -> dict | None:
                 certificate = json.loads(archive.read("certificate.json"))
         except (zipfile.BadZipFile, KeyError, ValueError):
             continue  # damaged by somebody else: it is made anew
-        if certificate["temperature"] == confidence.temperature_of(run):
+        same_bounds = certificate["bounds"] == export_check.BOUNDS[precision]
+        if same_bounds and certificate["temperature"] == confidence.temperature_of(run):
             return {"path": path, "bytes": path.stat().st_size, "certificate": certificate}
     return None
 
@@ -166,7 +168,8 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
 
     Returns:
         A dict: path, of the zip; bytes; certificate (see `engine.export_check.certify`), whose `agrees`
-        says whether the export may be relied on.
+        says whether the export may be relied on, with what is stored in float16
+        (`engine.export_half.Stored` as a dict, None for other precisions) and digests of the files.
 
     Raises:
         GraftError: one sentence, if it cannot be exported so, or cannot be loaded again.
@@ -189,7 +192,9 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
             report("Converting the model")
             content = work / "content"
             content.mkdir()
-            calibration = export_formats.write(run, format, precision, content, pictures.pixels)
+            calibration, half = export_formats.write(
+                run, format, precision, content, pictures.pixels, report
+            )
             export_card.write_papers(run, format, content)
             aside = work / "export.zip"
             _pack(content, aside)
@@ -197,6 +202,7 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
             certificate = export_check.certify(
                 run, format, precision, aside, pictures, calibration, report
             )
+            certificate["float16"] = half
             certificate["files"] = _digests(content, FORMATS[format].model)
             card = export_card.model_card(run, home, format, precision, certificate)
             with zipfile.ZipFile(aside, "a", zipfile.ZIP_DEFLATED) as archive:

@@ -73,7 +73,7 @@ def test_every_export_agrees_with_the_run(exported, informative_run, format, pre
     assert certificate["images"] == min(export_check.IMAGES, len(set(validation)))
     assert "validation part" in certificate["images_from"]
     assert certificate["agrees"] and exporting.kept(informative_run, format, precision) == found
-    if precision == "float32":
+    if precision != "int8":
         assert certificate["equal_labels"] == 1 and certificate["largest_difference"] < 1e-3
     assert certificate["equal_labels"] >= 0.97
     if format in ("litert", "onnx"):  # by itself: nothing of Graft, nothing of TensorFlow
