@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from engine import GraftError, home, images, jobs  # noqa: E402
+from engine import GraftError, batches, home, images, jobs  # noqa: E402
 from pages import _pictures  # noqa: E402
 
 # Before any thread allocates: memory of large uploads goes back to the system from now on.
@@ -46,6 +46,7 @@ VENDOR = StaticFiles(directory=Path(plotly.__file__).parent / "package_data")
 # After a restart of the host, what was broken off is found, and what waited begins.
 with contextlib.suppress(GraftError):  # a home that cannot be written: every page says so
     jobs.supervise(home.home())
+    batches.sweep(home.home())
 
 app = st.App(
     ROOT / "pages" / "_shell.py",

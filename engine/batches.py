@@ -22,9 +22,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import numpy as np
 
-from engine import archive, folders, probes, processes, runs, zip_names
+from engine import archive, confidence, folders, probes, processes, runs, trash, zip_names
 from engine import home as homes
 from engine.errors import DatasetError, RunError
 from engine.images import EXTENSIONS
@@ -32,6 +33,8 @@ from engine.images import EXTENSIONS
 REQUEST, UPLOAD, THUMBS = "batch.json", "upload.zip", "thumbs.bin"
 PART = 64
 """Images whose answers are written at once: a page that looks every second sees them come."""
+AT_ONCE = 8
+"""Batches that may be under way or waiting; one works at a time (`lock`), the others take memory alone."""
 DAYS = 7
 """A batch that came through the browser is deleted after so long: its images are a guest's."""
 SURE = {
@@ -96,6 +99,7 @@ class Batch:
         title: for people.
         created: unix seconds.
         source: path of the images' folder or zip.
+        temperature: that of the run when they were answered.
     """
 
     def __init__(self, path):
@@ -105,7 +109,7 @@ class Batch:
             raise DatasetError("there is no such batch any more; give the images again")
         about = asked["stage"]
         self.run_id, self.title, self.created = about["run"], about["title"], about["created"]
-        self.source = Path(about["source"])
+        self.source, self.temperature = Path(about["source"]), about["temperature"]
 
     @property
     def run(self):
@@ -115,7 +119,12 @@ class Batch:
     def state(self) -> dict:
         """How far it is: `probes.state_at`; result holds seconds, images, skipped, figures (None unless
         images lie in class folders, see `evaluation.measure`), drift (see `engine.drift`) and stopped."""
-        return probes.state_at(self.path / REQUEST)
+        now = probes.state_at(self.path / REQUEST)
+        if now["state"] == "failed" and not homes.read_json(self.path / REQUEST, {}).get("error"):
+            now["error"] = (
+                "classifying broke off; what was answered is here, so give the images again for the rest"
+            )
+        return now
 
     def stop(self) -> None:
         """Ends it; what is answered stays."""
@@ -151,13 +160,10 @@ class Batch:
             file.seek(begin)
             return file.read(end - begin)
 
-    def image(self, name: str) -> bytes:
-        """The encoded image. Raises DatasetError or ImageError if it can no longer be read."""
+    def image(self, row: int) -> bytes:
+        """The encoded image of a row. Raises DatasetError or ImageError if it can no longer be read."""
         with items(self.source) as found:
-            for own, _, read in found:
-                if zip_names.shown(own) == name:
-                    return read()
-        raise DatasetError(f"{zip_names.shown(name)} is no longer in {self.title}")
+            return found[row][2]()
 
 
 def start(home, run, source, title: str, progress=None) -> Batch:
@@ -178,6 +184,10 @@ def start(home, run, source, title: str, progress=None) -> Batch:
     if not run.finished:
         raise RunError(f"run {run.id} has no model to predict with; choose a finished run")
     sweep(home)
+    if sum(b.state()["state"] == "running" for b in listed(home)) >= AT_ONCE:
+        raise DatasetError(
+            f"{AT_ONCE} batches are under way or waiting on this host; wait until one is done, or stop one"
+        )
     path = Path(home) / "batches" / secrets.token_hex(8)
     try:
         path.mkdir(parents=True)
@@ -203,6 +213,7 @@ def start(home, run, source, title: str, progress=None) -> Batch:
         shutil.rmtree(path, ignore_errors=True)
         raise
     about = {"run": run.id, "title": title, "created": time.time(), "source": str(path / UPLOAD)}
+    about["temperature"] = confidence.temperature_of(run)
     probes.begin(path / REQUEST, "batch", run.recipe, home, about, CUDA_VISIBLE_DEVICES="-1")
     return Batch(path)
 
@@ -217,10 +228,11 @@ def _pack(path, files, progress) -> None:
             clean = "/".join(
                 part for part in _plain(name).split("/") if part not in ("", ".", "..")
             )
-            taken = packed.NameToInfo
-            if clean in taken:  # the same name twice: both are answered
-                stem, dot, extension = clean.rpartition(".")
-                clean = f"{stem or extension} ({done}){dot}{extension if stem else ''}"
+            stem, dot, extension = clean.rpartition(".")
+            number = 1
+            while clean in packed.NameToInfo:  # the same name twice: both are answered
+                number += 1
+                clean = f"{stem or extension} ({number}){dot}{extension if stem else ''}"
             packed.writestr(clean, data)
             if progress:
                 progress(done, len(files))
@@ -244,17 +256,50 @@ def listed(home, run=None) -> list[Batch]:
     """All batches, or those of a run, newest first."""
     found = []
     for path in (Path(home) / "batches").glob(f"*/{REQUEST}"):
-        batch = Batch(path.parent)
-        if run is None or batch.run_id == run.id:
-            found.append(batch)
+        with contextlib.suppress(DatasetError):  # deleted this moment
+            batch = Batch(path.parent)
+            if run is None or batch.run_id == run.id:
+                found.append(batch)
     return sorted(found, key=lambda batch: -batch.created)
 
 
 def sweep(home) -> None:
-    """Deletes batches older than `DAYS`."""
-    for path in (Path(home) / "batches").glob("*"):
-        if path.stat().st_mtime < time.time() - 86_400 * DAYS:
-            shutil.rmtree(path, ignore_errors=True)
+    """Deletes batches older than `DAYS`, and those of runs that are gone for good."""
+    for batch in listed(home):
+        gone = not (Path(home) / "runs" / batch.run_id).exists() and not trash.find(
+            home, batch.run_id
+        )
+        if gone or batch.created < time.time() - 86_400 * DAYS:
+            batch.clear()
+
+
+def lock(home) -> filelock.FileLock:
+    """Whoever classifies a batch holds this: two at once would only slow each other down."""
+    return filelock.FileLock(Path(home) / "batches" / ".lock")
+
+
+def rows_of(names, answers, distances, labels=None) -> Rows:
+    """Answers that came one by one as `Rows`, for `table`.
+
+    Args:
+        names: list of n names.
+        answers: list of n `classifier.Answer`.
+        distances: float array (n,), not a number where nothing is known.
+        labels: list of n true classes, "" for none.
+    """
+    count = len(answers)
+    classes = len(answers[0].classes) if count else 0
+    empty = np.zeros(classes, np.float32)
+    return Rows(
+        names=np.array(names, str),
+        labels=np.array(labels or [""] * count, str),
+        errors=np.array([answer.error or "" for answer in answers], str),
+        seconds=np.array([answer.seconds for answer in answers], np.float32),
+        probabilities=np.array([empty if a.error else a.probabilities for a in answers]),
+        distances=np.asarray(distances, np.float32),
+        measures=np.zeros((count, 5), np.float32),
+        thumbs=np.zeros((count, 2), np.int64),
+    )
 
 
 @contextlib.contextmanager

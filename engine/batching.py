@@ -42,6 +42,12 @@ def measure(_recipe, home, about, report) -> dict:
         See `Batch.state`.
     """
     images.return_memory()  # from now on, before any thread allocates
+    report("Waiting for another batch")
+    with batches.lock(home):
+        return _measured(home, about, report)
+
+
+def _measured(home, about, report) -> dict:
     folder = Path(about["source"]).parent
     run, begun = runs.get_run(home, about["run"]), time.time()
     model = Classifier(run)
@@ -163,7 +169,7 @@ def figures(classes, rows) -> dict | None:
 
 
 def judged(run, rows, kept) -> dict | None:
-    """`drift.judge` of a batch; None where it is too small, or the run remembers nothing.
+    """`drift.judge` of a batch; None where it is too small, or the run remembers too little.
 
     Args:
         run: the Run that answered.
@@ -175,6 +181,8 @@ def judged(run, rows, kept) -> dict | None:
     try:
         known = reference.of(run)
     except RunError:
+        return None
+    if len(known.rows("validation")) < drift.LEAST:
         return None
     own = np.array(list(kept))
     measured = dict(zip(reference.MEASURES, rows.measures[own].T, strict=True))

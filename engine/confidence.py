@@ -54,7 +54,8 @@ def scaled(probabilities, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(probabilities, labels) -> float:
-    """The temperature with the smallest cross-entropy, between 0.05 and 20.
+    """The temperature with the smallest cross-entropy, between 0.05 and 20; 1 where every answer is right,
+    since then the smallest is the lowest bound, whatever the probabilities are worth.
 
     Args:
         probabilities: float array (n, classes).
@@ -62,6 +63,8 @@ def fit_temperature(probabilities, labels) -> float:
     """
     from scipy.optimize import minimize_scalar
 
+    if (np.asarray(probabilities).argmax(axis=1) == labels).all():
+        return 1.0
     rows = np.arange(len(labels))
 
     def loss(log_temperature):
@@ -69,7 +72,6 @@ def fit_temperature(probabilities, labels) -> float:
         return float(-np.log(np.clip(right, _CLIP, 1)).mean())
 
     found = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded")
-    # An answer that is right every time has no best temperature: the bound would claim certainty.
     return float(math.exp(found.x)) if loss(found.x) < loss(0.0) else 1.0
 
 
@@ -117,16 +119,14 @@ def reliability(probabilities, labels, bins: int = BINS) -> dict:
 
 def _swept(sure, right) -> float:
     """The calibration error by the largest number of bins, of equal mass, in which accuracy rises."""
-    order, found = np.argsort(sure, kind="stable"), 0.0
-    for count in range(1, len(order) + 1):
-        parts = np.array_split(order, count)
-        hits = [right[part].mean() for part in parts]
-        if any(later < earlier for earlier, later in zip(hits, hits[1:], strict=False)):
+    order, found, n = np.argsort(sure, kind="stable"), 0.0, len(sure)
+    claimed, hits = (np.concatenate([[0.0], np.cumsum(each[order])]) for each in (sure, right))
+    for count in range(1, n + 1):
+        edges = np.arange(count + 1) * n // count
+        accuracy = np.diff(hits[edges]) / np.diff(edges)
+        if (np.diff(accuracy) < 0).any():
             break
-        apart = [
-            abs(sure[part].mean() - hit) * len(part) for part, hit in zip(parts, hits, strict=True)
-        ]
-        found = sum(apart) / len(order)
+        found = np.abs(np.diff(claimed[edges]) - np.diff(hits[edges])).sum() / n
     return float(found)
 
 

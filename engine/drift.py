@@ -67,8 +67,7 @@ def judge(known, features, probabilities, measured, seed=0) -> dict:
             for chosen in (known.probabilities[own], np.asarray(probabilities))
         ]
     )
-    answered = counts[:, counts.sum(axis=0) > 0]
-    p = stats.chi2_contingency(answered).pvalue if answered.shape[1] > 1 else 1.0
+    p = stats.chi2_contingency(table).pvalue if (table := pooled(counts)).shape[1] > 1 else 1.0
     shares = counts / counts.sum(axis=1, keepdims=True)
     rows["classes"] = [
         float(p),
@@ -96,6 +95,19 @@ def judge(known, features, probabilities, measured, seed=0) -> dict:
         "text": text,
         "tests": tests,
     }
+
+
+def pooled(counts) -> np.ndarray:
+    """Counts whose columns all expect five or more, as the chi-square needs them (Cochran 1954, "Some Methods
+    for Strengthening the Common Chi-Square Tests", Biometrics 10): rarer classes are one column.
+
+    Args:
+        counts: int array (2, classes).
+    """
+    expected = counts.sum(axis=0) * counts.sum(axis=1).min() / counts.sum()
+    rest = counts[:, expected < 5].sum(axis=1, keepdims=True)
+    kept = np.concatenate([counts[:, expected >= 5], rest], axis=1)
+    return kept[:, kept.sum(axis=0) > 0]
 
 
 def _values(name, measured) -> np.ndarray:

@@ -8,6 +8,8 @@ Occlusion (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional 
 patch after another and looks how much less probable the class becomes: slower, and true of any network.
 """
 
+import zipfile
+
 import numpy as np
 from PIL import Image
 
@@ -70,7 +72,7 @@ def _head(run) -> dict:
             f"run {run.id} kept no head, as runs of earlier versions of Graft; choose occlusion, or train "
             "it again"
         ) from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(f"{path} is damaged ({error}); choose occlusion instead") from None
 
 
@@ -123,7 +125,7 @@ def occlusion(classifier, image: Image.Image, label: str, progress=None) -> np.n
 
 
 def overlay(
-    image: Image.Image, heat: np.ndarray, opacity: float, longest: int = 480
+    image: Image.Image, heat: np.ndarray, opacity: float, longest: int = 400
 ) -> Image.Image:
     """A heat map laid over its image.
 

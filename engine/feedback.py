@@ -2,7 +2,7 @@
 
 Light. Each marked image is kept with its true label under `GRAFT_HOME/feedback/RUN`, until it is collected
 into a dataset put together in Graft (`engine.saved`): the run's own dataset with the marked images as an
-addition, a new version to train on. The dataset that the run was trained on is not touched.
+addition, a new version to train on.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import filelock
 
-from engine import curation, images, saved, zip_names
+from engine import curation, images, saved, thumbnails, zip_names
 from engine import home as homes
 from engine.errors import DatasetError
 from engine.specs import DatasetSpec
@@ -34,7 +34,7 @@ def mark(run, name: str, data: bytes, answer: str, label: str) -> None:
         ImageError: if it is no image.
     """
     label = saved.clean_label(label)
-    images.read(data)
+    small = thumbnails.encode(images.read(data))
     content = hashlib.sha256(data).hexdigest()
     row = {"content": content, "name": zip_names.shown(name), "answer": answer, "label": label}
     folder = _folder(run)
@@ -42,8 +42,9 @@ def mark(run, name: str, data: bytes, answer: str, label: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / "lock"):
             if not (folder / content).exists():
-                with homes.replacing(folder / content, "wb") as file:
-                    file.write(data)
+                for name_, own in ((f"{content}.jpg", small), (content, data)):
+                    with homes.replacing(folder / name_, "wb") as file:
+                        file.write(own)
             others = [r for r in marks(run) if r["content"] != content]
             _write(folder, [*others, row | {"time": time.time()}])
     except OSError as error:
@@ -62,6 +63,7 @@ def unmark(run, content: str) -> None:
         with filelock.FileLock(folder / "lock"):
             _write(folder, [row for row in marks(run) if row["content"] != content])
             (folder / content).unlink(missing_ok=True)
+            (folder / f"{content}.jpg").unlink(missing_ok=True)
 
 
 def marks(run) -> list[dict]:
@@ -83,6 +85,12 @@ def image_of(run, content: str) -> bytes:
     return (_folder(run) / content).read_bytes()
 
 
+def thumbnail(run, content: str) -> bytes:
+    """A marked image made small, an encoded JPEG. Raises DatasetError if there is none."""
+    image_of(run, content)
+    return (_folder(run) / f"{content}.jpg").read_bytes()
+
+
 def label_of(run, data: bytes) -> str | None:
     """What an image was marked as, or None."""
     content = hashlib.sha256(data).hexdigest()
@@ -91,11 +99,8 @@ def label_of(run, data: bytes) -> str | None:
 
 def suggested_name(run, home) -> str:
     """A name for the new version: the dataset's own with a number that is free."""
-    spec = run.recipe.dataset
-    known = saved.names(home)
-    if spec.source == "saved" and spec.name in known:
-        return spec.name  # it takes additions itself
-    stem = re.sub(r"[^A-Za-z0-9_]+", "-", spec.title).strip("-_")[:40] or "images"
+    known, title = saved.names(home), re.sub(r"-v\d+$", "", run.recipe.dataset.title)
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", title).strip("-_")[:40] or "images"
     number = 2
     while f"{stem}-v{number}" in known:
         number += 1
@@ -108,8 +113,8 @@ def collect(run, home, name: str) -> tuple[DatasetSpec, int, list]:
     Args:
         run: the Run.
         home: Graft's home.
-        name: of a dataset put together in Graft: one that is there takes them as an addition, another is
-            made from the run's own dataset.
+        name: of a dataset put together in Graft: one that is there takes them as an addition (also the one
+            that the run was trained on, if it is named), another is made from the run's own dataset.
 
     Returns:
         (its spec, how many images were added, list of (name, why not) of the others).

@@ -223,7 +223,9 @@ def _finish(place, home, found, checked, name, labels, preprocessing) -> Importe
     """Puts the run together and moves it into the home."""
     run, work, now = place / "run", place / "work", time.time()
     file, notes = found["file"], list(checked["notes"])
-    names = found["architecture"]["classes"] if "architecture" in found else labels
+    names = labels
+    if "architecture" in found:  # a run's folder brings its own, which are as foreign as any
+        names = checked_labels(found["architecture"]["classes"])
     if names is None:
         names = [f"class {i}" for i in range(1, checked["classes"] + 1)]
         notes.append("No class names were given, so its classes are numbered; see --labels.")

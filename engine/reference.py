@@ -9,6 +9,7 @@ like its training images, how sure it may be, and what an upload is nearest to:
 `engine.confidence`, `engine.neighbours` and `engine.drift` read it.
 """
 
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -99,7 +100,7 @@ def _read(run, _time, _size) -> Reference:
             measures={name: stored[name] for name in MEASURES},
             places=stored["places"],
         )
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(
             f"{path} is damaged ({error}); make it again with: python -m engine calibrate {run.id}"
         ) from None

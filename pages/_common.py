@@ -41,7 +41,9 @@ def guard():
 def fail(error) -> None:
     """Shows an error as one sentence."""
     text = str(error).strip().rstrip(".")
-    st.error(f"{text[:1].upper()}{text[1:]}.", icon=":material/error:")
+    # Names of a stranger's files are in it: no picture's address, no mark-up.
+    text = re.sub(r"([\[\]<`$])", r"\\\1", f"{text[:1].upper()}{text[1:]}.")
+    st.error(text, icon=":material/error:")
 
 
 def told(place: str) -> None:

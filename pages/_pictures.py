@@ -4,12 +4,13 @@ The content's SHA-256 is the name, so what an address shows never changes, and n
 """
 
 import re
+import zipfile
 from functools import lru_cache
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from engine import batches, datasets, feedback, images, runs, thumbnails
+from engine import batches, datasets, feedback, runs, thumbnails
 from engine import home as homes
 from engine.errors import GraftError
 
@@ -30,7 +31,7 @@ async def of_batch(request) -> Response:
 def _of_batch(key, row) -> bytes | None:
     try:
         return batches.open_(homes.home(), key).thumbnail(int(row))
-    except (OSError, ValueError, IndexError, GraftError):
+    except (OSError, ValueError, IndexError, zipfile.BadZipFile, GraftError):
         return None
 
 
@@ -42,7 +43,7 @@ async def of_mark(request) -> Response:
 def _of_mark(run, content) -> bytes | None:
     try:
         found = runs.get_run(homes.home(), run)
-        return thumbnails.encode(images.read(feedback.image_of(found, content)))
+        return feedback.thumbnail(found, content)
     except (OSError, GraftError):
         return None
 

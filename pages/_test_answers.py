@@ -25,7 +25,7 @@ def coverage() -> float:
 
 def classifier(run) -> Classifier:
     """The classifier of a run, shared by all sessions."""
-    return _classifier(str(run.path), _stamp(run, "inference.tflite"), run)
+    return _classifier(str(run.path), _stamps(run), run)
 
 
 def certainty(run) -> confidence.Confidence | str:
@@ -53,8 +53,13 @@ def _stamp(run, name) -> int:
         return 0
 
 
+def _stamps(run) -> tuple:
+    """What decides answers: the network, and the temperature."""
+    return _stamp(run, "inference.tflite"), _stamp(run, confidence.FILE)
+
+
 @st.cache_resource(max_entries=4, show_spinner="Loading the classifier")
-def _classifier(path: str, changed: int, _run) -> Classifier:
+def _classifier(path: str, stamps: tuple, _run) -> Classifier:
     return Classifier(_run)
 
 
@@ -78,8 +83,7 @@ def answer(run, image):
     Returns:
         (`classifier.Answer` whose image is at most twice `BOX`, or None; seconds and error as there).
     """
-    stamps = (_stamp(run, "inference.tflite"), _stamp(run, confidence.FILE))
-    return _answer(str(run.path), stamps, digest(image), run, image)
+    return _answer(str(run.path), _stamps(run), digest(image), run, image)
 
 
 @st.cache_data(max_entries=500, show_spinner=False)

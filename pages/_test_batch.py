@@ -5,7 +5,7 @@ import time
 import numpy as np
 import streamlit as st
 
-from engine import batches, charts, charts_confidence
+from engine import batches, batching, charts, charts_confidence
 from engine import home as homes
 from engine.errors import GraftError
 from pages import _common, _test_answers, _test_look
@@ -24,7 +24,10 @@ SORTS = {
 
 
 def uploaded(run, zips, loose) -> None:
-    """Begins a batch for each zip and for the loose files, once, and shows the last one.
+    """Begins a batch for each zip, and for the loose files when asked to, and shows the last one.
+
+    Files arrive one by one, each with a rerun of the page: a batch that began by itself would begin anew
+    with every one of them.
 
     Args:
         run: the Run that answers.
@@ -35,14 +38,19 @@ def uploaded(run, zips, loose) -> None:
     if loose:
         count = len(loose)
         groups.append((loose, f"{count} image{'s' * (count != 1)}"))
-    keys = []
+    keys, home = [], homes.home()
     for source, title in groups:
         files = source if isinstance(source, list) else [source]
         identity = (run.id, *(file.file_id for file in files))
-        if identity not in begun:
-            begun[identity] = _begin(run, source, title)
-        if begun[identity]:
-            keys.append(begun[identity])
+        if identity not in begun and (not isinstance(source, list) or _asked(title)):
+            _begin(run, source, title, begun, identity)
+        found = begun.get(identity)
+        if isinstance(found, GraftError):  # told as long as the files are there
+            _common.fail(found)
+        elif found and (home / "batches" / found).exists():
+            keys.append(found)
+        elif found:
+            st.caption(f"{_common.plain(title)} was deleted; upload it again to classify it anew.")
     if keys:
         chosen = keys[-1]
         if len(keys) > 1:
@@ -51,8 +59,15 @@ def uploaded(run, zips, loose) -> None:
         show(run, chosen)
 
 
-def _begin(run, source, title):
-    """The key of a new batch, or None after saying what is wrong with the images."""
+def _asked(title):
+    return st.button(
+        f"Classify {title}", key="classify", type="primary", icon=":material/play_arrow:"
+    )
+
+
+def _begin(run, source, title, begun, identity):
+    """Keeps the key of a new batch, or what is wrong with the images, in a plain dict: a rerun that
+    arrives meanwhile breaks off where the page is touched, and would begin it twice."""
     bar = st.progress(0.0, text="Taking the images in")
 
     def progress(done, total):
@@ -61,12 +76,10 @@ def _begin(run, source, title):
     try:
         if isinstance(source, list):
             source = [(file.name, file) for file in source]
-        return batches.start(homes.home(), run, source, title, progress).key
+        begun[identity] = batches.start(homes.home(), run, source, title, progress).key
     except GraftError as error:
-        _common.fail(error)
-        return None
-    finally:
-        bar.empty()
+        begun[identity] = error
+    bar.empty()
 
 
 def earlier(run) -> None:
@@ -103,15 +116,21 @@ def show(run, key) -> None:
         _progress(batch)
     elif state["state"] == "failed":
         _common.fail(state["error"])
-    rows = batch.rows()
+    rows, result = batch.rows(), state["result"] or {}
+    _head(batch, rows, result)
     if rows is None:
         return
-    result = state["result"] or {}
-    _head(batch, rows, result)
     if result.get("drift"):
         _drift(result["drift"])
-    if result.get("figures"):
-        _figures(run, result["figures"], key)
+    elif state["state"] == "done":
+        st.caption(
+            "No word on drift: it takes a batch that ended, 30 images of it and 30 validation images."
+        )
+    figures = result.get("figures")
+    if result.get("stopped"):
+        figures = batching.figures(run.classes, rows)
+    if figures:
+        _figures(run, figures, key)
     _answers(run, batch, rows)
 
 
@@ -140,7 +159,7 @@ def _progress(batch):
 
 
 def _head(batch, rows, result):
-    read = int(rows.read.sum())
+    read = 0 if rows is None else int(rows.read.sum())
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{_common.plain(batch.title)}**: {_common.count(read, 'images')} answered")
         if result.get("seconds"):
@@ -152,7 +171,7 @@ def _head(batch, rows, result):
             batch.clear()
             st.query_params.pop("batch", None)
             st.rerun()
-    lost = np.flatnonzero(~rows.read)
+    lost = [] if rows is None else np.flatnonzero(~rows.read)
     if len(lost):
         with st.expander(f"{_common.count(len(lost))} could not be read", key="batch_lost"):
             st.dataframe(
@@ -200,6 +219,11 @@ def _figures(run, figures, key):
 def _answers(run, batch, rows):
     known = _test_answers.certainty(run)
     verdicts = [None] * len(rows)
+    if not isinstance(known, str) and (
+        batch.temperature != known.temperature or np.isnan(rows.distances[rows.read]).any()
+    ):
+        known = "the run was calibrated after these images were classified"
+        st.caption("No word on how sure: the run was calibrated since. Classify the images again.")
     if not isinstance(known, str):
         read = np.flatnonzero(rows.read)
         given = known.judge(
@@ -232,11 +256,12 @@ def _answers(run, batch, rows):
         view = st.segmented_control(
             "As", ["Grid", "Table"], default="Grid", required=True, key="batch_view"
         )
+    unlike = batches.SURE["unlike"]
     chosen = [
         i
         for i, row in enumerate(table)
         if not row["error"]
-        and label in ("every class", row["answer"])
+        and (label == "every class" or label == row["answer"] and row["sure"] != unlike)
         and kind in ("any", row["sure"])
         and low <= 100 * row["probability"] <= high
     ]
@@ -277,7 +302,9 @@ def _table(batch, table, chosen):
             {
                 "": f"{base}{ADDRESS}/{batch.key}/{i}",
                 "Image": table[i]["image"],
-                "Answer": table[i]["answer"],
+                "Answer": "none of these"
+                if table[i]["sure"] == batches.SURE["unlike"]
+                else table[i]["answer"],
                 "Probability": 100 * table[i]["probability"],
                 "How sure": table[i]["sure"],
                 "Second": table[i]["second"],
@@ -313,7 +340,10 @@ def _grid(run, batch, rows, table, chosen):
             {
                 "id": i,
                 "src": f"{ADDRESS}/{batch.key}/{i}",
-                "caption": f"{row['answer']} {100 * row['probability']:.0f} %",
+                # A photo of something else must not come back as a confident rose.
+                "caption": "none of these"
+                if row["sure"] == batches.SURE["unlike"]
+                else f"{row['answer']} {100 * row['probability']:.0f} %",
                 "note": (
                     f"folder: {row['true_class']}" if wrong else row["image"].rsplit("/", 1)[-1]
                 )
@@ -326,8 +356,6 @@ def _grid(run, batch, rows, table, chosen):
     if picked:
         names = ", ".join(_common.plain(table[i]["image"].rsplit("/", 1)[-1]) for i in picked[-1:])
         if st.button(f"Look closer at {names}", key="batch_look", icon=":material/search:"):
-            _test_look.closer(
-                run, table[picked[-1]]["image"], batch.image(str(rows.names[picked[-1]]))
-            )
+            _test_look.closer(run, table[picked[-1]]["image"], batch.image(picked[-1]))
     else:
         st.caption("Choose an image to look closer at it.")

@@ -1,8 +1,10 @@
 """A few images of the Test page, a card each: the answer, how sure it is, and a closer look."""
 
+import time
+
 import streamlit as st
 
-from engine import charts
+from engine import batches, charts
 from pages import _common, _test_answers, _test_look
 from pages._live_chart import chart
 
@@ -27,6 +29,25 @@ def show(run, other, images) -> None:
         for place, (name, image, truth) in enumerate(shown):
             with st.container(border=True, width=WIDTH if other is None else 2 * WIDTH):
                 _card(run, other, place, name, image, truth)
+    st.download_button(
+        "Download as CSV",
+        lambda: _csv(run, shown),
+        "answers.csv",
+        "text/csv",
+        on_click="ignore",
+        key="cards_csv",
+        icon=":material/download:",
+    )
+
+
+def _csv(run, shown):
+    """The answers of the cards that are shown, in the same columns as a batch's."""
+    answers = [_test_answers.answer(run, image) for _, image, _ in shown]
+    verdicts = [_test_answers.verdict(run, answer) for answer in answers]
+    far = [verdict.distance if verdict else float("nan") for verdict in verdicts]
+    names, truths = [name for name, _, _ in shown], [truth or "" for _, _, truth in shown]
+    rows = batches.rows_of(names, answers, far, truths)
+    return batches.to_csv(batches.table(run, rows, verdicts))
 
 
 def _card(run, other, place, name, image, truth):
@@ -42,8 +63,10 @@ def _card(run, other, place, name, image, truth):
     else:
         for column, one in zip(st.columns(2), (run, other), strict=True):
             with column:
+                when = time.strftime("%d %b %H:%M", time.localtime(one.created))
+                accuracy = (one.evaluation or {}).get("test", {}).get("accuracy")
                 st.caption(
-                    f"{_common.plain(one.recipe.name)} on {_common.plain(one.recipe.backbone.title)}"
+                    f"{_common.plain(one.recipe.name)}, {when}, test {_common.percent(accuracy)}"
                 )
                 _answer(one, _test_answers.answer(one, image), truth, f"{key}_{one.id}")
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -31,8 +31,12 @@ def _why(run, name, image):
     found = _seen(run, image)
     classes = [label for label, _ in found.top(len(found.classes))]
     controls = st.columns([2, 2, 2], vertical_alignment="bottom")
+    # Keyed by the image: what was chosen for another one says nothing of this one.
     label = controls[0].selectbox(
-        "Why", classes, key="look_class", help="What in the image speaks for this class?"
+        "Why",
+        classes,
+        key=f"look_class_{_own(run, image)}",
+        help="What in the image speaks for this class?",
     )
     method = controls[1].segmented_control(
         "By", list(METHODS), default="Grad-CAM", required=True, key="look_method"
@@ -41,18 +45,21 @@ def _why(run, name, image):
     heat = _heat(run, image, label, method)
     left, right = st.columns(2)
     with left:
-        st.image(explanation.overlay(found.image, heat * 0, 0.0), alt=name, width="stretch")
+        st.image(explanation.overlay(found.image, heat * 0, 0.0), alt=name)
         st.caption(_common.plain(name))
     with right:
         st.image(
             explanation.overlay(found.image, heat, opacity / 100),
             alt=f"{method} for {label}",
-            width="stretch",
         )
         share = dict(found.top(len(found.classes)))[label]
         st.caption(f"**{_common.plain(label)}**, {100 * share:.1f} %. {METHODS[method]}")
     if not heat.any():
         st.caption("Nothing in the image speaks for this class.")
+
+
+def _own(run, image):
+    return f"{run.id}_{_test_answers.digest(image)[:12]}"
 
 
 def _seen(run, image):
@@ -118,7 +125,7 @@ def _mark(run, name, image):
             "No, it is",
             run.classes,
             index=None,
-            key="mark_label",
+            key=f"mark_label_{_own(run, image)}",
             accept_new_options=True,
             placeholder="a class, or type a new one",
             width=260,

@@ -20,7 +20,7 @@ def show(run) -> None:
             "No image is marked yet. Choose **Look closer** at an answer and say whether it is right: "
             "marked images collect here, and become a new version of the dataset to train on."
         )
-        _collected()
+        _collected(run)
         return
     right = sum(row["answer"] == row["label"] for row in rows)
     st.markdown(
@@ -56,26 +56,26 @@ def show(run) -> None:
             feedback.suggested_name(run, home),
             key=f"collect_name_{run.id}",
             max_chars=60,
-            help="One that was put together here takes them as an addition; any other name becomes the "
-            "run's own dataset with these images added. What it was trained on is not touched.",
+            help="A new name becomes the run's own dataset with these images added; one that was put together "
+            "here before takes them as an addition.",
         )
         if st.button("Collect them", key="collect", icon=":material/library_add:", type="primary"):
             _clicks.do(PLACE, _collect, _kept(), run, home, name)
             st.rerun()
     _common.told(PLACE)
-    _collected()
+    _collected(run)
 
 
 def _collect(kept, run, home, name):
-    kept["last"] = feedback.collect(run, home, name)
+    kept[run.id] = feedback.collect(run, home, name)
 
 
 def _kept() -> dict:
     return st.session_state.setdefault("collected", {})
 
 
-def _collected():
-    last = _kept().get("last")
+def _collected(run):
+    last = _kept().get(run.id)
     if not last:
         return
     spec, added, refused = last

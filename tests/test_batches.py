@@ -68,7 +68,7 @@ def test_a_zip_of_class_folders_is_answered_with_accuracy(graft_home, trained_ru
     ours = rows.probabilities[rows.read]
     assert np.abs(ours - np.array([a.probabilities for a in single])).max() < 1e-6
     assert all(batch.thumbnail(i)[:2] == b"\xff\xd8" for i in np.flatnonzero(rows.read)[:3])
-    assert batch.image(str(rows.names[0])) == dict(photos)[str(rows.names[0])]
+    assert batch.image(0) == dict(photos)[str(rows.names[0])]
     assert batches.listed(graft_home, trained_run)[0].key == batch.key
     batch.clear()
     with pytest.raises(DatasetError, match="no such batch"):
@@ -184,6 +184,24 @@ def test_blurred_photos_from_elsewhere_are_drift(flowers_run):
     assert found["drifted"]
     assert found["tests"]["features"]["differs"] and found["tests"]["sharpness"]["differs"]
     assert "test accuracy does not hold" in found["text"]
+
+
+def test_rare_classes_raise_no_false_drift():
+    """Two draws of one mix of 200 classes, 30 and 1000 images: told about as often as promised."""
+    random, told = np.random.default_rng(0), 0
+    from scipy import stats
+
+    for _ in range(400):
+        mix = random.dirichlet(np.ones(200))
+        counts = np.stack([random.multinomial(1000, mix), random.multinomial(30, mix)])
+        table = drift.pooled(counts)
+        told += table.shape[1] > 1 and stats.chi2_contingency(table).pvalue < 0.01
+    assert told <= 12
+
+
+def test_too_few_images_say_nothing_of_drift(trained_run):
+    model = Classifier(trained_run)
+    assert batching.judged(model.run, None, {}) is None
 
 
 def test_holm_keeps_the_order_and_never_passes_one():

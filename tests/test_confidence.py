@@ -35,10 +35,11 @@ def test_temperature_finds_how_much_too_sure_the_probabilities_are():
     assert sum(row["n"] for row in after["rows"]) == len(labels)
 
 
-def test_a_perfect_classifier_is_not_made_endlessly_sure():
-    probabilities = np.array([[0.9, 0.1]] * 20)
-    temperature = confidence.fit_temperature(probabilities, np.zeros(20, int))
-    assert 0.05 <= temperature <= 1
+def test_a_classifier_without_mistakes_is_not_made_endlessly_sure():
+    random = np.random.default_rng(3)
+    sure = 0.5 + 0.5 * random.random(40)
+    probabilities = np.stack([sure, 1 - sure], axis=1)
+    assert confidence.fit_temperature(probabilities, np.zeros(40, int)) == 1.0
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
@@ -190,9 +191,9 @@ def test_a_heat_map_lies_over_its_image(trained_run):
     heat[0, 0] = 1
     clear = np.asarray(explanation.overlay(image, heat, 0.0), int)
     laid = np.asarray(explanation.overlay(image, heat, 0.8), int)
-    assert laid.shape == (320, 480, 3)
+    assert laid.shape == (267, 400, 3)
     moved = np.abs(laid - clear).sum(axis=2)
-    assert moved[:60, :60].mean() > 20 * max(moved[200:, 300:].mean(), 0.1)
+    assert moved[:60, :60].mean() > 20 * max(moved[160:, 250:].mean(), 0.1)
 
 
 def test_the_nearest_training_image_of_a_training_image_is_itself(informative_run, graft_home):
