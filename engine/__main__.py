@@ -189,7 +189,8 @@ def predict(
 
     found = runs.get_run(homes.home(home), run)
     answers = Classifier(found).predict(image, keep_images=False)
-    verdicts = confidence.verdicts(found, answers)
+    known = confidence.known(found)
+    verdicts = known.verdicts(answers) if known else [None] * len(answers)
     if json_:
         json_out(
             [

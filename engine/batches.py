@@ -27,7 +27,7 @@ import numpy as np
 
 from engine import archive, confidence, folders, probes, processes, runs, trash, zip_names
 from engine import home as homes
-from engine.errors import DatasetError, RunError
+from engine.errors import DamagedFile, DatasetError, RunError
 from engine.images import EXTENSIONS
 
 REQUEST, UPLOAD, THUMBS = "batch.json", "upload.zip", "thumbs.bin"
@@ -104,12 +104,12 @@ class Batch:
 
     def __init__(self, path):
         self.path, self.key = Path(path), Path(path).name
-        asked = homes.read_json(self.path / REQUEST)
-        if not isinstance(asked, dict) or "stage" not in asked:
-            raise DatasetError("there is no such batch any more; give the images again")
-        about = asked["stage"]
-        self.run_id, self.title, self.created = about["run"], about["title"], about["created"]
-        self.source, self.temperature = Path(about["source"]), about["temperature"]
+        try:
+            about = homes.read_json(self.path / REQUEST)["stage"]
+            self.run_id, self.title, self.created = about["run"], about["title"], about["created"]
+            self.source, self.temperature = Path(about["source"]), about["temperature"]
+        except (TypeError, KeyError, DamagedFile):  # deleted, or not of this version of Graft
+            raise DatasetError("there is no such batch any more; give the images again") from None
 
     @property
     def run(self):
@@ -271,6 +271,10 @@ def sweep(home) -> None:
         )
         if gone or batch.created < time.time() - 86_400 * DAYS:
             batch.clear()
+    known = {batch.path for batch in listed(home)}
+    for path in (Path(home) / "batches").glob("*/"):
+        if path not in known and path.stat().st_mtime < time.time() - 86_400:
+            shutil.rmtree(path, ignore_errors=True)  # of a start that was killed, or a damaged one
 
 
 def lock(home) -> filelock.FileLock:

@@ -86,10 +86,7 @@ def parts(model, found, thumbs=None, progress=None, kept=None):
     """
     known, place, waiting, done = set(model.classes), 0, [], 0
     drawn = set(np.linspace(0, len(found) - 1, min(DRIFT, len(found))).astype(int).tolist())
-    try:
-        certainty = confidence.Confidence(model.run)
-    except RunError:
-        certainty = None
+    certainty = confidence.known(model.run)
 
     def answer(item):
         return _answer(model, known, item, thumbs is not None)

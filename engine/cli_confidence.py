@@ -64,7 +64,7 @@ def batch(
 
     from engine import batches, batching, confidence
     from engine.classifier import Classifier
-    from engine.errors import DatasetError, RunError
+    from engine.errors import DatasetError
 
     found = runs.get_run(homes.home(home), run)
     model = Classifier(found)
@@ -81,15 +81,14 @@ def batch(
     rows = batches.Rows(
         **{n: np.concatenate([getattr(part, n) for part in parts]) for n in batches.COLUMNS}
     )
-    verdicts = None
-    try:
+    known, verdicts = confidence.known(found), None
+    if known is None:
+        console.print(f"Run {found.id} knows nothing of its certainty.", style="yellow")
+    else:
         read, verdicts = np.flatnonzero(rows.read), [None] * len(rows)
-        judged = confidence.Confidence(found).judge(rows.probabilities[read], rows.distances[read])
+        judged = known.judge(rows.probabilities[read], rows.distances[read])
         for row, verdict in zip(read.tolist(), judged, strict=True):
             verdicts[row] = verdict
-    except RunError as error:
-        console.print(f"No word on how sure: {escape(str(error))}.", style="yellow")
-        verdicts = None
     answers = batches.table(found, rows, verdicts)
     figures, drift = batching.figures(model.classes, rows), batching.judged(found, rows, kept)
     if json_:

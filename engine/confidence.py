@@ -14,7 +14,6 @@ images, and what they are worth is measured on the test images, which decided no
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -297,17 +296,12 @@ def temperature_of(run) -> float:
     return kept["temperature"] if kept else 1.0
 
 
-@lru_cache(maxsize=4)
-def _kept(run, _changed) -> Confidence:
-    return Confidence(run)
-
-
-def verdicts(run, answers, coverage: float = COVERAGE) -> list[Verdict | None]:
-    """`Confidence.verdicts`; None for every answer where the run knows nothing of its certainty."""
+def known(run) -> Confidence | None:
+    """A run's Confidence; None where the run knows nothing of its certainty."""
     try:
-        return _kept(run, (run.path / FILE).stat().st_mtime_ns).verdicts(answers, coverage)
-    except (RunError, FileNotFoundError):
-        return [None] * len(answers)
+        return Confidence(run)
+    except RunError:
+        return None
 
 
 def summary(run) -> dict | None:

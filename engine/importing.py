@@ -228,7 +228,7 @@ def _finish(place, home, found, checked, name, labels, preprocessing) -> Importe
         names = checked_labels(found["architecture"]["classes"])
     if names is None:
         names = [f"class {i}" for i in range(1, checked["classes"] + 1)]
-        notes.append("No class names were given, so its classes are numbered; see --labels.")
+        notes.append("No class names were given, so its classes are numbered.")
     if len(names) != checked["classes"]:
         raise RunError(
             f"{len(names):,} class names are given and it knows {checked['classes']:,} classes"

@@ -80,6 +80,8 @@ def application(classifier, bounds: Bounds):
         classifier: an `engine.classifier.Classifier`.
         bounds: what one client may ask for.
     """
+    # Once, with the classifier: calibrated anew meanwhile, the two would not belong together.
+    certainty = confidence.known(classifier.run)
     from fastapi import FastAPI, Query, Request
     from fastapi.exceptions import RequestValidationError
     from starlette.concurrency import run_in_threadpool
@@ -152,7 +154,7 @@ def application(classifier, bounds: Bounds):
             try:
                 async with working:
                     files = form.getlist("files")
-                    return await run_in_threadpool(_classify, classifier, files, top)
+                    return await run_in_threadpool(_classify, classifier, certainty, files, top)
             finally:
                 await form.close()
         except TimeoutError:
@@ -233,11 +235,11 @@ async def _form(request, bounds):
     return form
 
 
-def _classify(classifier, files, top) -> Answers:
+def _classify(classifier, certainty, files, top) -> Answers:
     """Answers for open files, which are read one after another, not all at once."""
     answers = classifier.predict((file.file.read() for file in files), keep_images=False)
     images.return_memory()
-    verdicts = confidence.verdicts(classifier.run, answers)
+    verdicts = certainty.verdicts(answers) if certainty else [None] * len(answers)
     rows = [
         _row(answer, verdict, shown(file.filename), top)
         for answer, verdict, file in zip(answers, verdicts, files, strict=True)

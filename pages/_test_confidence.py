@@ -53,6 +53,10 @@ def _coverage(known):
         "for, the more often it is not sure.",
         width=520,
     )
+    if known.least(_test_answers.coverage()) == 0:
+        st.caption(
+            "So much cannot be promised by so few validation images: every class counts as likely."
+        )
     got = known.achieved(_test_answers.coverage())
     _common.metrics(
         {

@@ -6,7 +6,17 @@ import time
 import streamlit as st
 
 from engine import GraftError, charts, runs
-from pages import _clicks, _common, _draft, _queue, _run_actions, _run_view, _storage, _trash
+from pages import (
+    _clicks,
+    _common,
+    _draft,
+    _import,
+    _queue,
+    _run_actions,
+    _run_view,
+    _storage,
+    _trash,
+)
 from pages._live_chart import chart
 
 
@@ -39,6 +49,8 @@ def show() -> None:
 
 
 def _folded():
+    with _common.guard():
+        _import.section()
     _queue.host_settings()
     with _common.guard():
         _trash.section()

@@ -129,6 +129,19 @@ def test_old_batches_are_swept(graft_home, trained_run, monkeypatch):
     assert not batch.path.exists()
 
 
+def test_a_damaged_batch_is_passed_over(graft_home, trained_run):
+    folder = graft_home / "batches" / ("0" * 16)
+    for content in ("{", "[]", '{"stage": {"run": "x"}}'):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / batches.REQUEST).write_text(content)
+        batches.sweep(graft_home)
+        assert folder not in {batch.path for batch in batches.listed(graft_home)}
+        with pytest.raises(DatasetError, match="no such batch"):
+            batches.open_(graft_home, folder.name)
+    (folder / batches.REQUEST).unlink()
+    folder.rmdir()
+
+
 def test_csv_holds_every_answer_and_no_formula(graft_home, trained_run):
     files = [("=1+2.png", encode(picture())), ("b.png", b"no picture")]
     batch = batches.start(graft_home, trained_run, files, "two")

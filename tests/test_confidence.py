@@ -170,6 +170,30 @@ def test_grad_cam_is_the_gradient_that_keras_gives(informative_run):
             assert np.abs(explanation.grad_cam(informative_run, answer, label) - heat).max() < 1e-3
 
 
+def test_grad_cam_goes_back_through_a_hidden_layer(tmp_path):
+    from types import SimpleNamespace
+
+    import keras
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    features = keras.Input((16,))
+    hidden = keras.layers.Dense(8, activation="relu", name="hidden")(features)
+    head = keras.Model(features, keras.layers.Dense(3, name="logits")(hidden))
+    explanation.write_head(head, tmp_path)
+    maps = random.random((4, 5, 16)).astype(np.float32)
+    answer = SimpleNamespace(feature_map=maps, features=maps.mean(axis=(0, 1)), classes=list("abc"))
+    for place, label in enumerate("abc"):
+        with tf.GradientTape() as tape:
+            given = tf.constant(maps[None])
+            tape.watch(given)
+            logit = head(tf.reduce_mean(given, axis=(1, 2)))[0, place]
+        weights = tape.gradient(logit, given).numpy()[0].mean(axis=(0, 1))
+        heat = np.maximum(0, maps @ weights)
+        found = explanation.grad_cam(SimpleNamespace(path=tmp_path, id="x"), answer, label)
+        assert np.abs(found - heat / max(heat.max(), 1e-12)).max() < 1e-4
+
+
 def test_occlusion_finds_the_place_that_the_answer_hangs_on(trained_run):
     from engine import sample
 

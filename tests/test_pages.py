@@ -357,3 +357,16 @@ def test_an_unexpected_error_is_a_sentence_without_its_details():
     app = AppTest.from_function(script, default_timeout=30).run()
     assert "did not expect (ValueError)" in app.error[0].value
     assert "what only the log may say" not in app.error[0].value
+
+
+def test_a_foreign_file_on_the_runs_page_is_refused_in_one_sentence(
+    graft_home, trained_run, monkeypatch
+):
+    monkeypatch.setenv("GRAFT_HOME", str(graft_home))
+    before = sorted((graft_home / "runs").iterdir())
+    app = open_page("runs")
+    place = next(item for item in app.file_uploader if item.label == "The file")
+    place.upload("model.keras", b"no model", "application/octet-stream").run()
+    button(app, "Import it").click().run()
+    assert any("model.keras is not imported: " in item.value.lower() for item in app.error)
+    assert sorted((graft_home / "runs").iterdir()) == before

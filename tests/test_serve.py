@@ -75,7 +75,7 @@ def test_answers_are_those_of_the_classifier(port, trained_run):
     files = [(path.name, path.read_bytes()) for path in photos]
     status, _, found = call(port, "POST", "/classify?top=2", *form(*files))
     assert status == 200 and found["run"] == trained_run.id
-    judged = confidence.verdicts(trained_run, expected)
+    judged = confidence.Confidence(trained_run).verdicts(expected)
     assert [answer["sure"] for answer in found["answers"]] == [verdict.kind for verdict in judged]
     assert [answer["likely"] for answer in found["answers"]] == [v.likely for v in judged]
     for answer, path, theirs in zip(found["answers"], photos, expected, strict=True):
