@@ -25,7 +25,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from engine import archive, confidence, folders, probes, processes, runs, trash, zip_names
+from engine import archive, confidence, folders, probes, processes, trash, zip_names
 from engine import home as homes
 from engine.errors import DamagedFile, DatasetError, RunError
 from engine.images import EXTENSIONS
@@ -110,11 +110,6 @@ class Batch:
             self.source, self.temperature = Path(about["source"]), about["temperature"]
         except (TypeError, KeyError, DamagedFile):  # deleted, or not of this version of Graft
             raise DatasetError("there is no such batch any more; give the images again") from None
-
-    @property
-    def run(self):
-        """The Run that answers. Raises RunError if it has gone."""
-        return runs.get_run(self.path.parent.parent, self.run_id)
 
     def state(self) -> dict:
         """How far it is: `probes.state_at`; result holds seconds, images, skipped, figures (None unless
