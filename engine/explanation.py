@@ -141,9 +141,10 @@ def overlay(
     scale = longest / max(image.size)
     size = tuple(max(1, round(length * scale)) for length in image.size)
     image = image.resize(size, Image.Resampling.BILINEAR)
-    heat = Image.fromarray(np.uint8(255 * np.clip(heat, 0, 1)))
-    heat = np.asarray(heat.resize(size, Image.Resampling.BICUBIC), np.float32) / 255
-    cover = (opacity * np.sqrt(heat))[..., None]
+    # In floating point: 256 levels of so few places would leave edges where the heat fades.
+    heat = Image.fromarray(np.asarray(heat, np.float32)).resize(size, Image.Resampling.BICUBIC)
+    heat = np.clip(np.asarray(heat), 0, 1)
+    cover = (opacity * np.minimum(1, 1.5 * heat))[..., None]
     mixed = (1 - cover) * np.asarray(image, np.float32) + cover * _colours(heat)
     return Image.fromarray(mixed.round().astype(np.uint8))
 
