@@ -52,7 +52,14 @@ here = Path(__file__).parent
 
 def read(path):
     """uint8 array ({size}, {size}, 3): upright, transparency on white, resized as in training."""
-    image = ImageOps.exif_transpose(Image.open(path))
+    image = Image.open(path)
+    if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey, which convert would cut off
+        grey, exif = np.asarray(image).astype(np.int64), image.getexif()
+        if image.mode != "I" or grey.max() > 255:
+            grey = (np.clip(grey, 0, 65535) + 128) // 257
+        image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+        image.getexif().update(exif)
+    image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
@@ -205,9 +212,19 @@ def one_line(certificate: dict) -> str:
     else:
         found += f"largest difference {c['largest_difference']:.1e}"
     found += f", {c['images_per_second']:.0f} images/s."
+    if c["encoded"]:
+        found += f" From encoded files, decoded by TensorFlow: {_encoded(c['encoded'])}."
     if c["agrees"]:
         return found
     return f"{found} THIS EXPORT DOES NOT AGREE WITH THE RUN; do not rely on its answers."
+
+
+def _encoded(found: dict) -> str:
+    refused = f", {found['refused']} refused" if found["refused"] else ""
+    if not found["n"]:
+        return f"none answered{refused}"
+    largest = found["largest_difference"]
+    return f"{found['equal_labels']:.1%} equal labels, largest difference {largest:.1e}{refused}"
 
 
 def in_words(certificate: dict) -> str:

@@ -73,6 +73,13 @@ def answering(run) -> keras.Model:
             f"the model of run {run.id} is damaged ({str(error).splitlines()[0]}); train it again"
         ) from None
     temperature = confidence.temperature_of(run)
+    if temperature == 1:
+        return model
+    if "logits" not in {layer.name for layer in model.layers}:
+        raise GraftError(
+            f"the model of run {run.id} comes from elsewhere and has no layer of logits, so its calibration "
+            "cannot be put into an export; export it before it is calibrated"
+        )
     logits = model.get_layer("logits")
     logits.set_weights([weights / temperature for weights in logits.get_weights()])
     return model

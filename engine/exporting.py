@@ -145,10 +145,12 @@ def kept(run, format: str, precision: str = "float32") -> dict | None:
         try:
             with zipfile.ZipFile(path) as archive:
                 certificate = json.loads(archive.read("certificate.json"))
-        except (zipfile.BadZipFile, KeyError, ValueError):
+            same = certificate["bounds"] == export_check.BOUNDS[precision]
+            same = same and certificate["temperature"] == confidence.temperature_of(run)
+            same = same and "read_difference" in certificate
+        except (zipfile.BadZipFile, KeyError, TypeError, ValueError, OSError):
             continue  # damaged by somebody else: it is made anew
-        same_bounds = certificate["bounds"] == export_check.BOUNDS[precision]
-        if same_bounds and certificate["temperature"] == confidence.temperature_of(run):
+        if same:
             return {"path": path, "bytes": path.stat().st_size, "certificate": certificate}
     return None
 
@@ -188,7 +190,7 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
         shutil.rmtree(work, ignore_errors=True)  # of one that was killed
         work.mkdir()
         try:
-            pictures = export_check.prepare(run, home, work, format == "saved_model", report)
+            pictures = export_check.prepare(run, home, work, report)
             report("Converting the model")
             content = work / "content"
             content.mkdir()
@@ -315,7 +317,9 @@ def state(run, format: str, home, precision: str = "float32") -> dict:
     now = probes.state_at(_request(run, format, home, precision))
     if now["state"] == "running":
         return now
-    if found := kept(run, format, precision):
+    found = kept(run, format, precision)
+    began = homes.read_json(_request(run, format, home, precision), {}).get("started", 0)
+    if found and (now["state"] != "failed" or found["path"].stat().st_mtime > began):
         return now | {"state": "done", "text": "Done", "error": None, "result": found}
     if now["state"] == "done":  # its zip was deleted since
         return now | {"state": "missing", "result": None}

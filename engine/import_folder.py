@@ -85,9 +85,74 @@ class _Evaluation(_Loose):
     validation: _Figures
 
 
+class _Bin(_Loose):
+    n: Count
+    confidence: Share
+    accuracy: Share
+
+
+class _Reliability(_Loose):
+    n: Count
+    ece: Share
+    binned: Share
+    floor: Share
+    rows: list[_Bin]
+
+
 class _Confidence(_Loose):
     temperature: Annotated[float, Field(ge=0.01, le=100)]
     threshold: Annotated[float, Field(ge=0, le=100)]
+    before: _Reliability
+    after: _Reliability
+
+
+class _Environment(_Loose):
+    packages: dict[str, Text] = {}
+    device: dict[str, object] | None = None
+
+
+class _Event(BaseModel):
+    """What pages read of an event, whatever its kind; other fields are kept as they are."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    event: Text
+    t: Annotated[float, Field(ge=0, le=1e11)]
+    text: Text | None = None
+    phase: Text | None = None
+    name: Text | None = None
+    stage: Annotated[int, Field(ge=0, le=1000)] | None = None
+    epoch: Count | None = None
+    step: Count | None = None
+    total_steps: Count | None = None
+    steps_per_epoch: Count | None = None
+    done: Count | None = None
+    total: Count | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    best_val_loss: float | None = None
+    learning_rate: float | None = None
+    images_per_second: float | None = None
+    seconds: float | None = None
+    eta_seconds: float | None = None
+    classes: list[Label] | None = None
+    counts: dict[str, Count] | None = None
+    stages: list[dict[str, object]] | None = None
+
+
+_NEEDED = {
+    "start": ("classes", "counts", "stages", "total_steps", "steps_per_epoch"),
+    "stage_start": ("stage", "step", "name"),
+    "batch": ("stage", "epoch", "step"),
+    "epoch": ("stage", "epoch", "step"),
+    "stage_end": ("stage", "step", "text"),
+    "resume": ("epoch", "step", "text"),
+    "note": ("text",),
+    "warning": ("text",),
+}
+"""What an event of a kind must hold."""
 
 
 Hash = Annotated[str, Field(max_length=128, pattern=r"^[\w:.-]*$")]
@@ -156,7 +221,7 @@ _FILES = {
     "split.json": _Split,
     overlay.FILE: _Overlay,
     confidence.FILE: _Confidence,
-    "environment.json": dict[str, object],
+    "environment.json": _Environment,
 }
 """Files that are taken where they are there, and the shape that they must have."""
 
@@ -189,7 +254,12 @@ def times(source) -> dict:
         found = _parsed(source, "status.json", _Times)
     except RunError as error:
         raise RunError(f"{error}; only a finished run can be imported") from None
-    return found or {"status": "finished"}
+    found = found or {"status": "finished"}
+    started, ended = found.get("started"), found.get("ended")
+    if started is None or ended is None or started > ended:
+        found.pop("started", None)
+        found.pop("ended", None)
+    return found
 
 
 def take(source, target: Path) -> None:
@@ -212,19 +282,13 @@ def _take_events(source, target) -> None:
         while line := file.readline(MAX_EVENT):
             try:
                 event = from_json(line, allow_inf_nan=False)
-            except ValueError:
+                _Event.model_validate(event)
+            except ValueError:  # no JSON, or not as pages take it
                 continue
-            if (
-                isinstance(event, dict)
-                and event.get("event") in KINDS
-                and _is_number(event.get("t"))
-            ):
+            needed = _NEEDED.get(event["event"], ())
+            if event["event"] in KINDS and all(event.get(name) is not None for name in needed):
                 kept.write(json.dumps(event) + "\n")
     raw.unlink()
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e11
 
 
 def _take_examples(source, target) -> None:

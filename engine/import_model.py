@@ -99,7 +99,8 @@ def check(model, work, home, image_size, preprocessing, report) -> dict:
     """
     with opened(model) as archive:
         members = _members(archive)
-        with archive.open(members["config.json"]) as file:
+        config = import_source.open_member(archive, members["config.json"], "config.json")
+        with config as file:
             content = import_source.read_all(file, "config.json", import_config.MAX_CONFIG)
         found = import_config.cleaned(content, image_size)
         weights = members["model.weights.h5"]
@@ -108,7 +109,8 @@ def check(model, work, home, image_size, preprocessing, report) -> dict:
                 f"its layers declare {found['params']:,} weights, and its file holds "
                 f"{homes.size_text(weights.file_size)} of them"
             )
-        with archive.open(weights) as file, open(work / "model.weights.h5", "wb") as kept:
+        packed = import_source.open_member(archive, weights, "model.weights.h5")
+        with packed as file, open(work / "model.weights.h5", "wb") as kept:
             import_source.copy_all(file, kept, "model.weights.h5", import_source.MAX_MODEL)
     size = (work / "model.weights.h5").stat().st_size
     job = {

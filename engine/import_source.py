@@ -98,7 +98,15 @@ class Zip:
             return None
         if info.file_size > most:
             raise RunError(_too_large(name, info.file_size, most))
-        return self._zip.open(info)
+        return open_member(self._zip, info, name)
+
+
+def open_member(archive, info, name: str):
+    """A member of a zip, open for reading. Raises RunError if its own header says something else."""
+    try:
+        return archive.open(info)
+    except Exception as error:  # BadZipFile, NotImplementedError, OverflowError …
+        raise RunError(f"{name} in it is damaged ({shown(str(error))[:60]})") from None
 
 
 def check_member(info: zipfile.ZipInfo) -> tuple[str, ...]:

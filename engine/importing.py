@@ -233,6 +233,9 @@ def _finish(place, home, found, checked, name, labels, preprocessing) -> Importe
         raise RunError(
             f"{len(names):,} class names are given and it knows {checked['classes']:,} classes"
         )
+    figures = homes.read_json(run / "evaluation.json", {})
+    for part in figures.values() if isinstance(figures, dict) else ():
+        _check_figures(part, names)
     recipe = found.get("recipe")
     wanted = (name or (recipe.name if recipe else Path(file).stem))[:80]
     slug = re.sub(r"[^a-z0-9]+", "-", wanted.lower()).strip("-")[:40] or "imported"
@@ -275,6 +278,17 @@ def _recipe_of_a_model(identity, file, checked) -> dict:
         "image_size": checked["image_size"],
         "stages": [{"name": "elsewhere", "epochs": 1}],
     }
+
+
+def _check_figures(part, names) -> None:
+    """Raises RunError if the figures of a part of the data are of other classes."""
+    if not isinstance(part, dict) or "confusion" not in part:
+        return
+    rows, own = part["confusion"], [row["label"] for row in part["per_class"]]
+    if own != names or len(rows) != len(names) or any(len(row) != len(names) for row in rows):
+        raise RunError(
+            "its evaluation.json is of other classes than its model; delete that file to go on"
+        )
 
 
 def _architecture(found, checked, names, preprocessing) -> dict:

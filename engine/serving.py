@@ -14,18 +14,21 @@ internet belongs behind a server that has both. Errors are JSON, `{"error": sent
 
 import asyncio
 import socket
+from collections import Counter
 
 from pydantic import BaseModel
 
 from engine import confidence, images, serving_page
 from engine.errors import GraftError
-from engine.serving_limits import Bounds, Gate
+from engine.serving_limits import Bounds, Gate, address_of
 from engine.zip_names import shown
 
 AT_ONCE = 2
 """Requests that are classified at the same time; each already uses all cores."""
 WAITING = 16
 """Requests that may be under way; more are asked to come back."""
+EACH = 8
+"""Of them, those of one address: one client that sends slowly must not keep all others out."""
 UPLOAD_SECONDS = 120
 """How long a client may take to send a request: a slow one must not keep its place for ever."""
 CONNECTIONS = 256
@@ -108,7 +111,7 @@ def application(classifier, bounds: Bounds):
         redoc_url=None,
     )
     app.add_middleware(Gate, bounds=bounds)
-    working, under_way = asyncio.Semaphore(AT_ONCE), 0
+    working, under_way = asyncio.Semaphore(AT_ONCE), Counter()
 
     @app.exception_handler(HTTPException)
     async def refused(_, error):
@@ -142,12 +145,15 @@ def application(classifier, bounds: Bounds):
     ):
         """Send one or many image files in the form field `files`. A file that cannot be read has an error
         instead of a label; the others are answered all the same."""
-        nonlocal under_way
-        if under_way >= WAITING:
+        own = address_of(request.scope)
+        if under_way[own] >= EACH:
+            text = f"this address has {EACH} requests under way; ask again when one is answered"
+            raise HTTPException(429, text, {"Retry-After": "1"})
+        if under_way.total() >= WAITING:
             raise HTTPException(
                 503, "too many requests at once; ask again in a moment", {"Retry-After": "1"}
             )
-        under_way += 1
+        under_way[own] += 1
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
                 form = await _form(request, bounds)
@@ -161,7 +167,9 @@ def application(classifier, bounds: Bounds):
             text = f"the request was not complete after {UPLOAD_SECONDS} s"
             raise HTTPException(408, text, {"Connection": "close"}) from None
         finally:
-            under_way -= 1
+            under_way[own] -= 1
+            if not under_way[own]:
+                del under_way[own]  # addresses come and go
 
     @app.get("/about", summary="What is served")
     def about() -> dict:

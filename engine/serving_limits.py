@@ -53,7 +53,7 @@ class Rate:
         return 0.0 if allowed else (1 - tokens) * 60 / self._most
 
 
-def _address(scope) -> str:
+def address_of(scope) -> str:
     """Who asks: an address, of IPv6 its network of 64 bits, which one client has for itself."""
     host = (scope.get("client") or ("unknown",))[0]
     try:
@@ -78,7 +78,7 @@ class Gate:
 
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        wait = 0 if scope["path"] == "/health" else self._rate.wait(_address(scope))
+        wait = 0 if scope["path"] == "/health" else self._rate.wait(address_of(scope))
         if wait:
             text = f"this address asked more than {self._bounds.rate} times a minute; wait and ask again"
             headers = {"Retry-After": str(math.ceil(wait))}

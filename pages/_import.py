@@ -61,15 +61,23 @@ def _add(file, labels, size, scale):
         bar.progress(min(1.0, done / total) if total else 0.0, text=text)
 
     home = _common.home()
+    keras = file.name.lower().endswith(".keras")
     try:
         names = importing.checked_labels(labels) if labels else None
-        with tempfile.TemporaryDirectory(prefix=".import.", dir=home) as place:
-            path = Path(place) / Path(file.name.replace("\\", "/")).name
+        # Where `importing` sweeps what a server that was killed has left; named by us, not by a stranger.
+        (home / "runs").mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".import.", dir=home / "runs") as place:
+            path = Path(place) / ("model.keras" if keras else "run.zip")
             path.write_bytes(file.getbuffer())
-            made = importing.add(path, home, None, names, size, scale, report)
+            name = Path(file.name).stem[:60] if keras else None
+            made = importing.add(path, home, name, names, size, scale, report)
     except GraftError as error:
         bar.empty()
         _common.fail(error)
+        return
+    except OSError as error:
+        bar.empty()
+        _common.fail(f"the file could not be kept in {home} ({error.strerror}); free some space")
         return
     st.session_state["imported"] = made.notes
     _common.choose_run(made.run)

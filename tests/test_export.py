@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 from conftest import encode, picture
+from PIL import Image
 
 from engine import (
     cli_export,  # noqa: F401  importing it adds its command
@@ -226,3 +227,28 @@ def test_one_that_cannot_be_loaded_is_no_export(moved_run, monkeypatch):
     with pytest.raises(GraftError, match="could not be loaded and run by itself"):
         exporting.export(moved_run, "litert")
     assert [p.name for p in (moved_run.path / "exports").iterdir()] == [".lock"]
+
+
+def test_classify_py_reads_deep_grey_as_graft_does(unpacked, informative_run, tmp_path):
+    folder = unpacked("litert")
+    deep = np.linspace(0, 65535, 300 * 200).reshape(200, 300).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    code = "import sys, numpy, classify; numpy.save(sys.argv[2], classify.read(sys.argv[1]))"
+    command = [sys.executable, "-c", code, tmp_path / "deep.png", tmp_path / "read.npy"]
+    subprocess.run(command, cwd=folder, check=True)
+    size = informative_run.architecture["image_size"]
+    ours = images.load(tmp_path / "deep.png", size, informative_run.recipe.resize)
+    assert np.abs(np.load(tmp_path / "read.npy").astype(int) - ours).max() <= export_check.LEVELS
+
+
+def test_an_export_made_again_that_fails_is_no_success(informative_run, exported, graft_home):
+    import time
+
+    exported("litert")
+    request = exporting._request(informative_run, "litert", graft_home, "float32")
+    request.parent.mkdir(exist_ok=True)
+    homes.write_json(request, {"started": time.time() + 60, "error": "the disk is full"})
+    state = exporting.state(informative_run, "litert", graft_home)
+    request.unlink()
+    assert (state["state"], state["error"]) == ("failed", "the disk is full")
+    assert exporting.state(informative_run, "litert", graft_home)["state"] == "done"

@@ -182,3 +182,36 @@ def test_a_plain_keras_file_from_the_command_line(own_home, tmp_path):
     done = graft("import", path, *wanted, home=own_home)
     assert done.returncode == 2 and "2 class names" in done.stderr
     assert json.loads(graft("runs", "--json", home=own_home).stdout)[0]["id"] == run.id
+
+
+def test_a_member_whose_own_header_lies_gets_a_sentence(trained_run, own_home, tmp_path):
+    path = tmp_path / "model.keras"
+    content = bytearray((trained_run.path / "final.keras").read_bytes())
+    with zipfile.ZipFile(trained_run.path / "final.keras") as archive:
+        place = archive.getinfo("config.json").header_offset
+    content[place : place + 4] = b"PK\x07\x08"  # no longer where a member begins
+    path.write_bytes(content)
+    assert "damaged" in refused(path, own_home)
+
+
+def test_a_run_whose_figures_or_events_break_pages_is_refused_or_rid_of_them(
+    trained_run, own_home, tmp_path
+):
+    from engine.history import History
+
+    source = tmp_path / "run"
+    shutil.copytree(trained_run.path, source, ignore=shutil.ignore_patterns("exports"))
+    figures = json.loads((source / "evaluation.json").read_text())
+    wrong = figures | {"test": figures["test"] | {"confusion": []}}
+    (source / "evaluation.json").write_text(json.dumps(wrong))
+    with open(source / "events.jsonl", "a") as log:
+        log.write('{"event": "resume", "t": 1, "stage": "a", "epoch": 0, "step": 0, "text": "x"}\n')
+        log.write('{"event": "batch", "t": 1, "stage": 0, "epoch": 0, "step": "many"}\n')
+    with pytest.raises(GraftError, match="evaluation.json is of other classes"):
+        importing.add(source, own_home)
+    (source / "evaluation.json").write_text(json.dumps(figures))
+    made = importing.add(source, own_home).run
+    history = History()
+    history.add(made.events()[0])
+    assert history.latest["step"] == trained_run.events()[0][-1].get("step", history.latest["step"])
+    assert len(made.stages()) == len(trained_run.stages())
