@@ -86,7 +86,8 @@ def answer(run, image):
     return _answer(str(run.path), _stamps(run), digest(image), run, image)
 
 
-@st.cache_data(max_entries=500, show_spinner=False)
+# Four pages of cards and a second run's; each keeps a picture of up to 0.4 MB.
+@st.cache_data(max_entries=60, show_spinner=False)
 def _answer(path: str, stamps: tuple, content: str, _run, _image):
     found = classifier(_run).predict([_image])[0]
     if found.image is not None:
