@@ -7,6 +7,7 @@ a refresh keeps it and a colleague can open it.
 
 import copy
 import json
+import time
 
 import streamlit as st
 
@@ -14,6 +15,8 @@ from engine.errors import RecipeError
 from engine.recipe import Recipe, apply_sets, load_preset, preset_names
 
 _MISSING = object()
+HEARD = 10
+"""Seconds after which the browser has heard of a new address even if it has not said so."""
 
 
 def data() -> dict:
@@ -191,11 +194,20 @@ def _differences(old, new, prefix):
 
 
 def load_from_url() -> None:
-    """Takes the draft from the address if that is not what this session wrote there."""
+    """Takes the draft from the address if that is not what this session wrote there.
+
+    A click made before the browser heard of the address written last comes with an older one: taken for
+    a link, that would throw away what has changed since.
+    """
     named, sets = st.query_params.get("preset"), st.query_params.get_all("set")
-    if not (named or sets) or [named, *sets] == st.session_state.get("draft_in_url"):
+    given = [named, *sets]
+    if given == st.session_state.get("draft_in_url"):
+        _replaced().clear()
         return
-    st.session_state["draft_in_url"] = [named, *sets]
+    replaced = _replaced().get(json.dumps(given))
+    if not (named or sets) or (replaced and time.monotonic() - replaced < HEARD):
+        return
+    st.session_state["draft_in_url"] = given
     try:
         base = load_preset(named or preset_names()[0])
         # Through Recipe, so that a link with a bad value says so and leaves the draft alone.
@@ -207,6 +219,11 @@ def load_from_url() -> None:
         st.warning(st.session_state.pop("link_problem"), icon=":material/link_off:")
 
 
+def _replaced() -> dict:
+    """When an address was replaced of which the browser may still not have heard, by that address."""
+    return st.session_state.setdefault("draft_replaced", {})
+
+
 def keep_in_url() -> None:
     """Writes the draft's differences into the address; the plain default leaves it clean."""
     if "draft" not in st.session_state:
@@ -214,6 +231,9 @@ def keep_in_url() -> None:
     sets = differences()
     named = preset() if sets or preset() != preset_names()[0] else None
     wanted = [named, *sets] if named else None
+    before = st.session_state.get("draft_in_url")
+    if before and before != wanted:
+        _replaced()[json.dumps(before)] = time.monotonic()
     st.session_state["draft_in_url"] = wanted
     present = [st.query_params.get("preset"), *st.query_params.get_all("set")]
     if present != (wanted or [None]):

@@ -142,6 +142,26 @@ def test_preset_is_taken_over_and_kept_in_the_address(home):
     assert {m.label: m.value for m in app.metric}["Backbone"] == "MobileNetV2 0.35"
 
 
+def test_clicks_with_an_address_older_than_the_last_change_do_not_undo_it(home):
+    def epochs(app):
+        return next(item for item in app.number_input if item.label == "Length (epochs)")
+
+    app = open_page("configure", preset="sample", set=["batch_size=16"])
+    older = app.query_params["set"]
+    epochs(app).set_value(7).run()
+    newer = app.query_params["set"]
+    assert newer != older
+    for _ in range(2):  # the browser has not heard of the newer address yet
+        app.query_params["set"] = older
+        button(app, "Add a stage").click().run()
+        assert epochs(app).value == 7 and app.query_params["set"] != older
+    assert sum(item.label == "Length (epochs)" for item in app.number_input) == 4
+    app.run()  # it has
+    app.query_params["set"] = older  # the browser's own way back
+    app.run()
+    assert epochs(app).value != 7 and app.query_params["set"] in (older, [older])
+
+
 def test_link_with_settings_opens_that_recipe(home):
     app = open_page("configure", preset="sample", set=["stages.0.epochs=2", "batch_size=16"])
     numbers = {item.label: item.value for item in app.number_input}
