@@ -3,7 +3,9 @@
 The pages live behind `pages/_shell.py`, so that every address, cold ones too, goes through it.
 """
 
+import asyncio
 import contextlib
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -20,8 +22,9 @@ if str(ROOT) not in sys.path:
 from engine import GraftError, batches, home, images, jobs  # noqa: E402
 from pages import _pictures  # noqa: E402
 
-# Before any thread allocates: memory of large uploads goes back to the system from now on.
-images.return_memory()
+# Before any thread allocates. From as little as 128 kB on: uploads arrive in such pieces, and hardly
+# an image is decoded here.
+images.separate_memory(large=128 << 10)
 
 
 def explain(error: Exception) -> bool:
@@ -36,6 +39,26 @@ def explain(error: Exception) -> bool:
             icon=":material/error:",
         )
     return True
+
+
+TIDIED = 30
+"""Seconds between two times at which memory that was let go of is given back to the system."""
+
+
+@contextlib.asynccontextmanager
+async def tidied(_):
+    """While the server runs: a session ends two minutes after its tab was closed, in rings of objects
+    that hold its uploads until they are looked for."""
+
+    async def tidy():
+        while True:
+            await asyncio.sleep(TIDIED)
+            gc.collect()
+            images.return_memory()
+
+    task = asyncio.create_task(tidy())
+    yield {}
+    task.cancel()
 
 
 # Streamlit puts server.baseUrlPath before its own routes only; ours needs it said.
@@ -57,5 +80,6 @@ app = st.App(
         Route(f"{BASE}/answers/{{key}}/{{row}}", _pictures.of_batch),
         Route(f"{BASE}/marks/{{run}}/{{content}}", _pictures.of_mark),
     ],
+    lifespan=tidied,
     on_script_error=explain,
 )

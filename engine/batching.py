@@ -41,7 +41,7 @@ def measure(_recipe, home, about, report) -> dict:
     Returns:
         See `Batch.state`.
     """
-    images.return_memory()  # from now on, before any thread allocates
+    images.separate_memory()  # before any thread allocates
     report("Waiting for another batch")
     with batches.lock(home):
         return _measured(home, about, report)

@@ -33,9 +33,10 @@ def serve(
     home: Home = None,
 ):
     """Serve a finished run over HTTP: images in, labels out, as JSON. Ctrl-C ends it."""
-    from engine import serving, serving_limits, serving_page
+    from engine import images, serving, serving_limits, serving_page
     from engine.classifier import Classifier
 
+    images.separate_memory()  # before any thread allocates
     classifier = Classifier(runs.get_run(homes.home(home), run))
     bounds = serving_limits.Bounds(
         int(max_file_mb * 1e6), max_files, int(max_request_mb * 1e6), rate

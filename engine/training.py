@@ -252,7 +252,8 @@ def evaluate(run, dataset, split, labels, classes, lost, report) -> dict:
         scaled = confidence.scaled(rows, temperature)
         figures[part] = evaluation.measure(scaled, labels[read], classes)
         # What the curves show, and the best weights were chosen by.
-        figures[part]["loss_before_scaling"] = evaluation.measure(rows, labels[read], classes)["loss"]
+        plain = evaluation.measure(rows, labels[read], classes)
+        figures[part]["loss_before_scaling"] = plain["loss"]
         figures[part]["unreadable"] = lost.rows(split[part])
     return figures
 

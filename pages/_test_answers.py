@@ -1,11 +1,12 @@
 """What the views of the Test page share: classifiers and their certainty, kept by the server."""
 
 import hashlib
+import io
 
 import streamlit as st
 
 from engine import confidence, images
-from engine.classifier import Classifier
+from engine.classifier import Answer, Classifier
 from engine.errors import GraftError
 
 BADGES = {
@@ -73,37 +74,46 @@ def digest(image) -> str:
     return hashlib.sha256(image if isinstance(image, bytes) else str(image).encode()).hexdigest()
 
 
-def answer(run, image):
-    """One answer with a small picture, kept so that a rerun does not classify again.
+def answer(run, image) -> Answer:
+    """One answer, kept so that a rerun does not classify again; its image is not (`picture`).
 
     Args:
         run: a finished Run.
         image: bytes or a path.
-
-    Returns:
-        (`classifier.Answer` whose image is at most twice `BOX`, or None; seconds and error as there).
     """
+    return _answered(run, image)[0]
+
+
+def picture(run, image, name: str = "") -> None:
+    """Shows an image that `answer` could read, within `BOX`; nothing for another."""
+    _, encoded, (width, height) = _answered(run, image)
+    if encoded:
+        width = max(1, round(min(BOX[0], BOX[1] * width / height)))
+        st.image(encoded, width=width, alt=name or "image")
+
+
+def _answered(run, image):
     return _answer(str(run.path), _stamps(run), digest(image), run, image)
 
 
-# Four pages of cards and a second run's; each keeps a picture of up to 0.4 MB.
+# Four pages of cards and a second run's.
 @st.cache_data(max_entries=60, show_spinner=False)
 def _answer(path: str, stamps: tuple, content: str, _run, _image):
+    """(the Answer, a picture of at most twice `BOX` as JPEG, width and height of that)"""
     found = classifier(_run).predict([_image])[0]
-    if found.image is not None:
-        found.image = found.image.copy()
-        found.image.thumbnail((2 * BOX[0], 2 * BOX[1]))  # sharp on a dense screen too
-        images.return_memory()  # a photo of 64 million pixels took hundreds of megabytes
-    return found
+    image, found.image = found.image, None
+    if image is None:
+        return found, b"", (0, 0)
+    small = image.copy()
+    small.thumbnail((2 * BOX[0], 2 * BOX[1]))  # sharp on a dense screen too
+    encoded = io.BytesIO()
+    small.save(encoded, "JPEG", quality=92, subsampling=0)
+    del image
+    images.return_memory()  # a photo of 64 million pixels took hundreds of megabytes
+    return found, encoded.getvalue(), small.size
 
 
 def verdict(run, found) -> confidence.Verdict | None:
     """What may be said of an answer; None where the run knows nothing of its certainty."""
     known = certainty(run)
     return None if isinstance(known, str) else known.verdicts([found], coverage())[0]
-
-
-def picture(image, name: str = "") -> None:
-    """A PIL image within `BOX`."""
-    width, height = image.size
-    st.image(image, width=max(1, round(min(BOX[0], BOX[1] * width / height))), alt=name or "image")

@@ -53,8 +53,7 @@ def _csv(run, shown):
 def _card(run, other, place, name, image, truth):
     found = _test_answers.answer(run, image)
     key = f"{place}_{_test_answers.digest(image)[:12]}"
-    if found.image is not None:
-        _test_answers.picture(found.image, name)
+    _test_answers.picture(run, image, name)
     if found.error:
         st.error(f"{_common.plain(name)}: {found.error}.", icon=":material/broken_image:")
         return

@@ -31,8 +31,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def server(home, log):
-    """The app on a free port with a home of its own; gives (address, process)."""
+def server(home, log, *options):
+    """The app on a free port with a home of its own, with Streamlit's options; gives (address, process)."""
     port = free_port()
     command = [
         sys.executable,
@@ -43,6 +43,7 @@ def server(home, log):
         f"--server.port={port}",
         "--server.headless=true",
         "--server.fileWatcherType=none",
+        *options,
     ]
     environment = os.environ | {"GRAFT_HOME": str(home)}
     with open(log, "wb") as output:

@@ -26,7 +26,7 @@ from engine import images, runs
 from engine.classifier import Classifier
 
 home, run, good, hostile = sys.argv[1:]
-images.return_memory()
+images.separate_memory()
 classifier = Classifier(runs.get_run(Path(home), run))
 memory = []
 for folder in (good, hostile, hostile):
