@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from engine import export_card, exporting, runs
+from engine import export_card, export_job, exporting, runs
 from engine import home as homes
 from engine.cli import AsJson, Home, RunId, app, json_out
 from engine.cli_runs import say
@@ -49,11 +49,11 @@ def export(
 
 def _made(run, format, home, precision, again):
     """The export, made in a process of its own; an interrupt ends that too."""
-    exporting.begin(run, format, home, precision, again)
+    export_job.begin(run, format, home, precision, again)
     try:
         with progress_bars() as bar:
             task = bar.add_task("Starting", total=None, eta="")
-            return exporting.wait(
+            return export_job.wait(
                 run,
                 format,
                 home,
@@ -66,5 +66,5 @@ def _made(run, format, home, precision, again):
                 ),
             )
     except KeyboardInterrupt:
-        exporting.cancel(run, format, home, precision)
+        export_job.cancel(run, format, home, precision)
         raise GraftError("the export was cancelled; nothing of it is left") from None

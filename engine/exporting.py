@@ -1,8 +1,7 @@
 """Exports: a finished run's model for other programs, each with a certificate that it answers alike.
 
-Light: conversion (`engine.export_formats`) needs TensorFlow, so pages and commands let a process of its
-own do it: `begin` starts it, `state` tells how far it is, `cancel` ends it. An export is one zip under
-`exports` in the run's folder:
+Light but for `export`: conversion (`engine.export_formats`) needs TensorFlow, so pages and commands let a
+process of its own do it (`engine.export_job`). An export is one zip under `exports` in the run's folder:
 
     model.keras, saved_model, model.tflite or model.onnx
     labels.txt          class names in the order of the probabilities, one a line
@@ -19,9 +18,6 @@ import importlib.util
 import json
 import os
 import shutil
-import sys
-import time
-import traceback
 import zipfile
 from dataclasses import dataclass
 from hashlib import sha256
@@ -158,7 +154,7 @@ def kept(run, format: str, precision: str = "float32") -> dict | None:
 def export(run, format, output=None, home=None, report=None, precision="float32") -> dict:
     """Exports a run and certifies the export, here and now.
 
-    Heavy: imports TensorFlow into this process. Pages and commands call `begin`.
+    Heavy: imports TensorFlow into this process. Pages and commands call `export_job.begin`.
 
     Args:
         run: a finished Run.
@@ -184,7 +180,7 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
     name = name_of(run, format, precision)
     folder = run.path / "exports"
     folder.mkdir(exist_ok=True)
-    work = _work(run, format, precision)
+    work = work_folder(run, format, precision)
     # One at a time, or each would slow down the other while its speed is measured.
     with filelock.FileLock(folder / ".lock"):
         shutil.rmtree(work, ignore_errors=True)  # of one that was killed
@@ -215,7 +211,7 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _work(run, format, precision) -> Path:
+def work_folder(run, format, precision) -> Path:
     """The folder in which an export is made; nothing of it is left in the end."""
     return run.path / "exports" / f".{name_of(run, format, precision)}"
 
@@ -263,140 +259,3 @@ def copy_to(found: dict, output) -> dict:
             f"take it from {found['path']}"
         ) from None
     return found | {"path": target}
-
-
-# -- in the background ------------------------------------------------------------------------
-
-
-def begin(run, format: str, home, precision: str = "float32", again: bool = False) -> None:
-    """Starts an export in the background; does nothing while it is under way, or if it is kept.
-
-    Args:
-        run, format, home, precision: as for `export`.
-        again: make it even if it is kept.
-
-    Raises:
-        GraftError: as `check`.
-    """
-    from engine import jobs, processes
-
-    check(run, format, precision)
-    now = state(run, format, home, precision)["state"]
-    if now == "running" or (now == "done" and not again):
-        return
-    request = _request(run, format, home, precision)
-    request.parent.mkdir(exist_ok=True)
-    asked = {"run": str(run.path), "format": format, "precision": precision, "text": "Starting"}
-    homes.write_json(request, asked | {"started": time.time()})
-    child = processes.spawn(
-        "engine.exporting",
-        request,
-        home,
-        log=request.with_suffix(".log"),
-        # The certificate holds for the processor, and a run may need the GPU's memory.
-        **jobs.environment() | {"CUDA_VISIBLE_DEVICES": "-1"},
-    )
-    # The child waits for this before it writes.
-    homes.write_json(request, asked | {"started": time.time()} | processes.identity(child.pid))
-    _children.append(child)
-
-
-_children = []  # so that an ended child is reaped, and is no zombie
-
-
-def state(run, format: str, home, precision: str = "float32") -> dict:
-    """How far an export is.
-
-    Returns:
-        A dict: state "missing", "running", "done" or "failed"; text; done and total (None while
-        unknown); eta_seconds (None); error, one sentence or None; result, that of `export`, or None.
-    """
-    from engine import probes
-
-    _children[:] = [child for child in _children if child.poll() is None]
-    now = probes.state_at(_request(run, format, home, precision))
-    if now["state"] == "running":
-        return now
-    found = kept(run, format, precision)
-    began = homes.read_json(_request(run, format, home, precision), {}).get("started", 0)
-    if found and (now["state"] != "failed" or found["path"].stat().st_mtime > began):
-        return now | {"state": "done", "text": "Done", "error": None, "result": found}
-    if now["state"] == "done":  # its zip was deleted since
-        return now | {"state": "missing", "result": None}
-    if now["state"] == "failed" and not _said(run, format, home, precision):
-        return now | {"error": "the export broke off; start it again"}
-    return now
-
-
-def cancel(run, format: str, home, precision: str = "float32") -> None:
-    """Ends an export that is under way; one that is finished stays."""
-    from engine import probes
-
-    probes.cancel_at(_request(run, format, home, precision))
-    shutil.rmtree(_work(run, format, precision), ignore_errors=True)
-
-
-def wait(run, format: str, home, precision: str = "float32", progress=None) -> dict:
-    """Waits for the end of an export that was begun.
-
-    Args:
-        progress: called with `state`'s dict now and then.
-
-    Returns:
-        See `export`.
-
-    Raises:
-        GraftError: with one sentence if it failed.
-    """
-    while (now := state(run, format, home, precision))["state"] == "running":
-        if progress:
-            progress(now)
-        time.sleep(0.2)
-    if now["state"] != "done":
-        raise GraftError(now["error"] or "the export was cancelled")
-    return now["result"]
-
-
-def _request(run, format, home, precision) -> Path:
-    return Path(home) / "probes" / f"export-{name_of(run, format, precision)}.json"
-
-
-def _said(run, format, home, precision):
-    return homes.read_json(_request(run, format, home, precision), {}).get("error")
-
-
-def main(request: str, home: str) -> int:
-    """The process that exports: whatever happens, the request ends with a result or a sentence."""
-    from engine import runs
-
-    path, until = Path(request), time.monotonic() + 30
-    while homes.read_json(path, {}).get("pid") != os.getpid() and time.monotonic() < until:
-        time.sleep(0.02)
-    asked, last = homes.read_json(path), [0.0, ""]
-
-    def report(text, done=0, total=None):
-        """Writes progress, at most five times a second unless there is a new text."""
-        if text != last[1] or time.time() - last[0] > 0.2:
-            last[:] = time.time(), text
-            homes.write_json(path, asked | {"text": text, "done": done, "total": total})
-
-    try:
-        report("Starting TensorFlow")
-        run = runs.Run(asked["run"])
-        found = export(run, asked["format"], None, home, report, asked["precision"])
-        answer = {"result": found["path"].name}
-    except GraftError as error:
-        answer = {"error": str(error)}
-    except Exception as error:
-        traceback.print_exc()
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
-        log = path.with_suffix(".log")
-        answer = {
-            "error": f"the export broke off ({type(error).__name__}: {reason}); the end of {log} says where"
-        }
-    homes.write_json(path, asked | answer | {"ended": time.time()})
-    return 0 if "result" in answer else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -18,6 +18,7 @@ MODULES = {
     "rates": "engine.rate_finder",
     "payback": "engine.paying_back",
     "batch": "engine.batching",
+    "export": "engine.export_job",
 }
 """What answers each kind, by its `measure(recipe, home, stage, report)`; for some, `stage` is more than a
 number."""
@@ -29,12 +30,12 @@ def main(request: str, home: str) -> int:
     while homes.read_json(path, {}).get("pid") != os.getpid() and time.monotonic() < until:
         time.sleep(0.02)
     asked = homes.read_json(path)
-    last = [0.0]
+    last = [0.0, ""]
 
     def report(text, done=0, total=None, eta_seconds=None):
-        """Writes progress, at most five times a second."""
-        if time.time() - last[0] > 0.2:
-            last[0] = time.time()
+        """Writes progress, at most five times a second unless there is a new text."""
+        if text != last[1] or time.time() - last[0] > 0.2:
+            last[:] = time.time(), text
             now = {"text": text, "done": done, "total": total, "eta_seconds": eta_seconds}
             homes.write_json(path, asked | now)
 

@@ -49,12 +49,13 @@ def start(kind: str, recipe, home, stage: int = 0) -> None:
     begin(_path(kind, recipe, home, stage), kind, recipe, home, stage)
 
 
-def begin(path: Path, kind: str, recipe, home, stage: int = 0, **environment) -> None:
+def begin(path: Path, kind: str, recipe, home, stage=0, **environment) -> None:
     """Starts the process that answers, whatever else is under way.
 
     Args:
         path: of the request, which takes the answer; see `state_at`.
         kind: see `engine.probe`.
+        stage: for some kinds more than a number: plain data.
         environment: variables to change.
     """
     path.parent.mkdir(exist_ok=True)
@@ -123,13 +124,19 @@ def wait(kind: str, recipe, home, stage: int = 0, progress=None) -> dict:
     Raises:
         GraftError: with the probe's sentence if it failed.
     """
-    while (now := state(kind, recipe, home, stage))["state"] == "running":
-        if progress:
-            progress(now)
-        time.sleep(0.2)
+    now = wait_for(lambda: state(kind, recipe, home, stage), progress)
     if now["state"] != "done":
         raise GraftError(now["error"] or "the measurement was cancelled")
     return now["result"]
+
+
+def wait_for(ask, progress=None) -> dict:
+    """Waits until `ask()`, which gives what `state` does, is no longer running; returns what it gives then."""
+    while (now := ask())["state"] == "running":
+        if progress:
+            progress(now)
+        time.sleep(0.2)
+    return now
 
 
 def _path(kind, recipe, home, stage) -> Path:

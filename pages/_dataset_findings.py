@@ -4,7 +4,7 @@ import numpy as np
 import streamlit as st
 
 from engine import curation, findings, inspection, payback
-from pages import _common, _dataset_gallery, _draft
+from pages import _common, _dataset_gallery, _draft, _job
 from pages._dataset_data import View
 
 SIGNS = {
@@ -26,8 +26,11 @@ def inspect(view: View) -> None:
     home, plain = _common.home(), view.spec.model_copy(update={"overlay": ""})
     state = inspection.state(plain, home, recipe)
     if state["state"] == "running":
-        _job(lambda: inspection.state(plain, home, recipe), "inspect",
-             lambda: inspection.cancel(plain, home, recipe))  # fmt: skip
+        _job.progress(
+            lambda: inspection.state(plain, home, recipe),
+            lambda: inspection.cancel(plain, home, recipe),
+            "stop_inspect",
+        )
         return
     if state["state"] == "failed":
         _common.fail(state["error"])
@@ -43,28 +46,6 @@ def inspect(view: View) -> None:
             with _common.guard():
                 inspection.start(plain, home, recipe)
                 st.rerun()
-
-
-def _job(ask, key, cancel):
-    """Progress of a background job, looked at every second; a button that stops it."""
-
-    @st.fragment(run_every=1)
-    def live():
-        with _common.guard():
-            state = ask()
-            if state["state"] != "running":
-                st.rerun()
-            done, total, text = state["done"], state["total"], state["text"]
-            if total:
-                text += f": {_common.count(done)} of {_common.count(total)}"
-            if state.get("eta_seconds") is not None:
-                text += f", about {_common.duration(state['eta_seconds'])} left"
-            st.progress(min(1.0, done / total) if total else 0.0, text=text)
-            if st.button("Stop", key=f"stop_{key}", icon=":material/close:"):
-                cancel()
-                st.rerun()
-
-    live()
 
 
 def show(view: View) -> None:
@@ -166,8 +147,11 @@ def _payback(view):
         st.markdown(f"**Was it worth it?** {words.capitalize()}.")
         state = payback.state(spec, home, recipe)
         if state["state"] == "running":
-            _job(lambda: payback.state(spec, home, recipe), "payback",
-                 lambda: payback.cancel(spec, home, recipe))  # fmt: skip
+            _job.progress(
+                lambda: payback.state(spec, home, recipe),
+                lambda: payback.cancel(spec, home, recipe),
+                "stop_payback",
+            )
             return
         if state["state"] == "failed":
             _common.fail(state["error"])

@@ -5,7 +5,7 @@ import copy
 import streamlit as st
 
 from engine import datasets, jobs, preflight, probes
-from pages import _common, _draft
+from pages import _common, _draft, _job
 
 KIND = preflight.KIND
 
@@ -21,7 +21,13 @@ def section(recipe) -> None:
     with _common.guard():
         state = probes.state(KIND, recipe, home)
         if state["state"] == "running":
-            _progress(recipe, home)
+            _job.progress(
+                lambda: probes.state(KIND, recipe, home),
+                lambda: probes.cancel(KIND, recipe, home),
+                "cancel_measure",
+                "Cancel",
+                unit=None,
+            )
             return
         if state["state"] == "failed":
             _common.fail(state["error"])
@@ -88,26 +94,6 @@ def _await_idle(home):
 def _start(recipe, home):
     with _common.guard():
         probes.start(KIND, recipe, home)
-
-
-def _progress(recipe, home):
-    """How far the measurement is; looks again every second while it lasts."""
-
-    @st.fragment(run_every=1)
-    def live():
-        with _common.guard():
-            state = probes.state(KIND, recipe, home)
-            if state["state"] != "running":
-                st.rerun()
-            done, total, text = state["done"], state["total"], state["text"]
-            if state["eta_seconds"] is not None:
-                text += f", about {_common.duration(state['eta_seconds'])} left"
-            st.progress(min(1.0, done / total) if total else 0.0, text=text)
-            if st.button("Cancel", key="cancel_measure", icon=":material/close:"):
-                probes.cancel(KIND, recipe, home)
-                st.rerun()
-
-    live()
 
 
 def _result(found):

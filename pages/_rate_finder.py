@@ -6,7 +6,7 @@ import streamlit as st
 
 from engine import charts_rates, datasets, jobs, probes, rates
 from engine.errors import GraftError
-from pages import _common, _draft
+from pages import _common, _draft, _job
 from pages._live_chart import chart
 
 
@@ -18,7 +18,12 @@ def finder(place: int) -> None:
         key = rates.key_recipe(recipe, place)
         known = probes.state("rates", key, home, place)
     if known["state"] == "running":
-        _progress(key, home, place)
+        _job.progress(
+            lambda: probes.state("rates", key, home, place),
+            lambda: probes.cancel("rates", key, home, place),
+            f"cancel_rate_{place}",
+            "Cancel",
+        )
         return
     why_not = _why_not(recipe, home)
     # A callback runs before anything is drawn; a click read while drawing is lost to another rerun.
@@ -60,28 +65,6 @@ def _why_not(recipe, home):
     if active:
         return "A run is in progress, which the test would slow down: wait for its end or stop it."
     return None
-
-
-def _progress(key, home, place):
-    """How far the test is; looks again every second while it lasts."""
-
-    @st.fragment(run_every=1)
-    def live():
-        with _common.guard():
-            now = probes.state("rates", key, home, place)
-            if now["state"] != "running":
-                st.rerun()
-            done, total, text = now["done"], now["total"], now["text"]
-            if total:
-                text += f": {_common.count(done)} of {_common.count(total)}"
-            if now["eta_seconds"] is not None:
-                text += f", about {_common.duration(now['eta_seconds'])} left"
-            st.progress(min(1.0, done / total) if total else 0.0, text=text)
-            if st.button("Cancel", key=f"cancel_rate_{place}", icon=":material/close:"):
-                probes.cancel("rates", key, home, place)
-                st.rerun()
-
-    live()
 
 
 def _answer(result, place):

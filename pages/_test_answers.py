@@ -113,7 +113,16 @@ def _answer(path: str, stamps: tuple, content: str, _run, _image):
     return found, encoded.getvalue(), small.size
 
 
-def verdict(run, found) -> confidence.Verdict | None:
-    """What may be said of an answer; None where the run knows nothing of its certainty."""
-    known = certainty(run)
-    return None if isinstance(known, str) else known.verdicts([found], coverage())[0]
+def verdict(run, image) -> confidence.Verdict | None:
+    """What may be said of the `answer` for an image, kept too; None where the run knows nothing of its
+    certainty, or the image could not be read."""
+    known, stamps = certainty(run), (*_stamps(run), _stamp(run, "reference.npz"))
+    if isinstance(known, str):
+        return None
+    return _verdict(str(run.path), stamps, digest(image), coverage(), known, answer(run, image))
+
+
+# The distance to thousands of training images takes 10 ms.
+@st.cache_data(max_entries=120, show_spinner=False)
+def _verdict(path: str, stamps: tuple, content: str, share: float, _known, _found):
+    return None if _found.error else _known.verdicts([_found], share)[0]

@@ -8,7 +8,7 @@ import streamlit as st
 from engine import batches, batching, charts, charts_confidence
 from engine import home as homes
 from engine.errors import GraftError
-from pages import _common, _test_answers, _test_look
+from pages import _common, _job, _test_answers, _test_look
 from pages._grid import grid
 from pages._live_chart import chart
 
@@ -113,7 +113,7 @@ def show(run, key) -> None:
     st.query_params["batch"] = key
     state = batch.state()
     if state["state"] == "running":
-        _progress(batch)
+        _job.progress(batch.state, batch.stop, "stop_batch", more=_peek)
     elif state["state"] == "failed":
         _common.fail(state["error"])
     rows, result = batch.rows(), state["result"] or {}
@@ -134,28 +134,9 @@ def show(run, key) -> None:
     _answers(run, batch, rows)
 
 
-def _progress(batch):
-    """Looked at every second, until it ends."""
-
-    @st.fragment(run_every=1)
-    def live():
-        state = batch.state()
-        if state["state"] != "running":
-            st.rerun()
-        done, total, text = state["done"], state["total"], state["text"]
-        if total:
-            text += f": {done:,} of {total:,}"
-        if state["eta_seconds"] is not None:
-            text += f", about {_common.duration(state['eta_seconds'])} left"
-        st.progress(min(1.0, done / total) if total else 0.0, text=text)
-        with st.container(horizontal=True):
-            if st.button("Stop", key="stop_batch", icon=":material/close:"):
-                batch.stop()
-                st.rerun()
-            if done and st.button("Show what is there", key="peek", icon=":material/visibility:"):
-                st.rerun()
-
-    live()
+def _peek(state):
+    if state["done"] and st.button("Show what is there", key="peek", icon=":material/visibility:"):
+        st.rerun()
 
 
 def _head(batch, rows, result):

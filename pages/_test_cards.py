@@ -43,7 +43,7 @@ def show(run, other, images) -> None:
 def _csv(run, shown):
     """The answers of the cards that are shown, in the same columns as a batch's."""
     answers = [_test_answers.answer(run, image) for _, image, _ in shown]
-    verdicts = [_test_answers.verdict(run, answer) for answer in answers]
+    verdicts = [_test_answers.verdict(run, image) for _, image, _ in shown]
     far = [verdict.distance if verdict else float("nan") for verdict in verdicts]
     names, truths = [name for name, _, _ in shown], [truth or "" for _, _, truth in shown]
     rows = batches.rows_of(names, answers, far, truths)
@@ -58,7 +58,7 @@ def _card(run, other, place, name, image, truth):
         st.error(f"{_common.plain(name)}: {found.error}.", icon=":material/broken_image:")
         return
     if other is None:
-        _answer(run, found, truth, key)
+        _answer(run, image, truth, key)
     else:
         for column, one in zip(st.columns(2), (run, other), strict=True):
             with column:
@@ -67,16 +67,16 @@ def _card(run, other, place, name, image, truth):
                 st.caption(
                     f"{_common.plain(one.recipe.name)}, {when}, test {_common.percent(accuracy)}"
                 )
-                _answer(one, _test_answers.answer(one, image), truth, f"{key}_{one.id}")
+                _answer(one, image, truth, f"{key}_{one.id}")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"{_common.plain(name)} · {1000 * found.seconds:.0f} ms")
         if st.button("Look closer", key=f"look_{key}", icon=":material/search:"):
             _test_look.closer(run, name, image)
 
 
-def _answer(run, found, truth, key):
+def _answer(run, image, truth, key):
+    found, verdict = _test_answers.answer(run, image), _test_answers.verdict(run, image)
     label, probability = found.top(1)[0]
-    verdict = _test_answers.verdict(run, found)
     if verdict and verdict.kind == "unlike":
         # What it would answer stays legible, but it is no headline.
         st.markdown("#### none &nbsp; of these")

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from engine import export_card, exporting
+from engine import export_card, export_job, exporting
 from engine import home as homes
-from pages import _clicks, _common
+from pages import _clicks, _common, _job
 
 PLACE = "export"
 
@@ -40,9 +40,13 @@ def _format(run, name, format):
                 help="; ".join(f"{p}: {exporting.PRECISIONS[p]}" for p in format.precisions),
             )
     st.caption(format.about)
-    state = exporting.state(run, name, homes.home(), precision)
+    state = export_job.state(run, name, homes.home(), precision)
     if state["state"] == "running":
-        return _progress(run, name, precision)
+        return _job.progress(
+            lambda: export_job.state(run, name, homes.home(), precision),
+            lambda: export_job.cancel(run, name, homes.home(), precision),
+            f"stop_{name}_{precision}",
+        )
     if state["state"] == "failed":
         _common.fail(state["error"])
     if state["state"] == "done":
@@ -56,28 +60,9 @@ def _format(run, name, format):
     elif st.button(
         "Export and check", key=f"export_{name}_{precision}", icon=":material/ios_share:"
     ):
-        _clicks.do(PLACE, exporting.begin, run, name, homes.home(), precision)
+        _clicks.do(PLACE, export_job.begin, run, name, homes.home(), precision)
         _common.told(PLACE)
         st.rerun()
-
-
-def _progress(run, name, precision):
-    """Looked at every second, until it ends."""
-
-    @st.fragment(run_every=1)
-    def live():
-        state = exporting.state(run, name, homes.home(), precision)
-        if state["state"] != "running":
-            st.rerun()
-        done, total, text = state["done"], state["total"], state["text"]
-        if total:
-            text += f": {done:,} of {total:,}"
-        st.progress(min(1.0, done / total) if total else 0.0, text=text)
-        if st.button("Stop", key=f"stop_{name}_{precision}", icon=":material/close:"):
-            exporting.cancel(run, name, homes.home(), precision)
-            st.rerun()
-
-    live()
 
 
 def _done(found, key):

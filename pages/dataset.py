@@ -14,6 +14,7 @@ from pages import (
     _dataset_sources,
     _decisions,
     _draft,
+    _job,
 )
 from pages._fields import field, problem, split_fields
 
@@ -45,7 +46,14 @@ def show() -> None:
         state = datasets.state(spec, home)
     _actions(spec, state, home)
     if state["state"] == "preparing":
-        _progress(spec, home)
+        _job.progress(
+            lambda: datasets.state(spec, home),
+            lambda: datasets.cancel(spec, home),
+            "cancel_prepare",
+            "Cancel",
+            "preparing",
+            "images",
+        )
     elif state["state"] == "failed":
         _common.fail(state["error"])
     elif state["state"] == "missing":
@@ -128,29 +136,6 @@ def _actions(spec, state, home):
             if st.button("Check for changes", key="refresh", icon=":material/refresh:"):
                 datasets.prepare(spec, home)
                 st.rerun()
-
-
-def _progress(spec, home):
-    """How far preparation is; looks again every second while it lasts."""
-
-    @st.fragment(run_every=1)
-    def live():
-        with _common.guard():
-            state = datasets.state(spec, home)
-            if state["state"] != "preparing":
-                st.rerun()
-            done, total = state["done"], state["total"]
-            text = state["text"]
-            if total and ":" not in text:  # a download says itself how far it is
-                text += f": {_common.count(done)} of {_common.count(total, 'images')}"
-            if state["eta_seconds"] is not None:
-                text += f", about {_common.duration(state['eta_seconds'])} left"
-            st.progress(done / total if total else 0.0, text=text)
-            if st.button("Cancel", key="cancel_prepare", icon=":material/close:"):
-                datasets.cancel(spec, home)
-                st.rerun()
-
-    live()
 
 
 def _look(view):

@@ -14,6 +14,7 @@ from PIL import Image
 from engine import (
     cli_export,  # noqa: F401  importing it adds its command
     export_check,
+    export_job,
     exporting,
     images,
     runs,
@@ -177,12 +178,12 @@ def test_one_that_disagrees_says_so_everywhere(moved_run, own_home, monkeypatch,
 
 
 def test_in_the_background_as_pages_and_commands_do(moved_run, own_home, tmp_path, capsys):
-    assert exporting.state(moved_run, "litert", own_home)["state"] == "missing"
-    exporting.begin(moved_run, "litert", own_home)
-    exporting.begin(moved_run, "litert", own_home)  # the same one
-    assert exporting.state(moved_run, "litert", own_home)["state"] == "running"
-    exporting.cancel(moved_run, "litert", own_home)
-    assert exporting.state(moved_run, "litert", own_home)["state"] == "missing"
+    assert export_job.state(moved_run, "litert", own_home)["state"] == "missing"
+    export_job.begin(moved_run, "litert", own_home)
+    export_job.begin(moved_run, "litert", own_home)  # the same one
+    assert export_job.state(moved_run, "litert", own_home)["state"] == "running"
+    export_job.cancel(moved_run, "litert", own_home)
+    assert export_job.state(moved_run, "litert", own_home)["state"] == "missing"
     assert not list((moved_run.path / "exports").glob("*.zip"))
 
     arguments = ["export", moved_run.id, "--format", "litert", "--home", str(own_home)]
@@ -190,7 +191,7 @@ def test_in_the_background_as_pages_and_commands_do(moved_run, own_home, tmp_pat
     printed = json.loads(capsys.readouterr().out)
     assert printed["path"] == str(tmp_path / "out" / f"{moved_run.id}-litert.zip")
     assert zipfile.is_zipfile(printed["path"]) and printed["certificate"]["agrees"]
-    now = exporting.state(moved_run, "litert", own_home)
+    now = export_job.state(moved_run, "litert", own_home)
     assert now["state"] == "done" and now["result"]["certificate"] == printed["certificate"]
 
 
@@ -206,7 +207,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(
     informative_run, own_home, monkeypatch, format, precision, says
 ):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)  # as if it were not installed
-    for refused in (exporting.export, exporting.begin):
+    for refused in (exporting.export, export_job.begin):
         with pytest.raises(GraftError) as error:
             refused(informative_run, format, home=own_home, precision=precision)
         assert says in str(error.value)
@@ -217,7 +218,7 @@ def test_an_unfinished_run_is_refused(own_home):
 
     run = runs.create(load_preset("sample"), own_home)
     with pytest.raises(GraftError, match="has no model to export"):
-        exporting.begin(run, "keras", own_home)
+        export_job.begin(run, "keras", own_home)
 
 
 def test_one_that_cannot_be_loaded_is_no_export(moved_run, monkeypatch):
@@ -245,10 +246,10 @@ def test_an_export_made_again_that_fails_is_no_success(informative_run, exported
     import time
 
     exported("litert")
-    request = exporting._request(informative_run, "litert", graft_home, "float32")
+    request = export_job._request(informative_run, "litert", graft_home, "float32")
     request.parent.mkdir(exist_ok=True)
     homes.write_json(request, {"started": time.time() + 60, "error": "the disk is full"})
-    state = exporting.state(informative_run, "litert", graft_home)
+    state = export_job.state(informative_run, "litert", graft_home)
     request.unlink()
     assert (state["state"], state["error"]) == ("failed", "the disk is full")
-    assert exporting.state(informative_run, "litert", graft_home)["state"] == "done"
+    assert export_job.state(informative_run, "litert", graft_home)["state"] == "done"
