@@ -57,8 +57,10 @@ async def tidied(_):
             images.return_memory()
 
     task = asyncio.create_task(tidy())
-    yield {}
-    task.cancel()
+    try:
+        yield {}
+    finally:
+        task.cancel()
 
 
 # Streamlit puts server.baseUrlPath before its own routes only; ours needs it said.

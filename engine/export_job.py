@@ -40,6 +40,7 @@ def begin(run, format: str, home, precision: str = "float32", again: bool = Fals
 
 def measure(recipe, home, asked: dict, report) -> str:
     """The process's own work (`engine.probe`): exports, and returns the zip's name."""
+    report("Starting TensorFlow")
     run = runs.Run(asked["run"])
     found = exporting.export(run, asked["format"], None, home, report, asked["precision"])
     return found["path"].name

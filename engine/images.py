@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-# Pillow loads all of its forty formats at the first file that is none of the five commonest; with
-# those of `FORMATS` here, it need not.
+# Pillow loads all of its forty formats when it is asked for one that is not loaded yet; with those of
+# `FORMATS` here, it need not.
 from PIL import (
     AvifImagePlugin,  # noqa: F401
     IcoImagePlugin,
     Image,
     ImageOps,
     Jpeg2KImagePlugin,  # noqa: F401
-    MpoImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
 )

@@ -7,7 +7,6 @@ asking again is instant. `start` begins it, `state` tells how far it is, `cancel
 
 import json
 import math
-import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -68,10 +67,7 @@ def wait(spec, home, recipe, progress=None) -> dict:
     Raises:
         GraftError: with one sentence if it failed.
     """
-    while (now := state(spec, home, recipe))["state"] == "running":
-        if progress:
-            progress(now)
-        time.sleep(0.2)
+    now = probes.wait_for(lambda: state(spec, home, recipe), progress)
     if now["state"] != "done":
         raise GraftError(now["error"] or "the comparison was cancelled")
     return now["result"]

@@ -24,6 +24,10 @@ MODULES = {
 number."""
 
 
+WORDS = {"batch": "classifying", "export": "the export"}
+"""What broke off, for people; the rest are measurements."""
+
+
 def main(request: str, home: str) -> int:
     path, home = Path(request), Path(home)
     until = time.monotonic() + 30
@@ -52,8 +56,11 @@ def main(request: str, home: str) -> int:
         traceback.print_exc()
         from engine.worker import sentence
 
-        text = sentence(error).replace("training broke off", "it broke off")
-        answer = {"error": text}
+        text = sentence(error).replace(
+            "training broke off", f"{WORDS.get(asked['kind'], 'the measurement')} broke off"
+        )
+        log = path.with_suffix(".log")
+        answer = {"error": text.replace("the end of the log says", f"the end of {log} says")}
     homes.write_json(path, asked | answer | {"ended": time.time()})
     return 0 if "result" in answer else 1
 

@@ -1,8 +1,9 @@
-"""Short questions put to this host before a run: a process of its own answers, with progress.
+"""Work beside runs: a process of its own does it, with progress, and its answer is kept in a file.
 
-Light. A probe (`engine.probe`) needs TensorFlow, so a page never waits for it: `start` begins it,
-`state` tells how far it is and what it found, `cancel` ends it. What it found is kept under
-`GRAFT_HOME/probes` by everything that decides it, so that asking again is instant.
+Light. The process (`engine.probe`) needs TensorFlow, so a page never waits for it. `begin`, `state_at` and
+`cancel_at` are for work of any kind, such as batches and exports, by the file of its request. Short
+questions put to this host before a run (`KINDS`) have `start`, `state` and `cancel`: what they found is kept
+under `GRAFT_HOME/probes` by everything that decides it, so that asking again is instant.
 """
 
 import json

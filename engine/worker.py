@@ -215,7 +215,10 @@ def sentence(error: Exception) -> str:
     text = str(error)
     kind = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        return f"a file could not be read or written ({error.strerror}: {error.filename}); check space and rights"
+        where = f": {error.filename}" if error.filename else ""
+        return (
+            f"a file could not be read or written ({error.strerror}{where}); check space and rights"
+        )
     # An exception of our own, raised inside tf.data, arrives wrapped in one of TensorFlow's.
     for line in text.splitlines():
         for name in ("DatasetError: ", "ImageError: "):

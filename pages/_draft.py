@@ -15,7 +15,7 @@ from engine.errors import RecipeError
 from engine.recipe import Recipe, apply_sets, load_preset, preset_names
 
 _MISSING = object()
-HEARD = 10
+HEARD = 5
 """Seconds after which the browser has heard of a new address even if it has not said so."""
 
 
@@ -197,11 +197,12 @@ def load_from_url() -> None:
     """Takes the draft from the address if that is not what this session wrote there.
 
     A click made before the browser heard of the address written last comes with an older one: taken for
-    a link, that would throw away what has changed since.
+    a link, that would throw away what has changed since. So the browser's way back, too, does nothing
+    within `HEARD` of a change that nothing was clicked after.
     """
     named, sets = st.query_params.get("preset"), st.query_params.get_all("set")
     given = [named, *sets]
-    if given == st.session_state.get("draft_in_url"):
+    if given == (st.session_state.get("draft_in_url") or [None]):
         _replaced().clear()
         return
     replaced = _replaced().get(json.dumps(given))

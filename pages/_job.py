@@ -26,9 +26,8 @@ def progress(ask, end, key, word="Stop", running="running", unit="", more=None) 
             if state["state"] != running:
                 st.rerun()
             done, total, text = state["done"], state["total"], state["text"]
-            if (
-                total and unit is not None and ":" not in text
-            ):  # some say themselves how far they are
+            # A download says itself how far it is.
+            if total and unit is not None and not text.endswith(" MiB"):
                 text += f": {_common.count(done)} of {_common.count(total, unit)}"
             if state["eta_seconds"] is not None:
                 text += f", about {_common.duration(state['eta_seconds'])} left"

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -74,17 +75,31 @@ def digest(image) -> str:
     return hashlib.sha256(image if isinstance(image, bytes) else str(image).encode()).hexdigest()
 
 
-def answer(run, image) -> Answer:
-    """One answer, kept so that a rerun does not classify again; its image is not (`picture`).
+@dataclass(frozen=True)
+class Shown:
+    """An image on a card.
 
-    Args:
-        run: a finished Run.
-        image: bytes or a path.
+    Attributes:
+        data: bytes or a path.
+        content: its `digest`, worked out once: an upload may be large.
     """
+
+    data: object
+    content: str
+
+
+def shown(image) -> Shown:
+    """An image, bytes or a path, for the functions below."""
+    return Shown(image, digest(image))
+
+
+def answer(run, image: Shown) -> Answer:
+    """One answer of a finished Run, kept so that a rerun does not classify again; its image is not
+    (`picture`)."""
     return _answered(run, image)[0]
 
 
-def picture(run, image, name: str = "") -> None:
+def picture(run, image: Shown, name: str = "") -> None:
     """Shows an image that `answer` could read, within `BOX`; nothing for another."""
     _, encoded, (width, height) = _answered(run, image)
     if encoded:
@@ -93,14 +108,14 @@ def picture(run, image, name: str = "") -> None:
 
 
 def _answered(run, image):
-    return _answer(str(run.path), _stamps(run), digest(image), run, image)
+    return _answer(str(run.path), _stamps(run), image.content, run, image.data)
 
 
 # Four pages of cards and a second run's.
 @st.cache_data(max_entries=60, show_spinner=False)
-def _answer(path: str, stamps: tuple, content: str, _run, _image):
+def _answer(path: str, stamps: tuple, content: str, _run, _data):
     """(the Answer, a picture of at most twice `BOX` as JPEG, width and height of that)"""
-    found = classifier(_run).predict([_image])[0]
+    found = classifier(_run).predict([_data])[0]
     image, found.image = found.image, None
     if image is None:
         return found, b"", (0, 0)
@@ -113,16 +128,18 @@ def _answer(path: str, stamps: tuple, content: str, _run, _image):
     return found, encoded.getvalue(), small.size
 
 
-def verdict(run, image) -> confidence.Verdict | None:
+def verdict(run, image: Shown) -> confidence.Verdict | None:
     """What may be said of the `answer` for an image, kept too; None where the run knows nothing of its
     certainty, or the image could not be read."""
-    known, stamps = certainty(run), (*_stamps(run), _stamp(run, "reference.npz"))
+    # Stamps first: a verdict by what is replaced meanwhile is not kept under the new name.
+    stamps = (*_stamps(run), _stamp(run, "reference.npz"))
+    known = certainty(run)
     if isinstance(known, str):
         return None
-    return _verdict(str(run.path), stamps, digest(image), coverage(), known, answer(run, image))
+    return _verdict(str(run.path), stamps, image.content, coverage(), known, run, image)
 
 
 # The distance to thousands of training images takes 10 ms.
 @st.cache_data(max_entries=120, show_spinner=False)
-def _verdict(path: str, stamps: tuple, content: str, share: float, _known, _found):
-    return None if _found.error else _known.verdicts([_found], share)[0]
+def _verdict(path: str, stamps: tuple, content: str, share: float, _known, _run, _image):
+    return _known.verdicts([answer(_run, _image)], share)[0]

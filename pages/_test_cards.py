@@ -24,7 +24,10 @@ def show(run, other, images) -> None:
     """
     pages = -(-len(images) // MOST)
     page = st.pagination(pages, key="answers_page") if pages > 1 else 1
-    shown = images[(page - 1) * MOST : page * MOST]
+    shown = [
+        (name, _test_answers.shown(image), truth)
+        for name, image, truth in images[(page - 1) * MOST : page * MOST]
+    ]
     with st.container(horizontal=True):
         for place, (name, image, truth) in enumerate(shown):
             with st.container(border=True, width=WIDTH if other is None else 2 * WIDTH):
@@ -52,7 +55,7 @@ def _csv(run, shown):
 
 def _card(run, other, place, name, image, truth):
     found = _test_answers.answer(run, image)
-    key = f"{place}_{_test_answers.digest(image)[:12]}"
+    key = f"{place}_{image.content[:12]}"
     _test_answers.picture(run, image, name)
     if found.error:
         st.error(f"{_common.plain(name)}: {found.error}.", icon=":material/broken_image:")
@@ -71,7 +74,7 @@ def _card(run, other, place, name, image, truth):
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"{_common.plain(name)} · {1000 * found.seconds:.0f} ms")
         if st.button("Look closer", key=f"look_{key}", icon=":material/search:"):
-            _test_look.closer(run, name, image)
+            _test_look.closer(run, name, image.data)
 
 
 def _answer(run, image, truth, key):

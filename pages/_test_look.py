@@ -105,7 +105,7 @@ def _nearest(run, image):
         with column:
             st.image(known.reference.thumbnail(row["row"]), alt=row["name"], width="stretch")
             st.caption(f"{_common.plain(row['label'])}, distance {row['distance']:.2f}")
-    verdict = _test_answers.verdict(run, image)
+    verdict = known.verdicts([_seen(run, image)], _test_answers.coverage())[0]
     st.caption(
         f"Distances between features, 0 to 1.4. To the nearest number {known.neighbour} it is {verdict.distance:.2f}; "
         f"beyond {known.threshold:.2f} an image counts as unlike training."

@@ -160,6 +160,12 @@ def test_clicks_with_an_address_older_than_the_last_change_do_not_undo_it(home):
     app.query_params["set"] = older  # the browser's own way back
     app.run()
     assert epochs(app).value != 7 and app.query_params["set"] in (older, [older])
+    button(app, "Undo all changes").click().run()
+    assert "set" not in app.query_params
+    app.run()  # heard of that, too
+    app.query_params["preset"], app.query_params["set"] = "sample", older
+    app.run()
+    assert app.query_params["set"] in (older, [older])
 
 
 def test_link_with_settings_opens_that_recipe(home):
