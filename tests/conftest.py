@@ -46,7 +46,9 @@ def own_home(tmp_path):
 def _train(recipe, home):
     run = jobs.wait(jobs.start(recipe, home))
     assert run.status == "finished", f"{run.error}\n{run.log_tail()}"
-    return run
+    # A finished run's process still removes its checkpoints, which would disturb who copies the folder.
+    with filelock.FileLock(run.path / "worker.lock"):
+        return run
 
 
 def _trained_once(recipe, home, factory, worker):
