@@ -22,8 +22,8 @@ if str(ROOT) not in sys.path:
 from engine import GraftError, batches, home, images, jobs  # noqa: E402
 from pages import _pictures  # noqa: E402
 
-# Before any thread allocates. From as little as 128 kB on: uploads arrive in such pieces, and hardly
-# an image is decoded here.
+# Before any thread allocates. From as little as 128 kB on: uploads arrive in such pieces, and no more
+# than a dozen images are decoded here at a time.
 images.separate_memory(large=128 << 10)
 
 
