@@ -99,7 +99,7 @@ class Batch:
         title: for people.
         created: unix seconds.
         source: path of the images' folder or zip.
-        temperature: that of the run when they were answered.
+        calibration: (temperature, threshold of distance) of the run when they were answered.
     """
 
     def __init__(self, path):
@@ -107,7 +107,10 @@ class Batch:
         try:
             about = homes.read_json(self.path / REQUEST)["stage"]
             self.run_id, self.title, self.created = about["run"], about["title"], about["created"]
-            self.source, self.temperature = Path(about["source"]), about["temperature"]
+            self.source, self.calibration = (
+                Path(about["source"]),
+                tuple(about.get("calibration", ())),
+            )
         except (TypeError, KeyError, DamagedFile):  # deleted, or not of this version of Graft
             raise DatasetError("there is no such batch any more; give the images again") from None
 
@@ -208,7 +211,7 @@ def start(home, run, source, title: str, progress=None) -> Batch:
         shutil.rmtree(path, ignore_errors=True)
         raise
     about = {"run": run.id, "title": title, "created": time.time(), "source": str(path / UPLOAD)}
-    about["temperature"] = confidence.temperature_of(run)
+    about["calibration"] = confidence.calibration(run)
     probes.begin(path / REQUEST, "batch", run.recipe, home, about, CUDA_VISIBLE_DEVICES="-1")
     return Batch(path)
 

@@ -51,12 +51,11 @@ def reliability(before: dict, after: dict):
     return made.update_yaxes(range=[-2, 106], ticksuffix=" %", title_text="how often it is right")
 
 
-def distances(validation, threshold: float, uploads=None):
+def distances(known, uploads=None):
     """How far images are from the training images.
 
     Args:
-        validation: float array (n,), distances of validation images.
-        threshold: beyond it an image counts as unlike training.
+        known: the run's `confidence.Confidence`.
         uploads: float array (m,), distances of a batch, or None.
     """
     made = figure(
@@ -68,7 +67,7 @@ def distances(validation, threshold: float, uploads=None):
         barmode="overlay",
         bargap=0.02,
     )
-    groups = [(validation, "validation images", VALIDATION, "")]
+    groups = [(known.far["validation"], "validation images", VALIDATION, "")]
     if uploads is not None and len(uploads):
         groups.append((uploads, "these images", TEST, "/"))
     for values, name, colour, pattern in groups:
@@ -81,15 +80,20 @@ def distances(validation, threshold: float, uploads=None):
             opacity=0.65,
             hovertemplate="%{x}: %{y:.1f} %<extra></extra>",
         )
-    made.add_vline(x=threshold, line={"color": _GREY, "width": 1.5, "dash": "dot"})
-    made.add_annotation(
-        x=threshold,
-        y=1,
-        yref="paper",
-        text="beyond: not like training",
-        showarrow=False,
-        xanchor="left",
-        yanchor="bottom",
-        font={"size": 11},
-    )
+    lines = [
+        (known.usual, "dash", "right", "near enough to be sure"),
+        (known.threshold, "dot", "left", "not like training"),
+    ]
+    for place, dash, side, text in lines:
+        made.add_vline(x=place, line={"color": _GREY, "width": 1.5, "dash": dash})
+        made.add_annotation(
+            x=place,
+            y=1,
+            yref="paper",
+            text=text,
+            showarrow=False,
+            xanchor=side,
+            yanchor="bottom",
+            font={"size": 11},
+        )
     return made

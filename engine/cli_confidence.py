@@ -34,7 +34,8 @@ def calibrate(run: RunId, home: Home = None, json_: AsJson = False):
     )
     console.print(
         f"Likely classes hold the true one in {percent(got['coverage'])} of them, "
-        f"{percent(confidence.COVERAGE)} promised; {percent(kept['false_alarms'])} count as unlike training."
+        f"{percent(confidence.COVERAGE)} promised; {percent(kept['false_alarms'])} count as unlike training. "
+        f"It is sure of {percent(got['sure'])}, and right in {percent(got['accuracy_when_sure'])} of those."
     )
     table(
         ["says (%)", "is right (%)", "images"],

@@ -6,7 +6,7 @@ like its training images, how sure it may be, and what an upload is nearest to:
     reference.npz   one row an image: part, label, content hash, probabilities, features, measures
     thumbs.bin      thumbnails of the training images, one after another
 
-`engine.confidence`, `engine.neighbours` and `engine.drift` read it.
+`engine.confidence`, `engine.explanation` and `engine.drift` read it.
 """
 
 import zipfile

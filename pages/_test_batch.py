@@ -201,7 +201,8 @@ def _answers(run, batch, rows):
     known = _test_answers.certainty(run)
     verdicts = [None] * len(rows)
     if not isinstance(known, str) and (
-        batch.temperature != known.temperature or np.isnan(rows.distances[rows.read]).any()
+        batch.calibration != (known.temperature, known.threshold)
+        or np.isnan(rows.distances[rows.read]).any()
     ):
         known = "the run was calibrated after these images were classified"
         st.caption("No word on how sure: the run was calibrated since. Classify the images again.")
@@ -213,12 +214,8 @@ def _answers(run, batch, rows):
         for i, verdict in zip(read.tolist(), given, strict=True):
             verdicts[i] = verdict
         with st.expander("How far they are from training", key="batch_far"):
-            own = known.reference.features[known.reference.rows("validation")]
-            far = known.distances(own)
             uploads = [verdict.distance for verdict in given]
-            chart(
-                charts_confidence.distances(far, known.threshold, uploads), f"batch_far_{batch.key}"
-            )
+            chart(charts_confidence.distances(known, uploads), f"batch_far_{batch.key}")
     table = batches.table(run, rows, verdicts)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         label = st.selectbox(

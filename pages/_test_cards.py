@@ -110,9 +110,10 @@ def _verdict(verdict):
     st.markdown(
         text,
         help=f"The classes that are likely enough hold the true one in {share} of 100 images. Sure: there is "
-        f"only one, and its probability is {share} % or more. {_distance(verdict)}",
+        f"only one, its probability is {share} % or more, and the image is like those in training. "
+        f"{_distance(verdict)}",
     )
 
 
 def _distance(verdict):
-    return f"Distance to the training images: {verdict.distance:.2f}."
+    return f"Distance to the training images: {verdict.distance:.2f}, {_test_answers.nearness(verdict)}."

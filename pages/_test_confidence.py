@@ -28,13 +28,14 @@ def show(run) -> None:
             f"perfectly calibrated classifier would show {found['after']['floor']:.3f} there, by chance alone.",
         )
     with right:
-        far = known.distances(known.reference.features[known.reference.rows("validation")])
-        chart(charts_confidence.distances(far, known.threshold), f"far_{run.id}")
+        chart(charts_confidence.distances(known), f"far_{run.id}")
         st.caption(
-            "An image beyond the line is **not like anything in training**, whatever its probabilities. The "
+            "An image beyond the second line is **not like anything in training**, whatever its probabilities. That "
             f"line leaves out {100 * confidence.FALSE_ALARMS:.0f} % of the validation images; of the test "
-            f"images it calls {_common.percent(found['false_alarms'])} unlike training (false alarms). Measured is "
-            f"the distance between features to the nearest training image number {found['neighbour']}."
+            f"images it calls {_common.percent(found['false_alarms'])} unlike training (false alarms). Beyond the "
+            f"first, which {100 * (1 - confidence.USUAL):.0f} % of them are, no answer is sure.",
+            help="The mean distance between an image's features and those of the "
+            f"{confidence.NEIGHBOURS} nearest training images.",
         )
 
 
@@ -49,8 +50,8 @@ def _coverage(known):
         key="coverage",
         persist_state="session",
         help="Conformal prediction: an answer is not sure where several classes are likely enough, or none; "
-        "sure where one alone is, with a probability of at least what you ask for here. The more you ask "
-        "for, the more often it is not sure.",
+        "sure where one alone is, with a probability of at least what you ask for here, and the image is "
+        "near enough to training. The more you ask for, the more often it is not sure.",
         width=520,
     )
     if known.least(_test_answers.coverage()) == 0:

@@ -107,8 +107,8 @@ def _nearest(run, image):
             st.caption(f"{_common.plain(row['label'])}, distance {row['distance']:.2f}")
     verdict = known.verdicts([_seen(run, image)], _test_answers.coverage())[0]
     st.caption(
-        f"Distances between features, 0 to 1.4. To the nearest number {known.neighbour} it is {verdict.distance:.2f}; "
-        f"beyond {known.threshold:.2f} an image counts as unlike training."
+        f"Distances between features, 0 to 1.4. Their mean is {verdict.distance:.2f}: {_test_answers.nearness(verdict)}. "
+        f"Beyond {known.usual:.2f} no answer is sure, beyond {known.threshold:.2f} an image is unlike training."
     )
 
 

@@ -8,7 +8,8 @@ from conftest import picture
 from off_topic import off_topic
 from PIL import Image
 
-from engine import confidence, evaluation, explanation, reference, runs
+from engine import confidence, evaluation, explanation, reference, runs, sample
+from engine import home as homes
 from engine.classifier import Classifier
 from engine.errors import RunError
 
@@ -84,13 +85,42 @@ def screenshots(count):
 
 
 def test_images_of_other_things_are_not_answered_with_confidence(flowers_run):
-    others = [image for _, image in off_topic(92)] + screenshots(8)
-    answers = Classifier(flowers_run).predict(others)
-    verdicts = confidence.Confidence(flowers_run).verdicts(answers)
-    flagged = sum(verdict.kind == "unlike" for verdict in verdicts)
-    print(f"{flagged} of {len(others)} pictures of other things flagged")
-    assert flagged >= 0.9 * len(others)
-    assert all("no answer" in v.text for v in verdicts if v.kind == "unlike")
+    """A hundred that are plainly something else, and two hundred balloons, cacti and mushrooms, which are not
+    unlike flowers: drawings of the sample."""
+    model, known = Classifier(flowers_run), confidence.Confidence(flowers_run)
+    groups = {
+        "pictures of other things": [image for _, image in off_topic(92)] + screenshots(8),
+        "drawings": [data for _, _, data in sample.generate(200)],
+    }
+    for (name, others), least in zip(groups.items(), (0.9, 0.8), strict=True):
+        verdicts = known.verdicts(model.predict(others))
+        flagged = [verdict for verdict in verdicts if verdict.kind == "unlike"]
+        sure = sum(verdict.kind == "sure" for verdict in verdicts)
+        print(f"{len(flagged)} of {len(others)} {name} flagged, sure of {sure}")
+        assert len(flagged) >= least * len(others)
+        assert sure <= 0.01 * len(others)
+        assert all("no answer" in verdict.text for verdict in flagged)
+
+
+def test_an_image_on_the_edge_of_training_is_never_sure(informative_run):
+    known = confidence.Confidence(informative_run)
+    classes = len(known.reference.classes)
+    certain = np.full((3, classes), 0.01 / (classes - 1))
+    certain[:, 1] = 0.99
+    far = np.array(
+        [known.usual - 0.01, (known.usual + known.threshold) / 2, known.threshold + 0.01]
+    )
+    verdicts = known.judge(certain, far)
+    assert [verdict.kind for verdict in verdicts] == ["sure", "likely", "unlike"]
+    assert [verdict.usual for verdict in verdicts] == [True, False, False]
+    assert "less like the training images" in verdicts[1].text
+    # As many of the validation images lie beyond each line as was asked for.
+    own = known.far["validation"]
+    assert (own > known.usual).mean() == pytest.approx(1 - confidence.USUAL, abs=1 / len(own))
+    assert (own > known.threshold).mean() == pytest.approx(
+        confidence.FALSE_ALARMS, abs=1 / len(own)
+    )
+    assert known.achieved(0.9)["sure"] <= (known.far["test"] <= known.usual).mean()
 
 
 def test_answers_and_published_figures_are_scaled_alike(informative_run):
@@ -119,6 +149,21 @@ def test_a_run_without_memory_says_what_to_do(trained_run, own_home):
     assert Classifier(run).predict([picture()])[0].top(1)
     with pytest.raises(Exception, match="not prepared yet"):
         reference.learn(run, own_home)
+
+
+def test_a_run_of_an_earlier_version_is_calibrated_anew_from_what_it_remembers(
+    trained_run, own_home
+):
+    import shutil
+
+    path = own_home / "runs" / trained_run.id
+    shutil.copytree(trained_run.path, path)
+    run = runs.get_run(own_home, trained_run.id)
+    kept = confidence.summary(run)
+    old = {name: value for name, value in kept.items() if name != "usual"}
+    homes.write_json(path / confidence.FILE, old | {"threshold": 0.123, "neighbour": 50})
+    assert confidence.Confidence(run).threshold == kept["threshold"]
+    assert confidence.summary(run) == kept
 
 
 def test_calibrating_again_finds_the_same(trained_run, own_home, graft_home):
@@ -196,8 +241,6 @@ def test_grad_cam_goes_back_through_a_hidden_layer(tmp_path):
 
 
 def test_occlusion_finds_the_place_that_the_answer_hangs_on(trained_run):
-    from engine import sample
-
     model = Classifier(trained_run)
     size = model.size
     drawing = sample.render(0, seed=12_345).resize((size // 2, size // 2))
