@@ -9,6 +9,7 @@ validation keep one colour, one line and one marker each in every chart, and sta
 bands with their names, so colour is never the only signal. Light and dark share one template.
 """
 
+import html
 import math
 
 import numpy as np
@@ -297,26 +298,35 @@ def top_k(answers) -> go.Figure:
     Args:
         answers: list of (label, probability), the likeliest first.
     """
-    labels = [label for label, _ in answers]
     percent = [100 * float(p) for _, p in answers]
     made = figure(
-        height=24 + 34 * len(answers),
+        height=12 + 36 * len(answers),
         showlegend=False,
         hovermode=False,
-        bargap=0.35,
-        margin={"l": 4, "r": 8, "t": 4, "b": 4},
+        margin={"l": 2, "r": 2, "t": 6, "b": 6},
     )
     made.add_bar(
-        y=labels,
+        y=list(range(len(answers))),
         x=rounded(percent),
+        width=0.28,
         orientation="h",
-        text=[f"{p:.1f} %" for p in percent],
-        textposition="outside",
-        cliponaxis=False,
         marker={"color": [ACCENT] + [_GREY] * (len(answers) - 1), "opacity": 0.85},
     )
-    made.update_xaxes(range=[0, 150], visible=False)  # room for the figure beside the bar
-    return made.update_yaxes(autorange="reversed", type="category", nticks=0, showgrid=False)
+    # Above the bars, not beside them: on a small card a long name would leave no room for the figure.
+    for row, (label, _) in enumerate(answers):
+        name = html.escape(label if len(label) <= 22 else f"{label[:21]}…")
+        for text, x, side in ((name, 0, "left"), (f"{percent[row]:.1f} %", 100, "right")):
+            made.add_annotation(
+                text=text,
+                x=x,
+                y=row - 0.14,
+                xanchor=side,
+                yanchor="bottom",
+                showarrow=False,
+                borderpad=1,
+            )
+    made.update_xaxes(range=[0, 100], visible=False)
+    return made.update_yaxes(range=[len(answers) - 0.5, -0.72], visible=False)
 
 
 _STATES = {

@@ -13,16 +13,15 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from engine import confidence, images, reduction
 from engine import home as homes
+from engine import images, reduction
 from engine.errors import RunError
 from engine.parallel import ordered_map
 
 HEAD = "head.npz"
 PATCHES = 8
 """Patches along each side that occlusion covers, two at a time, so that they overlap by half."""
-NEAREST = confidence.NEIGHBOURS
-"""Training images that are shown: those whose distance decides whether an image is like training."""
+NEAREST = 5
 
 
 def write_head(model, folder) -> None:

@@ -82,11 +82,14 @@ def _answer(run, image, truth, key):
     label, probability = found.top(1)[0]
     if verdict and verdict.kind == "unlike":
         # What it would answer stays legible, but it is no headline.
-        st.markdown("#### none &nbsp; of these")
+        st.markdown("#### none of these")
         st.markdown(_test_answers.BADGES["unlike"], help=_distance(verdict))
-        st.caption(f"If it had to choose: {_common.plain(label)}, {100 * probability:.0f} %.")
+        st.caption(f"If it had to choose: {_common.plain(label)}, {100 * probability:.0f}&nbsp;%.")
     else:
-        st.markdown(f"#### {_common.plain(label)} &nbsp; {100 * probability:.0f} %")
+        if verdict and not verdict.usual:
+            st.markdown(f"#### perhaps {_common.plain(label)}")
+        else:
+            st.markdown(f"#### {_common.plain(label)} &nbsp; {100 * probability:.0f} %")
         if verdict:
             _verdict(verdict)
     if truth is not None:
@@ -104,6 +107,8 @@ def _answer(run, image, truth, key):
 
 def _verdict(verdict):
     text = _test_answers.BADGES[verdict.kind]
+    if verdict.kind == "likely" and not verdict.usual:
+        text = ":orange[:material/help: likely, but far from training]"
     if verdict.kind == "unsure":
         text += f": {_common.plain(' or '.join(verdict.likely) or 'no class is likely enough')}"
     share = round(100 * _test_answers.coverage())

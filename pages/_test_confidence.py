@@ -15,8 +15,8 @@ def show(run) -> None:
         return
     found = confidence.summary(run)
     _coverage(known)
-    left, right = st.columns(2)
-    with left:
+    grid = st.grid(2, min_column_width=380)
+    with grid.cell():
         chart(charts_confidence.reliability(found["before"], found["after"]), f"sure_{run.id}")
         st.caption(
             f"On {_common.count(found['after']['n'], 'test images')}. Probabilities are scaled by a temperature "
@@ -27,13 +27,13 @@ def show(run) -> None:
             f"{found['after']['binned']:.3f}, before {found['before']['binned']:.3f}; with so few images a "
             f"perfectly calibrated classifier would show {found['after']['floor']:.3f} there, by chance alone.",
         )
-    with right:
+    with grid.cell():
         chart(charts_confidence.distances(known), f"far_{run.id}")
         st.caption(
             "An image beyond the second line is **not like anything in training**, whatever its probabilities. That "
             f"line leaves out {100 * confidence.FALSE_ALARMS:.0f} % of the validation images; of the test "
-            f"images it calls {_common.percent(found['false_alarms'])} unlike training (false alarms). Beyond the "
-            f"first, which {100 * (1 - confidence.USUAL):.0f} % of them are, no answer is sure.",
+            f"images it calls {_common.percent(found['false_alarms'])} unlike training (false alarms). Between the "
+            f"lines no answer is sure; beyond the first are {100 * (1 - confidence.USUAL):.0f} % of the validation images.",
             help="The mean distance between an image's features and those of the "
             f"{confidence.NEIGHBOURS} nearest training images.",
         )

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine import explanation, feedback, images
+from engine import confidence, explanation, feedback, images
 from pages import _clicks, _common, _test_answers
 
 METHODS = {
@@ -107,7 +107,7 @@ def _nearest(run, image):
             st.caption(f"{_common.plain(row['label'])}, distance {row['distance']:.2f}")
     verdict = known.verdicts([_seen(run, image)], _test_answers.coverage())[0]
     st.caption(
-        f"Distances between features, 0 to 1.4. Their mean is {verdict.distance:.2f}: {_test_answers.nearness(verdict)}. "
+        f"Distances between features, 0 to 1.4. The mean of the first {confidence.NEIGHBOURS} is {verdict.distance:.2f}: {_test_answers.nearness(verdict)}. "
         f"Beyond {known.usual:.2f} no answer is sure, beyond {known.threshold:.2f} an image is unlike training."
     )
 
