@@ -74,3 +74,26 @@ class DamagedFile(GraftError, ValueError):
         super().__init__(
             f"{path} is damaged and cannot be read ({why}); python -m engine doctor says what to do"
         )
+
+
+def unexpected(error: Exception, what: str, log) -> str:
+    """Any other exception as one sentence with a remedy.
+
+    Args:
+        error: not a GraftError; but one that was raised inside tf.data, and arrives wrapped in one of
+            TensorFlow's, is told in its own words.
+        what: broke off.
+        log: the file, or words for it, that holds the traceback.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return (
+            f"a file could not be read or written ({error.strerror}{where}); check space and rights"
+        )
+    lines = str(error).strip().splitlines() or [""]
+    for line in lines:
+        for name in ("DatasetError: ", "ImageError: "):
+            if name in line:
+                return line.split(name, 1)[1]
+    kind = type(error).__name__
+    return f"{what} broke off ({kind}: {lines[0][:200]}); the end of {log} says where"

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine import datasets, duplicates, inspection, measures
 from engine import home as homes
-from engine.errors import DatasetError, GraftError
+from engine.errors import DatasetError, GraftError, unexpected
 from engine.parallel import cores, ordered_map
 from engine.specs import DatasetSpec
 from engine.thumbnails import Thumbnails
@@ -211,11 +211,8 @@ def main(request: str, home: str) -> int:
         answer = {"error": str(error)}
     except Exception as error:
         traceback.print_exc()
-        from engine.worker import sentence
-
-        answer = {
-            "error": sentence(error).replace("training broke off", "the inspection broke off")
-        }
+        log = path.parent / inspection.LOG
+        answer = {"error": unexpected(error, "the inspection", log)}
     homes.write_json(path, asked | now | answer)
     return 0 if "done_at" in answer else 1
 

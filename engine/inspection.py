@@ -26,6 +26,7 @@ import numpy as np
 from engine import datasets, jobs, processes, thumbnails
 from engine import home as homes
 
+LOG = "inspection.log"
 STAGES = {
     "pixels": "Looking at the images",
     "duplicates": "Looking for copies",
@@ -135,7 +136,7 @@ def start(spec, home, recipe=None) -> None:
         if jobs.active(home):
             environment["CUDA_VISIBLE_DEVICES"] = "-1"  # the run has the GPU's memory
         homes.write_json(path, request)
-        log = folder / "inspection.log"
+        log = folder / LOG
         child = processes.spawn("engine.inspecting", path, home, log=log, **environment)
         # The child waits for this before it writes.
         homes.write_json(path, request | processes.identity(child.pid))

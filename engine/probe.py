@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from engine import home as homes
-from engine.errors import GraftError
+from engine.errors import GraftError, unexpected
 
 MODULES = {
     "preflight": "engine.preflight_measure",
@@ -54,13 +54,8 @@ def main(request: str, home: str) -> int:
         answer = {"error": str(error)}
     except Exception as error:
         traceback.print_exc()
-        from engine.worker import sentence
-
-        text = sentence(error).replace(
-            "training broke off", f"{WORDS.get(asked['kind'], 'the measurement')} broke off"
-        )
-        log = path.with_suffix(".log")
-        answer = {"error": text.replace("the end of the log says", f"the end of {log} says")}
+        what = WORDS.get(asked["kind"], "the measurement")
+        answer = {"error": unexpected(error, what, path.with_suffix(".log"))}
     homes.write_json(path, asked | answer | {"ended": time.time()})
     return 0 if "result" in answer else 1
 

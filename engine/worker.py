@@ -21,7 +21,7 @@ import filelock
 from engine import checkpoint, device, jobs, limits, processes, queue, runs
 from engine import home as homes
 from engine.control import Paused, Stopped
-from engine.errors import GraftError
+from engine.errors import GraftError, unexpected
 from engine.events import EventLog
 from engine.runs import Run
 
@@ -89,7 +89,7 @@ def _execute(run, home, ask) -> dict:
             batch = limits.smaller_batch(run.recipe.batch_size)
             text = limits.out_of_memory_text(batch)
             return {"status": "failed", "error": text, "text": text, "proposed_batch_size": batch}
-        text = sentence(error)
+        text = unexpected(error, "training", "the log")
         return {"status": "failed", "error": text, "text": text}
 
 
@@ -208,24 +208,6 @@ def _is_memory(error: BaseException) -> bool:
     # Raised inside tf.data, it arrives wrapped in another one.
     memory = kinds & {"MemoryError", "ResourceExhaustedError"}
     return bool(memory) or limits.speaks_of_memory(str(error))
-
-
-def sentence(error: Exception) -> str:
-    """What went wrong, in one sentence with a remedy; the traceback is in the log."""
-    text = str(error)
-    kind = type(error).__name__
-    if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        return (
-            f"a file could not be read or written ({error.strerror}{where}); check space and rights"
-        )
-    # An exception of our own, raised inside tf.data, arrives wrapped in one of TensorFlow's.
-    for line in text.splitlines():
-        for name in ("DatasetError: ", "ImageError: "):
-            if name in line:
-                return line.split(name, 1)[1]
-    first = text.strip().splitlines()[0] if text.strip() else ""
-    return f"training broke off ({kind}: {first[:200]}); the end of the log says where"
 
 
 if __name__ == "__main__":
