@@ -209,9 +209,7 @@ def load_from_url() -> None:
     if not (named or sets):
         return
     if replaced and time.monotonic() - replaced < HEARD:
-        # Widgets begin anew with the draft's values: the browser may have seen none of them yet, and
-        # would answer with the smallest number or the first choice of each.
-        return replace(data())
+        return
     st.session_state["draft_in_url"] = given
     try:
         base = load_preset(named or preset_names()[0])

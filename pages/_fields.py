@@ -60,24 +60,22 @@ def field(path: str, label: str, **options) -> None:
     if info["unit"] and not choices:
         label = f"{label} ({info['unit']})"
     options |= {"key": key, "help": field_help(path), "on_change": _store, "args": (path, key)}
-    # The value goes in through the session, never as the widget's default: so a draft replaced
-    # from outside shows at once, and a page that is come back to shows what was left there.
+    # The draft's value is each widget's default, so that a browser which mounts one that it has never seen
+    # shows and sends back that value; a draft replaced from outside shows at once by the new key.
     if isinstance(value, bool):
-        st.session_state.setdefault(key, value)
-        st.toggle(label, **options)
+        st.toggle(label, value, **options)
     elif choices:
         choices = list(choices) if value in choices else [*choices, value]
-        st.session_state.setdefault(key, value)
         options["format_func"] = lambda item: words.get(item, str(item))
         if pick:
-            st.segmented_control(label, choices, required=True, **options)
+            st.segmented_control(label, choices, default=value, required=True, **options)
         else:
-            st.selectbox(label, choices, **options)
+            st.selectbox(label, choices, choices.index(value), **options)
     elif isinstance(info["default"], (int, float)) or isinstance(value, (int, float)):
         _number(label, value, info, options)
     else:
-        st.session_state.setdefault(key, "" if value is None else str(value))
-        (st.text_area if area else st.text_input)(label, **options)
+        text = "" if value is None else str(value)
+        (st.text_area if area else st.text_input)(label, text, **options)
     problem(path)
 
 
@@ -124,13 +122,12 @@ def _number(label, value, info, options):
         value = max(value, low)
     if high is not None:
         value = min(value, high)
-    st.session_state.setdefault(options["key"], value)
     if whole:
         options.setdefault("step", 1)
     else:
         options.setdefault("step", 0.05 if high is not None and high <= 1 else 1.0)
         options.setdefault("format", "%g")
-    st.number_input(label, min_value=low, max_value=high, **options)
+    st.number_input(label, min_value=low, max_value=high, value=value, **options)
 
 
 def _plain(path: str) -> str:

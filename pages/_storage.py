@@ -38,9 +38,8 @@ def section() -> None:
             st.caption("Nothing is cached yet: the first run with a frozen stage fills it.")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             key = "cache_limit"
-            st.session_state.setdefault(key, cache.limit(home) / 2**30)
             st.number_input(
-                "Limit (GiB)", 0.0, 100_000.0, step=1.0, format="%g", key=key, width=160,
+                "Limit (GiB)", 0.0, 100_000.0, cache.limit(home) / 2**30, step=1.0, format="%g", key=key, width=160,
                 on_change=_bound, args=(key,),
             )  # fmt: skip
             st.button(

@@ -42,8 +42,7 @@ def editor() -> None:
         )
     # Keyed by the text: whatever changes the recipe elsewhere is seen here at once.
     key = "yaml@" + hashlib.sha256(text.encode()).hexdigest()[:12]
-    st.session_state.setdefault(key, text)
-    st.text_area("Recipe", key=key, height=420, label_visibility="collapsed")
+    st.text_area("Recipe", text, key=key, height=420, label_visibility="collapsed")
     st.button(
         "Apply the text", key="apply_yaml", icon=":material/check:", on_click=_apply, args=(key,)
     )

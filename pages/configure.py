@@ -45,10 +45,10 @@ def _start_from():
     with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
         with st.container(width=300):
             key = f"preset@{_draft.version()}"
-            st.session_state.setdefault(key, _draft.preset())
             st.selectbox(
                 "Start from a preset",
                 preset_names(),
+                preset_names().index(_draft.preset()),
                 key=key,
                 on_change=_preset,
                 args=(key,),

@@ -31,6 +31,14 @@ def has_real_data() -> bool:
 real_data = pytest.mark.skipif(not has_real_data(), reason=REAL)
 
 
+def pytest_collection_modifyitems(items):
+    """Of the files that need the long training of `flowers_run`, one begins it at once and the others come last,
+    so that no process of pytest-xdist waits for another's."""
+    need = {"flowers_run", "informative_run"}
+    files = list(dict.fromkeys(item.path for item in items if need & set(item.fixturenames)))
+    items.sort(key=lambda item: -1 if item.path in files[:1] else item.path in files)
+
+
 @pytest.fixture(scope="session")
 def graft_home(tmp_path_factory):
     """A home of the session's own."""

@@ -259,7 +259,7 @@ def test_two_writers_at_once_leave_a_whole_store(home):
 
 
 def test_a_killed_pass_goes_on_where_it_was(graft_home):
-    sets = ["dataset.images=3000", "augmentation={flip: both}", "stages=[{name: one, epochs: 1}]"]
+    sets = ["dataset.images=1500", "augmentation={flip: both}", "stages=[{name: one, epochs: 1}]"]
     recipe = load_preset("sample", sets)
     run = jobs.start(recipe, graft_home)
     while not any(

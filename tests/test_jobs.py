@@ -28,7 +28,7 @@ def training(run):
 
 
 def test_stop_keeps_the_best_so_far_in_mid_epoch(graft_home):
-    run = jobs.start(load_preset("sample", [*LONG, "dataset.images=3000"]), graft_home)
+    run = jobs.start(load_preset("sample", [*LONG, "dataset.images=1500"]), graft_home)
     assert run.status == "queued" and run in jobs.active(graft_home)
     until(lambda: training(run), run)
     jobs.stop(run)
