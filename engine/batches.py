@@ -107,10 +107,8 @@ class Batch:
         try:
             about = homes.read_json(self.path / REQUEST)["stage"]
             self.run_id, self.title, self.created = about["run"], about["title"], about["created"]
-            self.source, self.calibration = (
-                Path(about["source"]),
-                tuple(about.get("calibration", ())),
-            )
+            self.source = Path(about["source"])
+            self.calibration = tuple(about.get("calibration", ()))
         except (TypeError, KeyError, DamagedFile):  # deleted, or not of this version of Graft
             raise DatasetError("there is no such batch any more; give the images again") from None
 

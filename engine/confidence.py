@@ -323,8 +323,9 @@ def temperature_of(run) -> float:
 def calibration(run) -> tuple[float, float | None]:
     """What decides verdicts, beside the answers: a run's temperature and its threshold of distance, None of a
     run that was never calibrated."""
+    temperature = temperature_of(run)  # first: of a damaged file it says what to do
     found = known(run)
-    return temperature_of(run), found and found.threshold
+    return temperature, found and found.threshold
 
 
 def known(run) -> Confidence | None:
