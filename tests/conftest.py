@@ -32,11 +32,11 @@ real_data = pytest.mark.skipif(not has_real_data(), reason=REAL)
 
 
 def pytest_collection_modifyitems(items):
-    """Of the files that need the long training of `flowers_run`, one begins it at once and the others come last,
-    so that no process of pytest-xdist waits for another's."""
+    """One file that needs the long training of `flowers_run` comes first, so that it is done when another does and
+    no process of pytest-xdist waits for the other's (given --no-loadscope-reorder)."""
     need = {"flowers_run", "informative_run"}
-    files = list(dict.fromkeys(item.path for item in items if need & set(item.fixturenames)))
-    items.sort(key=lambda item: -1 if item.path in files[:1] else item.path in files)
+    first = next((item.path for item in items if need & set(item.fixturenames)), None)
+    items.sort(key=lambda item: item.path != first)
 
 
 @pytest.fixture(scope="session")
