@@ -40,6 +40,7 @@ DAYS = 7
 SURE = {
     "sure": "sure",
     "likely": "likely",
+    "far": "far from training",
     "unsure": "not sure",
     "unlike": "not like training",
 }
@@ -173,12 +174,13 @@ def start(home, run, source, title: str, progress=None) -> Batch:
         progress: called with (done, total) while the images are taken in.
 
     Raises:
-        RunError: if the run has no model.
+        RunError: if the run has no model, or its calibration is damaged.
         DatasetError: if a zip cannot be used (`archive.check`), nothing in it is an image, or the disk is
             full; nothing is left then.
     """
     if not run.finished:
         raise RunError(f"run {run.id} has no model to predict with; choose a finished run")
+    calibration = confidence.calibration(run)
     sweep(home)
     if sum(b.state()["state"] == "running" for b in listed(home)) >= AT_ONCE:
         raise DatasetError(
@@ -209,7 +211,7 @@ def start(home, run, source, title: str, progress=None) -> Batch:
         shutil.rmtree(path, ignore_errors=True)
         raise
     about = {"run": run.id, "title": title, "created": time.time(), "source": str(path / UPLOAD)}
-    about["calibration"] = confidence.calibration(run)
+    about["calibration"] = calibration
     probes.begin(path / REQUEST, "batch", run.recipe, home, about, CUDA_VISIBLE_DEVICES="-1")
     return Batch(path)
 
@@ -341,7 +343,7 @@ def table(run, rows: Rows, verdicts=None) -> list[dict]:
     Args:
         run: the Run that answered.
         rows: of a Batch.
-        verdicts: list of `confidence.Verdict` or None, of `confidence.Confidence.verdicts_of`; None where
+        verdicts: list of `confidence.Verdict` or None, of `confidence.Confidence.judge`; None where
             the run knows nothing of its certainty.
 
     Returns:

@@ -314,7 +314,7 @@ def top_k(answers) -> go.Figure:
     )
     # Above the bars, not beside them: on a small card a long name would leave no room for the figure.
     for row, (label, _) in enumerate(answers):
-        name = html.escape(label if len(label) <= 22 else f"{label[:21]}…")
+        name = html.escape(label if len(label) <= 18 else f"{label[:17]}…", quote=False)
         for text, x, side in ((name, 0, "left"), (f"{percent[row]:.1f} %", 100, "right")):
             made.add_annotation(
                 text=text,

@@ -81,10 +81,10 @@ def distances(known, uploads=None):
             hovertemplate="%{x}: %{y:.1f} %<extra></extra>",
         )
     lines = [
-        (known.usual, "dash", "right", "near enough to be sure"),
-        (known.threshold, "dot", "left", "not like training"),
+        (known.usual, "dash", 13, "beyond: far, never sure"),
+        (known.threshold, "dot", 0, "beyond: not like training"),
     ]
-    for place, dash, side, text in lines:
+    for place, dash, height, text in lines:
         made.add_vline(x=place, line={"color": _GREY, "width": 1.5, "dash": dash})
         made.add_annotation(
             x=place,
@@ -92,8 +92,9 @@ def distances(known, uploads=None):
             yref="paper",
             text=text,
             showarrow=False,
-            xanchor=side,
+            xanchor="left",
             yanchor="bottom",
+            yshift=height,
             font={"size": 11},
         )
     return made

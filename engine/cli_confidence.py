@@ -8,6 +8,7 @@ from rich.markup import escape
 from engine import home as homes
 from engine import runs
 from engine.cli import AsJson, Home, RunId, app, console, json_out, table
+from engine.errors import DamagedFile
 from engine.terminal import percent, progress_bars
 
 
@@ -18,6 +19,10 @@ def calibrate(run: RunId, home: Home = None, json_: AsJson = False):
 
     folder = homes.home(home)
     found = runs.get_run(folder, run)
+    try:
+        confidence.summary(found)
+    except DamagedFile:  # it is made anew, and nothing of it is needed for that
+        (found.path / confidence.FILE).unlink()
     with progress_bars() as bar:
         task = bar.add_task("Looking at its images", total=None, eta="")
         reference.learn(

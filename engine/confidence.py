@@ -13,6 +13,7 @@ images, and what they are worth is measured on the test images, which decided no
   Deep Nearest Neighbors", ICML): beyond what validation images have, an image is like nothing in training.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -169,19 +170,17 @@ class Verdict:
     """What may be said of an answer.
 
     Attributes:
-        kind: "sure" (one class alone is likely enough, its probability is no less than the coverage asked
-            for, and the image is as near to training as `USUAL` of the validation images), "likely" (one
-            alone, but not so), "unsure" (several, or none), or "unlike" (like nothing in training, whatever
-            the probabilities).
+        kind: "sure" (one class alone is likely enough, and its probability is no less than the coverage asked
+            for), "likely" (one alone, less probable than that), "far" (one alone, but the image is farther
+            from training than `USUAL` of the validation images), "unsure" (several, or none), or "unlike"
+            (like nothing in training, whatever the probabilities).
         likely: the classes that are likely enough, most probable first.
         distance: to the nearest training images (`distances`), 0 to 2.
-        usual: whether the image is as near as that.
     """
 
     kind: str
     likely: list
     distance: float
-    usual: bool = True
 
     @property
     def text(self) -> str:
@@ -190,8 +189,8 @@ class Verdict:
             return "Not like anything in training, so no answer should be trusted."
         if self.kind == "sure":
             return f"Sure of {self.likely[0]}."
-        if self.kind == "likely" and not self.usual:
-            return f"Likely {self.likely[0]}, but less like the training images than most are."
+        if self.kind == "far":
+            return f"Likely {self.likely[0]}, but far from training."
         if self.kind == "likely":
             return f"Likely {self.likely[0]}; no other class is likely enough."
         if not self.likely:
@@ -210,20 +209,26 @@ class Confidence:
 
     Args:
         run: a finished Run.
+        kept: what `measured` found, if not the run's own file is to be read. (A file of a version that measured
+            distances otherwise is made anew.)
 
     Raises:
-        RunError: if the run remembers nothing of its images.
+        RunError: if the run remembers nothing of its images, or its file is damaged.
     """
 
-    def __init__(self, run):
+    def __init__(self, run, kept: dict | None = None):
         self.reference = reference.of(run)
-        kept = homes.read_json(run.path / FILE)
+        kept = kept or _kept(run)
         if not kept:
             raise RunError(
                 f"run {run.id} was not calibrated; make up for it with: python -m engine calibrate {run.id}"
             )
-        if "usual" not in kept:  # of a version that measured distances otherwise
-            kept = calibrate(run)
+        if "usual" not in kept:
+            kept = measured(run)
+            with contextlib.suppress(
+                OSError
+            ):  # where nothing can be written, the next one measures again
+                homes.write_json(run.path / FILE, kept)
         self.temperature, self.threshold = kept["temperature"], kept["threshold"]
         self.usual = kept["usual"]
         self._training = self.reference.features[self.reference.rows("train")]
@@ -256,9 +261,13 @@ class Confidence:
         found = []
         for row, distance in enumerate(np.asarray(far).tolist()):
             likely = [classes[i] for i in order[row].tolist() if probabilities[row, i] >= least]
-            kind = "sure" if sure[row] else "likely" if len(likely) == 1 else "unsure"
-            kind = "unlike" if distance > self.threshold else kind
-            found.append(Verdict(kind, likely, distance, distance <= self.usual))
+            if distance > self.threshold:
+                kind = "unlike"
+            elif len(likely) != 1:
+                kind = "unsure"
+            else:
+                kind = "far" if distance > self.usual else "sure" if sure[row] else "likely"
+            found.append(Verdict(kind, likely, distance))
         return found
 
     def _sure(self, probabilities, far, coverage):
@@ -311,21 +320,24 @@ class Confidence:
 
 def temperature_of(run) -> float:
     """A run's temperature; 1, which changes nothing, of a run that was never calibrated."""
+    kept = _kept(run)
+    return kept["temperature"] if kept else 1.0
+
+
+def _kept(run) -> dict | None:
     try:
-        kept = homes.read_json(run.path / FILE)
+        return summary(run)
     except DamagedFile as error:
         raise RunError(
-            f"{error}; make it again with: python -m engine calibrate {run.id}"
+            f"{error.path} is damaged ({error.why}); make it again with: python -m engine calibrate {run.id}"
         ) from None
-    return kept["temperature"] if kept else 1.0
 
 
 def calibration(run) -> tuple[float, float | None]:
     """What decides verdicts, beside the answers: a run's temperature and its threshold of distance, None of a
     run that was never calibrated."""
-    temperature = temperature_of(run)  # first: of a damaged file it says what to do
     found = known(run)
-    return temperature, found and found.threshold
+    return temperature_of(run), found and found.threshold
 
 
 def known(run) -> Confidence | None:
@@ -342,7 +354,14 @@ def summary(run) -> dict | None:
 
 
 def calibrate(run) -> dict:
-    """Fits temperature and distance on the validation images that a run remembers; writes confidence.json.
+    """Writes what `measured` finds into the run's confidence.json, and returns it."""
+    kept = measured(run)
+    homes.write_json(run.path / FILE, kept)
+    return kept
+
+
+def measured(run) -> dict:
+    """Fits temperature and distance on the validation images that a run remembers.
 
     Returns:
         Plain data: temperature; threshold and usual, distances (`Confidence`); validation and test (images of
@@ -367,7 +386,4 @@ def calibrate(run) -> dict:
         "after": reliability(scaled(raw["test"], temperature), truth["test"]),
         "false_alarms": float((far["test"] > threshold).mean()),
     }
-    homes.write_json(run.path / FILE, kept)
-    kept["coverage"] = Confidence(run).achieved(COVERAGE)
-    homes.write_json(run.path / FILE, kept)
-    return kept
+    return kept | {"coverage": Confidence(run, kept).achieved(COVERAGE)}

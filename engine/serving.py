@@ -44,8 +44,8 @@ class Label(BaseModel):
 class Classified(BaseModel):
     """What the classifier says of one file: label, probability and top, or else error.
 
-    sure is "sure", "likely", "unsure" or "unlike" (like nothing in training, so that no answer should be
-    trusted); likely lists the classes that are likely enough; distance is that to the nearest training
+    sure is "sure", "likely", "far" (likely, but farther from training than most images like it), "unsure"
+    or "unlike" (like nothing in training, so that no answer should be trusted); likely lists the classes that are likely enough; distance is that to the nearest training
     images, 0 to 2. All three are null where the run knows nothing of its certainty.
     """
 

@@ -13,11 +13,10 @@ from engine.errors import GraftError
 BADGES = {
     "sure": ":green[:material/verified: sure]",
     "likely": ":blue[:material/thumb_up: likely]",
+    "far": ":orange[:material/help: likely, but far from training]",
     "unsure": ":orange[:material/help: not sure]",
     "unlike": ":red[:material/block: not like anything in training]",
 }
-NEARNESS = {True: "as near as most", False: "farther than most", None: "farther than nearly all"}
-"""Words for the distance of an image, compared with validation images."""
 BOX = (190, 190)
 """An image is shown no larger, so that cards line up; in pixels."""
 
@@ -40,11 +39,6 @@ def certainty(run) -> confidence.Confidence | str:
         )
     except GraftError as error:
         return str(error)
-
-
-def nearness(verdict) -> str:
-    """A verdict's distance in words."""
-    return NEARNESS[None if verdict.kind == "unlike" else verdict.usual]
 
 
 def say_if_uncertain(run) -> None:

@@ -204,8 +204,11 @@ def _answers(run, batch, rows):
         batch.calibration != (known.temperature, known.threshold)
         or np.isnan(rows.distances[rows.read]).any()
     ):
-        known = "the run was calibrated after these images were classified"
-        st.caption("No word on how sure: the run was calibrated since. Classify the images again.")
+        known = "these images were classified before the run was calibrated as it is now"
+        st.caption(
+            "No word on how sure: the run was calibrated since, or by another version of Graft. Classify the "
+            "images again."
+        )
     if not isinstance(known, str):
         read = np.flatnonzero(rows.read)
         given = known.judge(
@@ -271,6 +274,15 @@ def _answers(run, batch, rows):
         _grid(run, batch, rows, table, chosen)
 
 
+def _answer(row, probability: str = "") -> str:
+    """A photo of something else must not come back as a confident rose."""
+    if row["sure"] == batches.SURE["unlike"]:
+        return "none of these"
+    if row["sure"] == batches.SURE["far"]:
+        return f"perhaps {row['answer']}"
+    return row["answer"] + probability
+
+
 def _table(batch, table, chosen):
     from pages import _live_chart
 
@@ -280,9 +292,7 @@ def _table(batch, table, chosen):
             {
                 "": f"{base}{ADDRESS}/{batch.key}/{i}",
                 "Image": table[i]["image"],
-                "Answer": "none of these"
-                if table[i]["sure"] == batches.SURE["unlike"]
-                else table[i]["answer"],
+                "Answer": _answer(table[i]),
                 "Probability": 100 * table[i]["probability"],
                 "How sure": table[i]["sure"],
                 "Second": table[i]["second"],
@@ -318,10 +328,7 @@ def _grid(run, batch, rows, table, chosen):
             {
                 "id": i,
                 "src": f"{ADDRESS}/{batch.key}/{i}",
-                # A photo of something else must not come back as a confident rose.
-                "caption": "none of these"
-                if row["sure"] == batches.SURE["unlike"]
-                else f"{row['answer']} {100 * row['probability']:.0f} %",
+                "caption": _answer(row, f" {100 * row['probability']:.0f} %"),
                 "note": (
                     f"folder: {row['true_class']}" if wrong else row["image"].rsplit("/", 1)[-1]
                 )

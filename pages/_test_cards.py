@@ -86,7 +86,7 @@ def _answer(run, image, truth, key):
         st.markdown(_test_answers.BADGES["unlike"], help=_distance(verdict))
         st.caption(f"If it had to choose: {_common.plain(label)}, {100 * probability:.0f}&nbsp;%.")
     else:
-        if verdict and not verdict.usual:
+        if verdict and verdict.kind == "far":
             st.markdown(f"#### perhaps {_common.plain(label)}")
         else:
             st.markdown(f"#### {_common.plain(label)} &nbsp; {100 * probability:.0f} %")
@@ -107,18 +107,16 @@ def _answer(run, image, truth, key):
 
 def _verdict(verdict):
     text = _test_answers.BADGES[verdict.kind]
-    if verdict.kind == "likely" and not verdict.usual:
-        text = ":orange[:material/help: likely, but far from training]"
     if verdict.kind == "unsure":
         text += f": {_common.plain(' or '.join(verdict.likely) or 'no class is likely enough')}"
     share = round(100 * _test_answers.coverage())
     st.markdown(
         text,
         help=f"The classes that are likely enough hold the true one in {share} of 100 images. Sure: there is "
-        f"only one, its probability is {share} % or more, and the image is like those in training. "
+        f"only one, its probability is {share} % or more, and the image is not far from training. "
         f"{_distance(verdict)}",
     )
 
 
 def _distance(verdict):
-    return f"Distance to the training images: {verdict.distance:.2f}, {_test_answers.nearness(verdict)}."
+    return f"Distance to the nearest training images: {verdict.distance:.2f}."

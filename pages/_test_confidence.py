@@ -30,10 +30,11 @@ def show(run) -> None:
     with grid.cell():
         chart(charts_confidence.distances(known), f"far_{run.id}")
         st.caption(
-            "An image beyond the second line is **not like anything in training**, whatever its probabilities. That "
+            "An image beyond the dotted line is **not like anything in training**, whatever its probabilities. That "
             f"line leaves out {100 * confidence.FALSE_ALARMS:.0f} % of the validation images; of the test "
-            f"images it calls {_common.percent(found['false_alarms'])} unlike training (false alarms). Between the "
-            f"lines no answer is sure; beyond the first are {100 * (1 - confidence.USUAL):.0f} % of the validation images.",
+            f"images it calls {_common.percent(found['false_alarms'])} unlike training (false alarms). Beyond the "
+            f"dashed line, where {100 * (1 - confidence.USUAL):.0f} % of the validation images are, one is **far from "
+            "training** and no answer is sure.",
             help="The mean distance between an image's features and those of the "
             f"{confidence.NEIGHBOURS} nearest training images.",
         )
@@ -51,7 +52,7 @@ def _coverage(known):
         persist_state="session",
         help="Conformal prediction: an answer is not sure where several classes are likely enough, or none; "
         "sure where one alone is, with a probability of at least what you ask for here, and the image is "
-        "near enough to training. The more you ask for, the more often it is not sure.",
+        "not far from training. The more you ask for, the more often it is not sure.",
         width=520,
     )
     if known.least(_test_answers.coverage()) == 0:

@@ -107,8 +107,9 @@ def _nearest(run, image):
             st.caption(f"{_common.plain(row['label'])}, distance {row['distance']:.2f}")
     verdict = known.verdicts([_seen(run, image)], _test_answers.coverage())[0]
     st.caption(
-        f"Distances between features, 0 to 1.4. The mean of the first {confidence.NEIGHBOURS} is {verdict.distance:.2f}: {_test_answers.nearness(verdict)}. "
-        f"Beyond {known.usual:.2f} no answer is sure, beyond {known.threshold:.2f} an image is unlike training."
+        f"Distances between features, 0 to 1.4. The mean of the first {confidence.NEIGHBOURS} is "
+        f"{verdict.distance:.2f}. Beyond {known.usual:.2f} an image is far from training and no answer sure, beyond "
+        f"{known.threshold:.2f} it is not like anything in training."
     )
 
 

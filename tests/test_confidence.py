@@ -102,7 +102,7 @@ def test_images_of_other_things_are_not_answered_with_confidence(flowers_run):
         assert all("no answer" in verdict.text for verdict in flagged)
 
 
-def test_an_image_on_the_edge_of_training_is_never_sure(informative_run):
+def test_an_image_far_from_training_is_never_sure(informative_run):
     known = confidence.Confidence(informative_run)
     classes = len(known.reference.classes)
     certain = np.full((3, classes), 0.01 / (classes - 1))
@@ -111,9 +111,8 @@ def test_an_image_on_the_edge_of_training_is_never_sure(informative_run):
         [known.usual - 0.01, (known.usual + known.threshold) / 2, known.threshold + 0.01]
     )
     verdicts = known.judge(certain, far)
-    assert [verdict.kind for verdict in verdicts] == ["sure", "likely", "unlike"]
-    assert [verdict.usual for verdict in verdicts] == [True, False, False]
-    assert "less like the training images" in verdicts[1].text
+    assert [verdict.kind for verdict in verdicts] == ["sure", "far", "unlike"]
+    assert "far from training" in verdicts[1].text
     # As many of the validation images lie beyond each line as was asked for.
     own = known.far["validation"]
     assert (own > known.usual).mean() == pytest.approx(1 - confidence.USUAL, abs=1 / len(own))
@@ -164,6 +163,28 @@ def test_a_run_of_an_earlier_version_is_calibrated_anew_from_what_it_remembers(
     homes.write_json(path / confidence.FILE, old | {"threshold": 0.123, "neighbour": 50})
     assert confidence.Confidence(run).threshold == kept["threshold"]
     assert confidence.summary(run) == kept
+
+
+def test_a_damaged_calibration_is_made_again_by_the_command_that_it_names(
+    trained_run, own_home, graft_home
+):
+    import shutil
+
+    from typer.testing import CliRunner
+
+    from engine.__main__ import app
+
+    for part in ("datasets", f"runs/{trained_run.id}"):
+        shutil.copytree(graft_home / part, own_home / part, dirs_exist_ok=True)
+    run = runs.get_run(own_home, trained_run.id)
+    before = confidence.summary(run)
+    (run.path / confidence.FILE).write_text('{"temper')
+    for ask in (confidence.Confidence, confidence.temperature_of, confidence.calibration):
+        with pytest.raises(RunError, match=f"damaged.*python -m engine calibrate {run.id}"):
+            ask(run)
+    done = CliRunner().invoke(app, ["calibrate", run.id, "--home", str(own_home)])
+    assert done.exit_code == 0, done.output
+    assert confidence.summary(run) == before
 
 
 def test_calibrating_again_finds_the_same(trained_run, own_home, graft_home):

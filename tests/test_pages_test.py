@@ -1,12 +1,15 @@
 """The Test page by AppTest: what it says of an answer, of a batch, and of a run that knows less."""
 
+import re
 import shutil
 
 import pytest
 from conftest import encode, picture
 from test_pages import button, open_page, said
 
-from engine import batches, feedback, reference, saved
+from engine import batches, charts, confidence, feedback, reference, saved
+from engine import home as homes
+from pages import _test_answers
 
 
 @pytest.fixture
@@ -42,6 +45,63 @@ def test_uploads_are_answered_and_what_is_no_image_is_one_sentence(page):
     assert not app.exception, app.exception
     assert said(app).count("#### ") == 1
     assert any("b.png: it is not an image" in e.value.replace("\\", "") for e in app.error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "heading", "badge"),
+    [
+        ("sure", r"#### \w+ &nbsp; \d+ %", "verified: sure"),
+        ("far", r"#### perhaps \w+", "likely, but far from training"),
+        ("unsure", r"#### \w+ &nbsp; \d+ %", "not sure]: no class is likely enough"),
+        ("unlike", r"#### none of these", "not like anything in training"),
+    ],
+)
+def test_a_card_is_headed_by_no_more_than_may_be_said(page, monkeypatch, kind, heading, badge):
+    likely = [] if kind == "unsure" else ["x"]
+    judged = confidence.Verdict(kind, likely, 0.5)
+    monkeypatch.setattr(_test_answers, "verdict", lambda run, image: judged)
+    app = page()
+    app.file_uploader[0].upload("a.png", encode(picture()), "image/png")
+    text = said(app.run())
+    assert not app.exception, app.exception
+    assert re.findall("#### .*", text) == [re.search(heading, text).group()]
+    assert badge in text
+
+
+def test_a_card_shows_names_as_they_are_and_cuts_long_ones():
+    figure = charts.top_k([('say "cheese" <b>', 0.9), ("a name that is too long", 0.1)])
+    told = [note.text for note in figure.layout.annotations]
+    assert told == ['say "cheese" &lt;b&gt;', "90.0 %", "a name that is to…", "10.0 %"]
+
+
+def test_a_batch_says_no_more_than_cards_and_nothing_by_an_older_calibration(
+    page, graft_home, trained_run, monkeypatch
+):
+    files = [(f"{i}.png", encode(picture(seed=i))) for i in range(3)]
+    batch = batches.start(graft_home, trained_run, files, "three drawings")
+    while batch.state()["state"] == "running":
+        pass
+    kinds = ["sure", "far", "unlike"]
+    judged = [confidence.Verdict(kind, ["x"], 0.5) for kind in kinds]
+    monkeypatch.setattr(confidence.Confidence, "judge", lambda *_: judged)
+    app = page(batch=batch.key)
+    app.session_state["batch_view"] = "Table"
+    shown = app.run().dataframe[0].value.sort_values("Image")
+    assert list(shown["How sure"]) == [batches.SURE[kind] for kind in kinds]
+    assert [text.split()[0] in trained_run.classes for text in shown["Answer"]] == [
+        True,
+        False,
+        False,
+    ]
+    assert (
+        shown["Answer"].iloc[1].startswith("perhaps ")
+        and shown["Answer"].iloc[2] == "none of these"
+    )
+    asked = homes.read_json(batch.path / batches.REQUEST)
+    del asked["stage"]["calibration"]  # as of a version that knew of none
+    homes.write_json(batch.path / batches.REQUEST, asked)
+    assert "Classify the images again" in said(page(batch=batch.key))
+    batch.clear()
 
 
 def test_a_batch_by_its_address_shows_answers_and_an_unknown_one_says_so(
