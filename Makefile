@@ -18,7 +18,7 @@ app: $(VENV)/.app
 	@exec $(VENV)/bin/streamlit run app.py --server.port $(PORT) --server.headless true
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # Needs what the tests need: the cost of an open page is measured with a browser.
 benchmark: $(VENV)/.test

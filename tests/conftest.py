@@ -31,14 +31,6 @@ def has_real_data() -> bool:
 real_data = pytest.mark.skipif(not has_real_data(), reason=REAL)
 
 
-def pytest_collection_modifyitems(items):
-    """One file that needs the long training of `flowers_run` comes first, so that it is done when another does and
-    no process of pytest-xdist waits for the other's (given --no-loadscope-reorder)."""
-    need = {"flowers_run", "informative_run"}
-    first = next((item.path for item in items if need & set(item.fixturenames)), None)
-    items.sort(key=lambda item: item.path != first)
-
-
 @pytest.fixture(scope="session")
 def graft_home(tmp_path_factory):
     """A home of the session's own."""

@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,9 @@ def thumbnail(spec, content):
     """What the server answers for a thumbnail's address."""
     key = spec if isinstance(spec, str) else datasets.key(spec)
     scope = {"type": "http", "path_params": {"key": key, "content": str(content)}}
-    return asyncio.run(_pictures.answer(Request(scope)))
+    # In a thread of its own: Playwright, once used, leaves a running loop in this one.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, _pictures.answer(Request(scope))).result()
 
 
 def test_a_missing_folder_is_one_sentence(home):
