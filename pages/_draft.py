@@ -206,9 +206,7 @@ def load_from_url() -> None:
         _replaced().clear()
         return
     replaced = _replaced().get(json.dumps(given))
-    if not (named or sets):
-        return
-    if replaced and time.monotonic() - replaced < HEARD:
+    if not (named or sets) or (replaced and time.monotonic() - replaced < HEARD):
         return
     st.session_state["draft_in_url"] = given
     try:
