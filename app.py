@@ -12,15 +12,17 @@ from pathlib import Path
 
 import plotly
 import streamlit as st
+from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from streamlit import config
 
 ROOT = Path(__file__).resolve().parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from engine import GraftError, batches, home, images, jobs  # noqa: E402
-from pages import _pictures  # noqa: E402
+from pages import _origin, _pictures  # noqa: E402
 
 # Before any thread allocates. From as little as 128 kB on: uploads arrive in such pieces, and no more
 # than a dozen images are decoded here at a time.
@@ -73,6 +75,10 @@ with contextlib.suppress(GraftError):  # a home that cannot be written: every pa
     jobs.supervise(home.home())
     batches.sweep(home.home())
 
+# Streamlit's own check of the websocket goes by the same list.
+HOSTS = _origin.allowed_hosts()
+config.set_option("server.allowedHosts", HOSTS)
+
 app = st.App(
     ROOT / "pages" / "_shell.py",
     routes=[
@@ -82,6 +88,7 @@ app = st.App(
         Route(f"{BASE}/answers/{{key}}/{{row}}", _pictures.of_batch),
         Route(f"{BASE}/marks/{{run}}/{{content}}", _pictures.of_mark),
     ],
+    middleware=[Middleware(_origin.OwnPagesOnly, hosts=HOSTS)],
     lifespan=tidied,
     on_script_error=explain,
 )

@@ -71,7 +71,8 @@ class Viewer:
 async def main(address, page, query) -> None:
     url = address.replace("http", "ws", 1) + "/_stcore/stream"
     begun = time.time()
-    async with websockets.connect(url, subprotocols=["streamlit"], max_size=None) as socket:
+    options = {"origin": address, "subprotocols": ["streamlit"], "max_size": None}
+    async with websockets.connect(url, **options) as socket:
         viewer = Viewer(socket, page, query)
         watching = asyncio.create_task(viewer.watch())
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

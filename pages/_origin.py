@@ -1,0 +1,85 @@
+"""Who may talk to the server: Graft's own pages, and no other website.
+
+A browser lets a page of any website send requests to this host and, under a name that its owner points
+here (DNS rebinding), read the answers too; it lets it open a websocket to any host. It always says in
+`Host` which name was asked for, and in `Origin` which page opened a websocket.
+"""
+
+import logging
+import re
+from urllib.parse import urlsplit
+
+import streamlit as st
+from starlette.responses import PlainTextResponse
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+FOREIGN_HOST = (
+    "Graft does not answer under this name: open it as http://localhost with its port, or start it "
+    "with --server.allowedHosts=NAME (see its README)."
+)
+FOREIGN_ORIGIN = (
+    "Graft opens a websocket only for a page of its own address: a proxy in front of it must pass the "
+    "header Host on as it came (see its README)."
+)
+
+
+def allowed_hosts() -> list[str]:
+    """Names and addresses, without a port, that Graft answers under: those that only this host uses for
+    itself, and those in the options server.allowedHosts, server.address and browser.serverAddress."""
+    shown = st.get_option("browser.serverAddress")  # may have a scheme and a path
+    shown = urlsplit(shown if "//" in shown else f"//{shown}").hostname
+    listed = [*st.get_option("server.allowedHosts"), st.get_option("server.address"), shown]
+    names = [*LOOPBACK, *(name.strip().lower().rstrip(".") for name in listed if name)]
+    return list(dict.fromkeys(names))
+
+
+class OwnPagesOnly:
+    """ASGI middleware that refuses requests under a foreign name, and websockets of foreign pages.
+
+    Args:
+        app: the ASGI application.
+        hosts: of `allowed_hosts`; "*.name" stands for all below a name, "*" for any.
+    """
+
+    def __init__(self, app, hosts: list[str]):
+        self.app, self._hosts = app, hosts
+
+    async def __call__(self, scope, receive, send):
+        """Answers 403 with a sentence, closes a websocket before it is open, or passes it on."""
+        if scope["type"] not in ("http", "websocket"):
+            return await self.app(scope, receive, send)
+        why = self._why_not(scope)
+        if not why:
+            return await self.app(scope, receive, send)
+        host, origin = _header(scope, b"host"), _header(scope, b"origin")
+        logging.getLogger("graft").warning("refused (Host %r, Origin %r): %s", host, origin, why)
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})  # a policy was violated
+        await PlainTextResponse(why, 403)(scope, receive, send)
+
+    def _why_not(self, scope) -> str | None:
+        host = _header(scope, b"host")
+        if not self._allows(host):
+            return FOREIGN_HOST
+        if scope["type"] == "websocket":
+            origin = _header(scope, b"origin")
+            # The scheme says nothing: a proxy may have taken the encryption off.
+            if origin is None or origin.partition("://")[2] != host:
+                return FOREIGN_ORIGIN
+        return None
+
+    def _allows(self, host) -> bool:
+        found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\[\]:@/\s]+)(:\d+)?", (host or "").lower())
+        if not found:
+            return False
+        name = found[1].strip("[]").rstrip(".")
+        return any(
+            each in ("*", name) or (each.startswith("*.") and name.endswith(each[1:]))
+            for each in self._hosts
+        )
+
+
+def _header(scope, name: bytes) -> str | None:
+    """A request's header; None if it is missing, or there more than once."""
+    values = [value for key, value in scope["headers"] if key.lower() == name]
+    return values[0].decode("latin-1") if len(values) == 1 else None
