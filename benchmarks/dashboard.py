@@ -303,7 +303,7 @@ def clocked_fit(home, path) -> dict:
     recipe = load(path)
     run = runs.create(recipe, home)
     log = events.EventLog(run.path / "events.jsonl")
-    training.prepare_device(recipe, log, home)
+    training.prepare_device(recipe, log)
     dataset = ingest.ingest(recipe.dataset, home)
     split = dataset.split(recipe.split)
     bundle = modeling.build(recipe, list(dataset.classes), home)

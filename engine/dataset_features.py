@@ -117,7 +117,7 @@ def _prepare_device(recipe, home):
 
     # On a CPU the frozen part runs in float32 whatever the precision: there is nothing to try.
     chosen = None if tf.config.list_physical_devices("GPU") else "float32"
-    training.prepare_device(recipe, _Silent(), home, chosen)
+    training.prepare_device(recipe, _Silent(), chosen)
 
 
 class _Silent:

@@ -1,6 +1,5 @@
 """What the host computes with, told without TensorFlow."""
 
-import contextlib
 import functools
 import os
 import platform
@@ -65,15 +64,6 @@ def devices() -> list[str]:
         found = [row for row in found if row[0].strip() in allowed]
     found.sort(key=lambda row: -int(row[1]) if row[1].strip().isdigit() else 0)
     return [f"gpu:{row[0].strip()}" for row in found] or ["cpu"]
-
-
-def has_bfloat16() -> bool:
-    """Whether the CPU computes in bfloat16 itself; otherwise it is emulated, and slower."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
-        for line in file:
-            if line.startswith(("flags", "Features")):  # x86 and ARM
-                return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()))
-    return False
 
 
 def peak_memory_mb() -> float:

@@ -118,13 +118,11 @@ def measure(recipe, home, stage, report, available_mb=None) -> dict:
     others = _Others()
     progress = Progress(report, 3 + 2 * len(recipe.stages))
     progress("Opening the dataset")
-    extra = _seconds(lambda: training.prepare_device(recipe, _Unheard(), home))
-    # A launch finds the choice of a precision made.
-    extra -= min(extra, _seconds(lambda: training.prepare_device(recipe, _Unheard(), home)))
+    training.prepare_device(recipe, _Unheard())
     ready = datasets.state(recipe.dataset, home)["state"] == "ready"
     opening = time.time()
     dataset = ingest.ingest(recipe.dataset, home, progress.data)
-    extra += 0 if ready else time.time() - opening
+    extra = 0 if ready else time.time() - opening
     split = dataset.split(recipe.split)
     progress(f"Building {recipe.backbone.title}")
     bundle = modeling.build(recipe, list(dataset.classes), home)

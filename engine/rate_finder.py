@@ -49,7 +49,7 @@ def measure(recipe, home, stage, report) -> dict:
     """
     rates.check_stage(recipe, stage)
     begun, report = time.time(), _timed(report)
-    training.prepare_device(recipe, _Silent(), home)
+    training.prepare_device(recipe, _Silent())
     dataset = ingest.ingest(recipe.dataset, home, report)
     split, labels = dataset.split(recipe.split), dataset.labels
     report(f"Building {recipe.backbone.title}", 0, None)

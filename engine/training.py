@@ -54,7 +54,7 @@ def train(run, home, events, ask) -> dict:
     """
     recipe, keeper = run.recipe, Keeper(run.path, home)
     at = keeper.position
-    chosen = prepare_device(recipe, events, home, at and at["precision"])
+    chosen = prepare_device(recipe, events, at and at["precision"])
     # A run that has learnt something is stopped in its first step, where it can keep it.
     report = _phases(events, (lambda: "pause" * (ask() == "pause")) if at else ask)
 
@@ -207,11 +207,11 @@ def _take_up(work) -> tuple[int, int]:
     return at["stage"], at["step"]
 
 
-def prepare_device(recipe, events, home=None, chosen=None) -> str:
+def prepare_device(recipe, events, chosen=None) -> str:
     """Seeds, memory growth and precision; returns the precision's name.
 
     Args:
-        chosen: the precision that was chosen before, when a run is taken up.
+        chosen: the precision that was chosen before, when a run is resumed.
     """
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
@@ -219,8 +219,7 @@ def prepare_device(recipe, events, home=None, chosen=None) -> str:
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
     if chosen is None:
-        chosen = precision.choose(recipe, homes.home() if home is None else home, events)
-    # A probe draws random numbers; what follows must not depend on whether there was one.
+        chosen = precision.choose(recipe, events)
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(chosen)
     return chosen
