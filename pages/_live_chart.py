@@ -40,6 +40,8 @@ function draw(box, Plotly) {
   const lasso = layout.dragmode === "lasso"
   Plotly.react(box, data, layout, {
     responsive: true, displaylogo: false, doubleClick: "reset+autosize",
+    // By default a button of every chart sends its data to Plotly's cloud.
+    showSendToCloud: false, plotlyServerURL: "",
     modeBarButtonsToRemove: lasso ? ["autoScale2d"] : ["select2d", "lasso2d", "autoScale2d"],
   })
   if (box.latest.pick && !box.listens) listen(box)

@@ -187,6 +187,15 @@ def test_zoom_is_kept_while_points_arrive(live, growing, page):
     assert chart(page, alt).evaluate("box => box.mark") == "mine"
 
 
+def test_no_button_of_a_chart_sends_its_data_elsewhere(live, growing, page):
+    address, _ = live
+    page.goto(f"{address}/train?run={growing.run.id}")
+    drawn(page, "Loss (how wrong the answers are)")
+    buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
+    assert "Download plot as a PNG" in buttons
+    assert not [title for title in buttons if re.search("share|cloud", title, re.I)]
+
+
 def test_uploaded_recipe_with_a_bad_value_shows_a_sentence(live, page, tmp_path):
     address, _ = live
     page.goto(f"{address}/configure")
