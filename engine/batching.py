@@ -23,7 +23,7 @@ from engine import (
 )
 from engine import home as homes
 from engine.classifier import Classifier
-from engine.errors import DatasetError, ImageError, RunError
+from engine.errors import DamagedModel, DatasetError, ImageError, RunError
 from engine.parallel import ordered_map
 
 DRIFT = 2000
@@ -130,6 +130,8 @@ def _answer(model, known, item, wants_thumb) -> dict:
         row["thumb"] = thumbnails.encode(picture) if wants_thumb else b""
     except (ImageError, DatasetError, OSError) as error:
         row["errors"] = str(error)
+    except DamagedModel:  # which no other image will be answered by
+        raise
     except Exception as error:  # one image of thousands must not end a batch; the log has more
         traceback.print_exc()
         row["errors"] = f"it could not be worked on ({type(error).__name__}); the log says more"

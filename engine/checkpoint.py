@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
+from engine import manifest
+
 KEPT = 2
 FOLDER = "checkpoints"
 
@@ -70,7 +72,7 @@ class Checkpoints:
             if best is not None:
                 arrays = {f"{i:05d}": value for i, value in enumerate(best)}
                 sums["best.npz"] = _write_arrays(aside / "best.npz", arrays)
-            _write(aside / "manifest.json", json.dumps({"files": sums}).encode())
+            _write(aside / manifest.FILE, json.dumps({"files": sums}).encode())
             _to_disk(aside)
             os.rename(aside, target)
             _to_disk(self.path)
@@ -120,15 +122,7 @@ class Checkpoints:
 
 def whole(folder: Path) -> bool:
     """Whether a checkpoint is complete and every file has its SHA-256."""
-    try:
-        sums = json.loads((folder / "manifest.json").read_text())["files"]
-        for name, digest in sums.items():
-            with open(folder / name, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    return False
-    except (OSError, ValueError, KeyError):
-        return False
-    return True
+    return manifest.changed(folder) == []
 
 
 def disk_full(error: BaseException) -> bool:

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from engine import confidence, images
-from engine.errors import ImageError, RunError
+from engine import confidence, images, manifest
+from engine.errors import DamagedModel, ImageError, RunError
 from engine.parallel import cores, ordered_map
+
+OFF = 0.01
+"""How far probabilities may be from adding up to 1: rounding is a thousandth of that."""
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Classifier:
 
     Raises:
         RunError: if the run has no model, or what belongs to it is damaged.
+        DamagedModel: then, and from whatever asks for an answer, if the model gives none.
 
     Attributes:
         temperature: what probabilities are scaled by; 1 for a run that was never calibrated.
@@ -80,12 +84,12 @@ class Classifier:
         self.resize = run.recipe.resize
         self.temperature = confidence.temperature_of(run)
         self.threads = threads or cores()
+        if model.name in (manifest.changed(run.path, model.name) or ()):
+            raise DamagedModel(run.id, f"{model.name} is not the file that was written")
         try:
             self._network = Network(model, self.threads)
         except (ValueError, RuntimeError) as error:
-            raise RunError(
-                f"the model of run {run.id} is damaged ({error}); train it again"
-            ) from None
+            raise DamagedModel(run.id, error) from None
 
     def predict(self, sources, progress=None, keep_images=True) -> list[Answer]:
         """Classifies images; `stream` as a list.
@@ -132,8 +136,23 @@ class Classifier:
         Returns:
             probabilities (classes,) before temperature scaling, features (features,) and feature map
             (height, width, channels), all float32.
+
+        Raises:
+            DamagedModel: if it does not answer, or with anything but probabilities.
         """
-        return tuple(self._network(pixels))
+        try:
+            probabilities, features, feature_map = self._network(pixels)
+        except (ValueError, RuntimeError) as error:
+            raise DamagedModel(self.run.id, str(error).strip() or "it does not run") from None
+        # Comparisons with what is not a number are false.
+        if (
+            probabilities.shape != (len(self.classes),)
+            or not ((probabilities >= 0) & (probabilities <= 1 + OFF)).all()
+            or not abs(float(probabilities.sum()) - 1) <= OFF
+            or not np.isfinite(features).all()
+        ):
+            raise DamagedModel(self.run.id, "its answers are no probabilities that add up to 1")
+        return probabilities, features, feature_map
 
     def probabilities(self, sources) -> np.ndarray:
         """Class probabilities alone, for evaluation: memory does not grow with the images.

@@ -349,8 +349,11 @@ def known(run) -> Confidence | None:
 
 
 def summary(run) -> dict | None:
-    """What `calibrate` found for a run, or None."""
-    return homes.read_json(run.path / FILE)
+    """What `calibrate` found for a run, or None. Raises DamagedFile."""
+    kept = homes.read_json(run.path / FILE)
+    if kept and not 0 < kept["temperature"] < math.inf:
+        raise DamagedFile(run.path / FILE, "its temperature is not a number above 0")
+    return kept
 
 
 def calibrate(run) -> dict:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine import checkpoint, events, processes, queue, runs, trash
+from engine import checkpoint, events, manifest, processes, queue, runs, trash
 from engine import home as homes
 from engine.doctor_checks import Finding, age, remove
 from engine.errors import DamagedFile, GraftError
@@ -174,13 +174,24 @@ def _model(run):
                 "error",
                 f"run {run.id} is {state['status']}, but its {name} is "
                 f"{'empty' if path.exists() else 'missing'}",
-                f"take it from a backup, or train again: python -m engine train {run.path}/recipe.yaml",
+                _again(run),
             )
-    for name in ("architecture.json", "evaluation.json", "environment.json"):
+        elif name in (manifest.changed(run.path, name) or ()):
+            yield Finding(
+                "models",
+                "error",
+                f"{name} of run {run.id} is not the file that was written: its answers cannot be trusted",
+                _again(run),
+            )
+    for name in ("architecture.json", "evaluation.json", "environment.json", manifest.FILE):
         try:
             homes.read_json(run.path / name)
         except DamagedFile:
             yield Finding("runs", "error", f"{name} of run {run.id} is damaged", _put_away(run))
+
+
+def _again(run) -> str:
+    return f"take it from a backup, or train again: python -m engine train {run.path}/recipe.yaml"
 
 
 def _checkpoints(run):

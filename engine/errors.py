@@ -7,13 +7,20 @@ GraftError
  ├── ImageError       bytes that are not an image Graft can read
  ├── BackboneError    an unknown backbone, or weights that cannot be had
  ├── RunError         a run that is missing, unfinished or damaged
+ │    └── DamagedModel     one whose model file gives no answers, or is not what was written
  ├── TrainingError    training that cannot go on
  └── DamagedFile      a file of Graft's own that can no longer be read
 """
 
 
 class GraftError(Exception):
-    """Base of all errors that are shown to a user as one sentence, never as a traceback."""
+    """Base of all errors that are shown to a user as one sentence, never as a traceback.
+
+    Attributes:
+        exit_code: of a command that ends with it.
+    """
+
+    exit_code = 2
 
 
 class RecipeError(GraftError):
@@ -55,6 +62,23 @@ class BackboneError(GraftError):
 
 class RunError(GraftError):
     """A run that is missing, unfinished or damaged."""
+
+
+class DamagedModel(RunError):
+    """A run's model that gives no probabilities, or whose file is not what was written.
+
+    Args:
+        identity: of the run.
+        why: a few words.
+    """
+
+    exit_code = 1  # the input was good
+
+    def __init__(self, identity: str, why):
+        super().__init__(
+            f"the model of run {identity} is damaged ({why}); copy the run again from where it is whole, "
+            "or train it again, and let python -m engine doctor look for more"
+        )
 
 
 class TrainingError(GraftError):

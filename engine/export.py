@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from engine import classifier, confidence, explanation, images, modeling
+from engine import classifier, confidence, explanation, images, manifest, modeling, runs
 
 
 def write(bundle, run) -> None:
@@ -21,6 +21,7 @@ def write(bundle, run) -> None:
     os.replace(aside, run.path / "final.keras")
     explanation.write_head(bundle.model, run.path)
     to_litert(modeling.inference_model(bundle), run.path / "inference.tflite")
+    manifest.write(run.path, runs.MODEL)
 
 
 def to_litert(model, path) -> None:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import home as homes
-from engine import import_folder, import_model, import_source, limits, runs
+from engine import import_folder, import_model, import_source, limits, manifest, runs
 from engine.errors import GraftError, RecipeError, RunError
 from engine.events import EventLog
 from engine.recipe import Recipe
@@ -247,9 +247,10 @@ def _finish(place, home, found, checked, name, labels, preprocessing) -> Importe
         )
     except RecipeError as error:
         raise RunError(f"no recipe can be written for it ({error})") from None
-    for made in ("final.keras", "inference.tflite", "head.npz"):
+    for made in runs.MODEL:
         if (work / made).is_file() and not (work / made).is_symlink():
             os.replace(work / made, run / made)
+    manifest.write(run, runs.MODEL)
     homes.write_json(run / "architecture.json", _architecture(found, checked, names, preprocessing))
     environment = homes.read_json(run / "environment.json", {})
     origin = {"file": file, "sha256": checked["sha256"], "time": now}

@@ -11,6 +11,7 @@ examples/           a few test images with their true labels
 final.keras         the model with the best weights, float32, pixels 0 to 255 in
 inference.tflite    the same for LiteRT: probabilities, features, feature map
 head.npz            the weights behind pooling, for explanations
+manifest.json       the SHA-256 of these three (engine.manifest)
 evaluation.json     the figures on the untouched test part
 reference.npz       what the model made of its images; thumbs.bin has their thumbnails
 confidence.json     how sure it may be (engine.confidence)
@@ -43,6 +44,8 @@ KILLED = "it was killed by a user; resume it from its last checkpoint"
 ENDED_BY_HOST = (
     "the host asked the worker to end, as it does for a restart; resume it from its last checkpoint"
 )
+MODEL = ("final.keras", "inference.tflite", "head.npz")
+"""The files of a run's model."""
 NO_HEARTBEAT, NO_EVENT = 20, 1800
 """Seconds after which a worker counts as stuck: its heartbeat comes every two; between two events a
 large network may be built or converted."""

@@ -98,6 +98,7 @@ def application(classifier, bounds: Bounds):
             (400, "No file, or a form that cannot be read."),
             (413, "Too large, or too many files."),
             (422, "A parameter is out of its bounds."),
+            (500, "The run's model is damaged."),
             (429, "Too many requests from this address; see Retry-After."),
             (503, "Too many requests at once; see Retry-After."),
         )
@@ -127,6 +128,10 @@ def application(classifier, bounds: Bounds):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         return JSONResponse({"error": f"{where}: {first['msg'].lower()}"}, 422)
+
+    @app.exception_handler(GraftError)
+    async def damaged(_, error):
+        return JSONResponse({"error": str(error)}, 500)
 
     @app.exception_handler(Exception)
     async def failed(_, error):  # the traceback is printed by the server
