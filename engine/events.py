@@ -29,6 +29,11 @@ class EventLog:
         self._file.truncate(_whole(self._file))
         self._lock = threading.Lock()  # images are decoded, and warned of, on several threads
 
+    @property
+    def size(self) -> int:
+        """Bytes of the log: where the next event begins."""
+        return os.fstat(self._file.fileno()).st_size
+
     def write(self, event: str, **fields) -> None:
         """Appends one event; visible to readers at once.
 
@@ -42,7 +47,7 @@ class EventLog:
             self._append(json.dumps(line, allow_nan=False).encode() + b"\n", event != "batch")
 
     def _append(self, data: bytes, to_disk: bool) -> None:
-        left, before = memoryview(data), os.fstat(self._file.fileno()).st_size
+        left, before = memoryview(data), self.size
         try:
             while left:
                 left = left[self._file.write(left) :]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import filelock
 
-from engine import checkpoint, events, processes, queue, runs
+from engine import checkpoint, ending, processes, queue, runs
 from engine import home as homes
 from engine.errors import RunError
 
@@ -192,9 +192,7 @@ def stop(run: runs.Run) -> None:
             run.update(status="paused", error=None)
             return
         text = "Cancelled while it waited, so there is no model."
-        log = events.EventLog(run.path / "events.jsonl")
-        log.write("end", status="stopped", text=text, seconds=0.0, kept_stage=None)
-        run.update(status="stopped", ended=time.time(), error=None)
+        ending.end(run, "stopped", text)
         return
     _ask(run, "stop")
 
@@ -313,8 +311,9 @@ def kill(run: runs.Run) -> None:
     queue.remove(home, run.id)
     holder = queue.holder(home, run.id) or state
     processes.end(holder)
-    if run.status in (*runs.ACTIVE, "interrupted"):
-        run.update(status="failed", ended=time.time(), error=runs.KILLED)
+    with ending.alone(run):
+        if run.status in (*runs.ACTIVE, "interrupted"):  # else the supervisor was quicker
+            ending.end(run, "failed", runs.KILLED, error=runs.KILLED)
     queue.release(home, run.id, holder.get("pid"))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import filelock
 import psutil
 
-from engine import checkpoint, device, jobs, limits, processes, queue, runs, settings
+from engine import checkpoint, device, ending, jobs, limits, processes, queue, runs, settings
 from engine import home as homes
 from engine.errors import DamagedFile, GraftError
 from engine.events import EventLog
@@ -175,36 +175,42 @@ class Supervisor:
             What is to be done once its place is free: a function that queues it again; or None.
         """
         run = runs.Run(self.home / "runs" / identity)
-        state = homes.read_json(run.path / "status.json", {})
-        why = self.ended.pop(identity, "")
+        if not run.path.exists():  # filelock would make the folder again
+            return None
+        with ending.alone(run):
+            return self.settled(run, self.ended.pop(identity, ""))
+
+    def settled(self, run, why):
+        """`settle`, while no other process writes how the run ended."""
+        identity, state = run.id, homes.read_json(run.path / "status.json", {})
         if state.get("status") == "queued":
             return lambda: queue.add(self.home, identity)  # resumed before its last process ended
         if state.get("status") not in ("starting", "running"):
+            return None
+        if state["status"] == "running" and ending.complete(run, state.get("events_from")):
             return None
         position = checkpoint.Checkpoints(run.path).position()
         stop = (run.path / "stop").exists() or state.get("stop_asked")
         if (run.path / "kill").exists():
             (run.path / "kill").unlink()
-            run.update(status="failed", error=runs.KILLED, ended=time.time())
+            ending.end(run, "failed", runs.KILLED, error=runs.KILLED)
         elif stop and position is None:
             (run.path / "stop").unlink(missing_ok=True)
-            run.update(status="stopped", error=None, ended=time.time())
+            text = "Stopped before its first checkpoint, so there is no model."
+            ending.end(run, "stopped", text)
         elif stop and state.get("attempts", 0) < TRIES:
             # To finish from its checkpoint; the file, which is old by now, must not end it again.
+            note(run, "Its worker ended before it could stop; it finishes from its last checkpoint.")
             run.update(status="queued", stop_asked=True)
             (run.path / "stop").unlink(missing_ok=True)
             return lambda: queue.add(self.home, identity, first=True)
         elif (run.path / "pause").exists():
             (run.path / "pause").unlink()
-            run.update(status="paused", error=None, ended=time.time())
+            ending.end(run, "paused", "Paused; it is resumed from its last checkpoint.")
         elif why == limits.OUT_OF_MEMORY or self.died_of_memory(run, why):
             batch = limits.smaller_batch(run.recipe.batch_size)
-            run.update(
-                status="failed",
-                ended=time.time(),
-                error=limits.out_of_memory_text(batch),
-                proposed_batch_size=batch,
-            )
+            text = limits.out_of_memory_text(batch)
+            ending.end(run, "failed", text, error=text, proposed_batch_size=batch)
         else:
             return self.interrupted(run, state, position)
         return None
@@ -225,24 +231,22 @@ class Supervisor:
         last time."""
         step = -1 if position is None else position["step"]
         tries = 0 if step > state.get("tried_at", -2) else state.get("tries", 0) + 1
-        run.update(
-            status="interrupted",
-            ended=last_word(run),
-            error=runs.INTERRUPTED,
-            tries=tries,
-            tried_at=step,
-        )
-        if settings.get(self.home)["auto_resume"] and tries < TRIES:
-            EventLog(run.path / "events.jsonl").write(
-                "note", text="The worker ended without a word; the run is taken up by itself."
-            )
-            return lambda: jobs.resume(run)
-        return None
+        ended, again = last_word(run), settings.get(self.home)["auto_resume"] and tries < TRIES
+        if again:
+            note(run, "The worker stopped unexpectedly; the run is resumed by itself.")
+        why, facts = runs.INTERRUPTED, {"tries": tries, "tried_at": step}
+        ending.end(run, "interrupted", why, ended=ended, error=why, **facts)
+        return (lambda: jobs.resume(run)) if again else None
 
 
 def say(error) -> None:
     """Writes to the supervisor's log."""
     print(f"{time.strftime('%F %T')} {error}", file=sys.stderr, flush=True)
+
+
+def note(run, text) -> None:
+    """Writes to a run's log, which nobody else writes now."""
+    EventLog(run.path / "events.jsonl").write("note", text=text)
 
 
 def last_word(run) -> float:

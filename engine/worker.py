@@ -18,7 +18,7 @@ from pathlib import Path
 
 import filelock
 
-from engine import checkpoint, device, jobs, limits, processes, queue, runs
+from engine import checkpoint, device, ending, jobs, limits, processes, queue, runs
 from engine import home as homes
 from engine.control import Paused, Stopped
 from engine.errors import GraftError, unexpected
@@ -45,12 +45,13 @@ def main(folder: str) -> int:
         return 3
     limits.limit_memory(limits.memory_limit(home))
     ask, begun = _Request(run), time.time()
-    run.update(status="running", started=begun, answered=None, finishing=None)
+    run.update(status="running", started=begun, answered=None, finishing=None, events_from=None)
     threading.Thread(target=_beat, args=(run.path / "heartbeat",), daemon=True).start()
     result = _execute(run, home, ask)
     if result["status"] == "paused" and ask.ended_by_host:
         result |= {"status": "interrupted", "error": runs.ENDED_BY_HOST}
-    _finish(run, result, begun)
+    (run.path / ".reserve").unlink(missing_ok=True)
+    ending.end(run, seconds=time.time() - begun, **result)
     jobs.supervise(home)  # should the supervisor have been killed: others may wait
     return 1 if result["status"] == "failed" else 0
 
@@ -60,6 +61,7 @@ def _execute(run, home, ask) -> dict:
     try:
         _set_aside(run)
         events = EventLog(run.path / "events.jsonl")
+        run.update(events_from=events.size)
         homes.write_json(run.path / "environment.json", environment())
         events.write("phase", phase="model", text="Starting TensorFlow", done=0, total=None)
         from engine import training
@@ -91,28 +93,6 @@ def _execute(run, home, ask) -> dict:
             return {"status": "failed", "error": text, "text": text, "proposed_batch_size": batch}
         text = unexpected(error, "training", "the log")
         return {"status": "failed", "error": text, "text": text}
-
-
-def _finish(run, result, begun) -> None:
-    """The last words: an event, then the status."""
-    (run.path / ".reserve").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # the disk is full; the status, below, matters more
-        EventLog(run.path / "events.jsonl").write(
-            "end",
-            status=result["status"],
-            text=result["text"],
-            seconds=time.time() - begun,
-            kept_stage=result.get("kept_stage"),
-        )
-    run.update(
-        status=result["status"],
-        ended=time.time(),
-        stop_asked=None,
-        **{k: result.get(k) for k in ("error", "kept_stage", "proposed_batch_size")},
-    )
-    if result["status"] == "finished" or (run.path / "inference.tflite").exists():
-        # Only now: killed before this line, the run is finished once more from its checkpoint.
-        checkpoint.Checkpoints(run.path).clear()
 
 
 def _set_aside(run) -> None:

@@ -86,6 +86,18 @@ def test_servers_and_supervisors_killed_meanwhile_leave_the_run_alone(home, undi
     )
 
 
+def test_killed_between_its_last_event_and_its_status_a_run_ends_as_it_said(home, undisturbed):
+    with harness.faults(home, before_status="finished"):
+        run = jobs.wait(jobs.start(harness.recipe(), home))
+        assert run.status == "finished", f"{run.error}\n{run.log_tail()}"
+        ends = [e for e in run.events()[0] if e["event"] == "end"]
+        assert [e["status"] for e in ends] == ["finished"] and run.events()[0][-1] == ends[0]
+        assert run.kept_stage == ends[0]["kept_stage"] and run.evaluation["test"]["n"]
+        assert run.state["attempts"] == 1 and not checkpoint.Checkpoints(run.path).listed()
+        assert harness.same_weights(run, undisturbed)
+    harness.observed("worker killed between its last event and its status", run="finished, the same")
+
+
 # -- the queue --------------------------------------------------------------------------------
 
 

@@ -3,7 +3,8 @@ a line for them in the product.
 
 GRAFT_FAULTS names a JSON file, read at each look, so that a long-lived supervisor passes on what
 changes: {"in_write": N} kills the worker in the N-th call of fsync, rename or write of a checkpoint;
-{"allocate": true} makes it allocate without bound once it trains.
+{"allocate": true} makes it allocate without bound once it trains; {"before_status": "finished"} kills it just
+before status.json says so.
 """
 
 import json
@@ -45,6 +46,20 @@ def _die_inside_checkpoint_writes():
         setattr(os, name, step(name))
 
 
+def _die_before_a_status():
+    """Dies where the file of the wanted status is about to take its place."""
+    replace = os.replace
+
+    def call(source, target, **named):
+        if str(target).endswith("/status.json") and (status := _wanted().get("before_status")):
+            with open(source) as file:
+                if json.load(file)["status"] == status:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return replace(source, target, **named)
+
+    os.replace = call
+
+
 def _allocate():
     """Eats memory once TensorFlow is there."""
     while "engine.training" not in sys.modules or not _wanted().get("allocate"):
@@ -60,5 +75,6 @@ def _allocate():
 
 if "engine.worker" in sys.orig_argv and os.environ.get("GRAFT_FAULTS"):
     _die_inside_checkpoint_writes()
+    _die_before_a_status()
     if _wanted().get("allocate"):
         threading.Thread(target=_allocate, daemon=True).start()
