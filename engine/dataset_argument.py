@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from engine import saved
 from engine.errors import DatasetError
-from engine.specs import SAVED_NAME, DatasetSpec
+from engine.specs import SAVED_NAME, DatasetSpec, tfds_problem
 
 HELP = (
     "A dataset: sample, a TensorFlow Datasets name, a folder with one folder for each class, a zip "
@@ -42,7 +42,9 @@ def spec_of(text: str, home) -> DatasetSpec:
         try:
             return DatasetSpec(source="tfds", name=text)
         except ValidationError:
-            pass  # the sentence below says more than that of the field
+            # Else the sentence below says more than that of the field.
+            if ":" in text and (problem := tfds_problem(text)):
+                raise DatasetError(problem) from None
     raise DatasetError(
         f"{text!r} is no dataset: there is no folder or zip file of that name here, none was put "
         "together in Graft under it, and it is no TensorFlow Datasets name such as tf_flowers; check "

@@ -27,7 +27,6 @@ from engine import archive, folders, overlay, processes, saved, splits, tfds_cat
 from engine import home as homes
 from engine.errors import DamagedFile, DatasetError, LostImageError
 from engine.sample import VERSION
-from engine.specs import DatasetSpec
 
 TFDS_SUGGESTIONS = tfds_catalogue.SUGGESTIONS
 """Names of TensorFlow Datasets to begin with, {name: what it is}."""
@@ -315,8 +314,7 @@ def listing(spec, home: Path, found=None) -> str:
     if spec.source == "saved":
         found = found or saved.open_(home, spec.name)
         before = ""
-        if found.base:
-            base = DatasetSpec.model_validate(found.base)
+        if base := found.base_spec:
             before = listing(base, home) + (fingerprint(base, home) or "")
         return folders.listing_hash([before, found.listing()])
     return ""

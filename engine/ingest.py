@@ -22,6 +22,7 @@ from engine import archive, datasets, folders, images, processes, saved, splits,
 from engine import home as homes
 from engine.errors import DatasetError, GraftError, ImageError
 from engine.parallel import cores, ordered_map
+from engine.specs import tfds_problem
 
 
 @dataclass
@@ -249,11 +250,9 @@ def _zip(spec, home, report) -> Source:
 
 def _saved(spec, home, report) -> Source:
     """A dataset put together in Graft: those of another one first, then what was added."""
-    from engine.specs import DatasetSpec
-
-    base = saved.open_(home, spec.name).base
+    base = saved.open_(home, spec.name).base_spec
     if base:
-        base = ingest(DatasetSpec.model_validate(base), home, report)
+        base = ingest(base, home, report)
     # After the base, whose fingerprint is part of the listing: what is added meanwhile belongs to both.
     found = saved.open_(home, spec.name)
     listing = datasets.listing(spec, home, found)
@@ -297,6 +296,9 @@ def _saved(spec, home, report) -> Source:
 
 
 def _tfds(spec, home, report) -> Source:
+    # Once more, right where it matters: some names make the builder run code from elsewhere.
+    if problem := tfds_problem(spec.name):
+        raise DatasetError(problem)
     report("Starting TensorFlow Datasets", 0, None)
     import tensorflow_datasets as tfds
 

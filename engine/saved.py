@@ -68,6 +68,11 @@ class Saved:
         self.name, self.base = found["name"], found["base"]
         self._rows = _read_rows(self.path)
 
+    @property
+    def base_spec(self) -> DatasetSpec | None:
+        """`base` as a spec. Raises DatasetError for one that is not taken any more."""
+        return self.base and DatasetSpec.stored(self.base)
+
     def rows(self) -> list[dict]:
         """The added images, oldest first: label, name, batch, content (SHA-256), file."""
         return list(self._rows)
@@ -94,7 +99,7 @@ class Saved:
         added = added if count else "nothing added yet"
         if self.base is None:
             return f"Put together in Graft: {added}"
-        return f"Begins with {DatasetSpec.model_validate(self.base).title}; {added}"
+        return f"Begins with {DatasetSpec.model_construct(**self.base).title}; {added}"
 
 
 def names(home) -> list[str]:
@@ -299,7 +304,7 @@ def _contents_of_base(home, found: Saved) -> set:
     leaves copies out all the same)."""
     from engine import datasets  # which imports this module
 
-    base = found.base and DatasetSpec.model_validate(found.base)
+    base = found.base_spec
     if not base or datasets.state(base, home)["state"] != "ready":
         return set()
     opened = datasets.open_dataset(base, home)

@@ -8,10 +8,33 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from engine.errors import DatasetError
 
 SAVED_NAME = r"[A-Za-z0-9][\w.-]{0,59}"
 TRAINABLE_PATTERN = r"^(none|all|last [1-9]\d{0,3} blocks?|from [\w./:-]{1,120})$"
+TFDS_NAME = r"[a-z]\w*(/[\w.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?"
+
+
+def tfds_problem(name: str) -> str | None:
+    """What is wrong with a TensorFlow Datasets name, one sentence; None for one that can be asked for.
+
+    "kaggle:cats" and "huggingface:cats" are refused although TensorFlow Datasets takes them: it
+    downloads and imports code of their communities.
+    """
+    if re.match(r"[\w-]+:[^\W\d]", name):
+        return (
+            f"{name!r} is from outside the catalogue of TensorFlow Datasets, and code from there would "
+            "be downloaded and run; give a name without a colon, such as tf_flowers, or download the "
+            "images yourself and use them as a folder"
+        )
+    if not re.fullmatch(TFDS_NAME, name):
+        return (
+            "source tfds needs a name such as tf_flowers (lower case, optionally "
+            f"name/config:version with a version such as 1.0.0); {name!r} was given"
+        )
+    return None
 
 
 def described(default, help, unit="", **bounds):
@@ -65,13 +88,8 @@ class DatasetSpec(Model):
 
     @model_validator(mode="after")
     def _complete(self):
-        if self.source == "tfds" and not re.fullmatch(
-            r"[a-z][\w]*(/[\w.-]+)?(:[\w.*]+)?", self.name
-        ):
-            raise ValueError(
-                "source tfds needs a name such as tf_flowers (lower case, optionally "
-                f"name/config:version); {self.name!r} was given"
-            )
+        if self.source == "tfds" and (problem := tfds_problem(self.name)):
+            raise ValueError(problem)
         if self.source == "folder" and not self.path:
             raise ValueError(
                 "source folder needs a path, a directory with one folder for each class"
@@ -84,6 +102,15 @@ class DatasetSpec(Model):
                 f"dot, dash, underscore; up to 60); {self.name!r} was given"
             )
         return self
+
+    @classmethod
+    def stored(cls, data: dict) -> "DatasetSpec":
+        """A spec that was kept as plain data. Raises DatasetError for one that is not taken any more."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise DatasetError(f"a dataset that was kept here cannot be used: {why}") from None
 
     @property
     def title(self) -> str:

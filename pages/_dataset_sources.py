@@ -252,8 +252,7 @@ def _told():
 def _classes(home, spec, found) -> list[str]:
     """Classes that images can be added to."""
     labels = {row["label"] for row in found.rows()}
-    if found.base:
-        base = DatasetSpec.model_validate(found.base)
+    if base := found.base_spec:
         if datasets.state(base, home)["state"] == "ready":
             labels |= set(datasets.open_dataset(base, home).classes)
     return sorted(labels)

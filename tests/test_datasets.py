@@ -8,7 +8,8 @@ import pytest
 from conftest import encode, picture, real_data
 
 from engine import datasets, ingest, preview, splits
-from engine.errors import DatasetError
+from engine.dataset_argument import spec_of
+from engine.errors import DatasetError, RecipeError
 from engine.recipe import DatasetSpec, SplitSpec, load_preset
 
 
@@ -201,6 +202,31 @@ def test_slices_mean_what_tfds_means(expression):
         high = counts[part.splitname] if part.to is None else part.to
         wanted += [starts[part.splitname] + i for i in range(low, high)]
     assert splits._slice(expression, sources).tolist() == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    "name", ["kaggle:flowers", "huggingface:cats/small:1.0.0", "some-one:cats:1.0.0", "kaggle:v1.0"]
+)
+def test_tfds_names_whose_code_comes_from_elsewhere_are_refused(name, own_home, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds, "builder", lambda *_: pytest.fail("the builder was called"))
+    words = "code from there would be downloaded and run"
+    with pytest.raises(RecipeError) as caught:
+        load_preset("flowers", [f"dataset.name={name}"])
+    assert words in caught.value.problems["dataset"]
+    with pytest.raises(DatasetError, match=words):
+        spec_of(name, own_home)
+    # As from a recipe that was written before they were refused.
+    with pytest.raises(DatasetError, match=words):
+        ingest.ingest(DatasetSpec.model_construct(source="tfds", name=name, overlay=""), own_home)
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist", "tf_flowers:3.*.*", "imagenette/320px-v2", "imagenette/320px-v2:1.0.0"]
+)
+def test_tfds_names_with_config_and_version_are_taken(name, own_home):
+    assert spec_of(name, own_home) == DatasetSpec(source="tfds", name=name)
 
 
 @pytest.mark.parametrize("name", ["tf_flower", "coco", "beans"])
