@@ -22,7 +22,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from engine import GraftError, batches, home, images, jobs  # noqa: E402
-from pages import _origin, _pictures  # noqa: E402
+from pages import _common, _origin, _pictures  # noqa: E402
 
 # Before any thread allocates. From as little as 128 kB on: uploads arrive in such pieces, and no more
 # than a dozen images are decoded here at a time.
@@ -33,7 +33,7 @@ def explain(error: Exception) -> bool:
     """Shows one sentence for whatever a page did not expect; the traceback goes to the log."""
     logging.getLogger("graft").error("a page failed", exc_info=error)
     if isinstance(error, GraftError):
-        st.error(f"{error}.", icon=":material/error:")
+        _common.fail(error)
     else:
         st.error(
             f"This page met something it did not expect ({type(error).__name__}); the server's log "

@@ -85,6 +85,11 @@ def figure(title="", x="", y="", **layout) -> go.Figure:
     return made.update_xaxes(title_text=x).update_yaxes(title_text=y)
 
 
+def shown(name: str) -> str:
+    """A name made by people as Plotly shows it unchanged: in every text it reads some HTML."""
+    return html.escape(name, quote=False)
+
+
 def loss(events, by="step") -> go.Figure:
     """Loss over training: every step's (pale), every epoch's train and validation.
 
@@ -188,7 +193,7 @@ def _bands(made, bands):
             x=first,
             y=1,
             yref="paper",
-            text=f"{place + 1} {name}",
+            text=f"{place + 1} {shown(name)}",
             showarrow=False,
             xanchor="left",
             yanchor="bottom",
@@ -215,9 +220,8 @@ def planned_learning_rate(stages, steps_per_epoch: int) -> go.Figure:
         first += len(rates)
         x, y = thin(x, rates)
         peak, low = max(peak, y.max(initial=0)), min(low, y.max(initial=math.inf))
-        made.add_scatter(
-            x=rounded(x), y=rounded(y), mode="lines", name=name, line={"color": TRAIN, "width": 2.2}
-        )
+        style = {"name": shown(name), "line": {"color": TRAIN, "width": 2.2}}
+        made.add_scatter(x=rounded(x), y=rounded(y), mode="lines", **style)
     _bands(made, bands)
     if bands and peak > 30 * low:  # otherwise the smaller stage would lie flat on the axis
         made.update_yaxes(type="log", dtick=1)
@@ -235,7 +239,7 @@ def confusion_matrix(matrix, classes) -> go.Figure:
     """
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side = len(classes)
+    side, names = len(classes), [shown(name) for name in classes]
     made = figure(
         "Confusion matrix (true class down, answer across)",
         "answer",
@@ -245,8 +249,8 @@ def confusion_matrix(matrix, classes) -> go.Figure:
     )
     made.add_heatmap(
         z=share.round(4).tolist(),
-        x=list(classes),
-        y=list(classes),
+        x=names,
+        y=names,
         customdata=matrix.tolist(),
         text=matrix.tolist() if side <= 30 else None,
         texttemplate="%{text}" if side <= 30 else None,
@@ -268,7 +272,7 @@ def per_class(rows) -> go.Figure:
     Args:
         rows: list of {label, precision, recall, f1, support}.
     """
-    labels = [row["label"] for row in rows]
+    labels = [shown(row["label"]) for row in rows]
     made = figure(
         "Each class: found (recall) and trusted (precision)",
         "",
@@ -314,7 +318,7 @@ def top_k(answers) -> go.Figure:
     )
     # Above the bars, not beside them: on a small card a long name would leave no room for the figure.
     for row, (label, _) in enumerate(answers):
-        name = html.escape(label if len(label) <= 18 else f"{label[:17]}…", quote=False)
+        name = shown(label if len(label) <= 18 else f"{label[:17]}…")
         for text, x, side in ((name, 0, "left"), (f"{percent[row]:.1f} %", 100, "right")):
             made.add_annotation(
                 text=text,
@@ -344,7 +348,7 @@ def freeze_map(rows, stage_names) -> go.Figure:
         stage_names: names of the stages, in order.
     """
     cells = [row for row in rows if row.kind != "total"]
-    labels = [f"{i} {name}" for i, name in enumerate(stage_names, 1)]
+    labels = [f"{i} {shown(name)}" for i, name in enumerate(stage_names, 1)]
     made = figure(
         "What learns (freeze map): image on the left, answer on the right",
         "",
@@ -363,7 +367,7 @@ def freeze_map(rows, stage_names) -> go.Figure:
                     x.append(place), y.append(label), text.append(f"{sign}<br>{norm}")
                     norm = {"keep": "kept as pretrained", "update": "updated", "none": "none"}
                     tips.append(
-                        f"<b>{row.name}</b>, stage {label}: {state}<br>{cell.trainable:,} parameters "
+                        f"<b>{shown(row.name)}</b>, stage {label}: {state}<br>{cell.trainable:,} parameters "
                         f"learn, {cell.frozen:,} stay<br>batch norm: {norm[cell.batch_norm]}"
                     )
         name = {"frozen": "frozen –", "partly": "partly ◐", "trainable": "learns ●"}[state]
@@ -385,7 +389,7 @@ def freeze_map(rows, stage_names) -> go.Figure:
     ticks = [i for i, row in enumerate(cells) if len(cells) <= 10 or row.kind == "head" or i == 0]
     made.update_xaxes(
         tickvals=[i + 0.45 for i in ticks],
-        ticktext=[cells[i].name for i in ticks],
+        ticktext=[shown(cells[i].name) for i in ticks],
         showgrid=False,
         tickangle=0,
     )

@@ -7,7 +7,7 @@ The `customdata` of every bar and point is a *pick*: plain data that says which 
 import numpy as np
 import plotly.graph_objects as go
 
-from engine.charts import ACCENT, PARTS, figure
+from engine.charts import ACCENT, PARTS, figure, shown
 from engine.history import POINTS, rounded
 
 PATTERNS = {"train": "", "validation": "/", "test": "."}
@@ -75,7 +75,7 @@ def class_counts(dataset, parts=None) -> go.Figure:
     for part, chosen in (parts or {"": np.arange(len(dataset))}).items():
         numbers = np.bincount(dataset.labels[chosen], minlength=count).tolist()
         made.add_bar(
-            y=classes,
+            y=[shown(name) for name in classes],
             x=numbers,
             name=part or "images",
             orientation="h",
@@ -209,7 +209,7 @@ def embedding_map(dataset, projection, by: str, parts=None, right=None) -> go.Fi
             x=rounded(projection[own, 0].tolist()),
             y=rounded(projection[own, 1].tolist()),
             mode="markers",
-            name=name,
+            name=shown(name),
             customdata=[["image", i, str(dataset.contents[i]), classes[i]] for i in own.tolist()],
             marker={
                 "color": colours[number] if number >= 0 else "#7d8794",

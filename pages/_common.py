@@ -40,10 +40,7 @@ def guard():
 
 def fail(error) -> None:
     """Shows an error as one sentence."""
-    text = str(error).strip().rstrip(".")
-    # Names of a stranger's files are in it: no picture's address, no mark-up.
-    text = re.sub(r"([\[\]<`$])", r"\\\1", f"{text[:1].upper()}{text[1:]}.")
-    st.error(text, icon=":material/error:")
+    st.error(plain(sentence(error)), icon=":material/error:")
 
 
 def told(place: str) -> None:
@@ -103,10 +100,16 @@ def choose_run(run) -> None:
         st.query_params["run"] = run.id
 
 
-def run_label(run) -> str:
-    """A run in one line, such as "sample on GraftSmall, 24 Nov 10:04"."""
+def run_text(run) -> str:
+    """A run in one line, such as "mine: sample on GraftSmall, 24 Nov 10:04", for where nothing reads
+    Markdown, such as the options of a selectbox."""
     when = time.strftime("%d %b %H:%M", time.localtime(run.created))
     return f"{run.recipe.name}: {run.recipe.dataset.title} on {run.recipe.backbone.title}, {when}"
+
+
+def run_label(run) -> str:
+    """The same for everywhere else."""
+    return plain(run_text(run))
 
 
 # -- the rail -----------------------------------------------------------------------------------
@@ -207,14 +210,35 @@ def history_of(run):
 def stage_words(stage) -> str:
     """A stage in a stakeholder's words, the technical ones beside them."""
     what = {"none": "train only the new head (frozen)", "all": "train the whole network (unfrozen)"}
-    part = what.get(stage.trainable, f"train the head and {stage.trainable} of the backbone")
+    part = what.get(stage.trainable, f"train the head and {plain(stage.trainable)} of the backbone")
     epochs = f"{stage.epochs} epoch{'s' * (stage.epochs > 1)}"
     return f"{part}, {epochs} with {stage.optimizer} at {stage.learning_rate:g} ({stage.schedule})"
 
 
+# Icons, links and single arrows are made once Markdown has been read, when a backslash is gone.
+_MADE_LATER = re.compile(
+    r"(?<=:)(?=//|material/|streamlit:)|(?<=@)(?=\w)|(?<=www)(?=\.)"
+    r"|(?<=(?<!\S)[-<>~])(?=(?:[-=>]|->)(?!\S))",
+    re.IGNORECASE,
+)
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!$:|~<>&-]|(?<=\d)\.(?=\s|$))")
+
+
 def plain(text: str) -> str:
-    """Text from a user, such as a class or file name, with nothing left that Markdown would read."""
-    return re.sub(r"([\\`*_{}\[\]()#+!$:|~<>-])", r"\\\1", text)
+    """Text made by people, such as the name of a run, a stage, a class or a file, with nothing left that
+    Streamlit's Markdown would read: it is shown as it is, and asks no other host for a picture.
+
+    All that people made passes here on its way to a label, heading, caption, message or tooltip;
+    cells of tables, options of selectboxes and values of fields are no Markdown.
+    """
+    joined = _MADE_LATER.sub("\u2060", " ".join(text.split()))  # a word joiner, which nobody sees
+    return _MARKUP.sub(r"\\\1", joined)
+
+
+def sentence(text) -> str:
+    """An error or a part of a sentence with a capital letter and a full stop."""
+    text = str(text).strip().rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def duration(seconds) -> str:

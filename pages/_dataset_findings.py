@@ -144,7 +144,7 @@ def _payback(view):
         return
     home, spec = _common.home(), view.spec
     with st.container(border=True):
-        st.markdown(f"**Was it worth it?** {words.capitalize()}.")
+        st.markdown(f"**Was it worth it?** {_common.plain(words.capitalize())}.")
         state = payback.state(spec, home, recipe)
         if state["state"] == "running":
             _job.progress(

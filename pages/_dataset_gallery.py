@@ -197,7 +197,7 @@ def _button(view, key, label, text, indices, do, to=""):
     drawn = _clicks.drawing()
     what = (text, view.name, key, np.asarray(indices).tobytes())
     st.button(
-        label, key=f"{key} {view.short}", disabled=not len(indices),
+        _common.plain(label), key=f"{key} {view.short}", disabled=not len(indices),
         icon=":material/visibility_off:" if do == "exclude" else None,
         on_click=_clicks.once,
         args=(

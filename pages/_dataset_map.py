@@ -63,7 +63,7 @@ def _chosen(view, place):
         return
     chosen = view.picked(picks)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**Chosen in the chart: {_words(view, picks)}**")
+        st.markdown(f"**Chosen in the chart: {_common.plain(_words(view, picks))}**")
         st.button(
             "Clear", key=f"clear_{place}", icon=":material/close:", type="tertiary",
             on_click=_keep, args=(view, place, None),
@@ -76,7 +76,7 @@ def _words(view, picks) -> str:
     if kind == "image":
         return f"{len(picks):,} point{'s' * (len(picks) > 1)}"
     if kind == "class":
-        return _common.plain(" ".join(what).strip())
+        return " ".join(what).strip()
     if kind == "size":
         return f"{what[0]} × {what[1]} pixels"
     if kind == "range":

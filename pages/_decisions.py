@@ -22,8 +22,9 @@ def summary(spec) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         words = curation.in_words(home, curation.current(home, spec)) or "nothing changed"
-        st.markdown(f":material/edit_note: **Your decisions**: {words}")
-        _undo_button(home, spec, steps[-1].number, f"Undo: {steps[-1].text}", "undo_last")
+        st.markdown(f":material/edit_note: **Your decisions**: {_common.plain(words)}")
+        label = f"Undo: {_common.plain(steps[-1].text)}"
+        _undo_button(home, spec, steps[-1].number, label, "undo_last")
 
 
 def _others(spec):
@@ -92,8 +93,8 @@ def _undo_button(home, spec, number, label, key, again=False):
 
 
 def in_words(overlay: str) -> str:
-    """What decisions change, for other pages: "3 left out"; "" for none."""
+    """What decisions change, for other pages, as Markdown: "3 left out"; "" for none."""
     try:
-        return curation.in_words(_common.home(), overlay)
+        return _common.plain(curation.in_words(_common.home(), overlay))
     except DatasetError as error:
-        return str(error)
+        return _common.plain(str(error))

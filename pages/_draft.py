@@ -13,6 +13,7 @@ import streamlit as st
 
 from engine.errors import RecipeError
 from engine.recipe import Recipe, apply_sets, load_preset, preset_names
+from pages import _common
 
 _MISSING = object()
 HEARD = 5
@@ -217,7 +218,8 @@ def load_from_url() -> None:
     except RecipeError as error:
         st.session_state["link_problem"] = f"The link's recipe cannot be used: {error}."
     if st.session_state.get("link_problem"):
-        st.warning(st.session_state.pop("link_problem"), icon=":material/link_off:")
+        text = _common.plain(st.session_state.pop("link_problem"))
+        st.warning(text, icon=":material/link_off:")
 
 
 def _replaced() -> dict:

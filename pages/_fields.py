@@ -83,7 +83,7 @@ def problem(path: str) -> None:
     """What is wrong with a field or a group, in red with a sign; nothing if it is right."""
     text = _draft.problems().get(path)
     if text:
-        st.caption(f":red[:material/error: {text}]")
+        st.caption(f":red[:material/error: {_common.plain(text)}]")
 
 
 def split_fields() -> None:

@@ -28,8 +28,8 @@ def freeze_map(recipe, classes: int) -> None:
     for place, (stage, cell) in enumerate(zip(names, total.cells, strict=True), 1):
         share = cell.trainable / max(1, cell.trainable + cell.frozen)
         st.markdown(
-            f"**{place} {stage}**: {_common.count(cell.trainable)} of {_common.count(total.params)} "
-            f"parameters learn ({100 * share:.1f} %)"
+            f"**{place} {_common.plain(stage)}**: {_common.count(cell.trainable)} of "
+            f"{_common.count(total.params)} parameters learn ({100 * share:.1f} %)"
         )
     with st.expander("Block by block, with numbers"):
         st.dataframe(_table(rows, names), hide_index=True)

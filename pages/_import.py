@@ -58,7 +58,7 @@ def _add(file, labels, size, scale):
     bar = st.progress(0.0, text="Reading the file")
 
     def report(text, done=0, total=None):
-        bar.progress(min(1.0, done / total) if total else 0.0, text=text)
+        bar.progress(min(1.0, done / total) if total else 0.0, text=_common.plain(text))
 
     home = _common.home()
     keras = file.name.lower().endswith(".keras")

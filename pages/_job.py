@@ -31,7 +31,7 @@ def progress(ask, end, key, word="Stop", running="running", unit="", more=None) 
                 text += f": {_common.count(done)} of {_common.count(total, unit)}"
             if state["eta_seconds"] is not None:
                 text += f", about {_common.duration(state['eta_seconds'])} left"
-            st.progress(min(1.0, done / total) if total else 0.0, text=text)
+            st.progress(min(1.0, done / total) if total else 0.0, text=_common.plain(text))
             with st.container(horizontal=True):
                 if st.button(word, key=key, icon=":material/close:"):
                     end()

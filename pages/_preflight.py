@@ -100,11 +100,11 @@ def _result(found):
     names = ("Stage", "How it runs", "Time", "Images a second", "Peak memory")
     rows = preflight.table(found)[1]
     st.dataframe([dict(zip(names, row, strict=True)) for row in rows], hide_index=True)
-    proposed = found["proposed_batch_size"]
+    proposed, text = found["proposed_batch_size"], _common.plain(found["text"])
     if proposed is None:
-        st.caption(found["text"])
+        st.caption(text)
         return
-    st.warning(found["text"], icon=":material/memory_alt:")
+    st.warning(text, icon=":material/memory_alt:")
     st.button(
         f"Use batch size {proposed}",
         key="use_batch",

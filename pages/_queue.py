@@ -156,7 +156,7 @@ def _row(run, number, seconds, count):
 
 def _name(run) -> str:
     try:
-        return _common.plain(_common.run_label(run))
+        return _common.run_label(run)
     except GraftError:  # its recipe is damaged, which it will say when its turn comes
         return _common.plain(run.id)
 

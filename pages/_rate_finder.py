@@ -61,7 +61,7 @@ def _why_not(recipe, home):
     try:
         active = jobs.active(home)
     except GraftError as error:
-        return f"{error}."
+        return _common.plain(_common.sentence(error))
     if active:
         return "A run is in progress, which the test would slow down: wait for its end or stop it."
     return None
@@ -69,7 +69,7 @@ def _why_not(recipe, home):
 
 def _answer(result, place):
     chart(charts_rates.rate_range(result), f"rate_range_{place}")
-    st.caption(result["text"])
+    st.caption(_common.plain(result["text"]))
     if result["suggestion"] is None:
         return
     rate = rates.rounded(result["suggestion"])

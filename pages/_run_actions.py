@@ -106,11 +106,11 @@ def _running(run):
 
 
 def device_words(run) -> str:
-    """The device that a run has or had, for people; "" if it never had one."""
-    place = run.state.get("device")
+    """The device that a run has or had, for people, as Markdown; "" if it never had one."""
+    place = _common.plain(run.state.get("device") or "")
     if not place:
         return ""
-    known = (run.environment.get("device") or {}).get("text")
+    known = _common.plain((run.environment.get("device") or {}).get("text") or "")
     if place.startswith("gpu:"):
         number = place.removeprefix("gpu:")
         return f"GPU {number}: {known}" if known else f"GPU {number}"
@@ -156,11 +156,11 @@ def _position(path: str, newest: str):
 
 
 def _where(run, at) -> str:
-    """A position in words: "epoch 3 of stage 2 (unfrozen)"."""
+    """A position in words: "epoch 3 of stage 2 (unfrozen)", as Markdown."""
     stages = run.recipe.stages
     stage = stages[min(at["stage"], len(stages) - 1)]
     epoch = min(at["epoch"] + 1, stage.epochs)
-    return f"epoch {epoch} of stage {at['stage'] + 1} ({stage.name})"
+    return f"epoch {epoch} of stage {at['stage'] + 1} ({_common.plain(stage.name)})"
 
 
 def _resumable(run):
@@ -209,14 +209,16 @@ def _relative(identity):
 
 def why(run) -> None:
     """Why a run is paused, interrupted or failed, in a box; nothing for others."""
-    status, error = run.status, (run.error or "").strip().rstrip(".")
+    status, error = run.status, run.error or ""
+    text = _common.plain(_common.sentence(error))
     if status == "paused":
-        at = position(run)
-        where = f" in {_where(run, at)}, step {_common.count(at['step'])}" if at else ""
-        text = error[:1].upper() + error[1:] or f"Paused{where}: it holds no device meanwhile"
-        st.info(f"{text}.", icon=":material/pause_circle:")
+        if not error:
+            at = position(run)
+            where = f" in {_where(run, at)}, step {_common.count(at['step'])}" if at else ""
+            text = f"Paused{where}: it holds no device meanwhile."
+        st.info(text, icon=":material/pause_circle:")
     elif status == "interrupted":
-        st.warning(f"{error[:1].upper()}{error[1:]}.", icon=":material/power_off:")
+        st.warning(text, icon=":material/power_off:")
     elif status == "failed":
         _common.fail(error or "the run failed")
 
@@ -232,9 +234,11 @@ def relatives(run) -> None:
         if other:
             st.page_link(
                 "train.py",
-                label=f"{words} {_common.plain(_common.run_label(other))}",
+                label=f"{words} {_common.run_label(other)}",
                 icon=":material/account_tree:",
                 query_params={"run": other.id},
             )
         elif identity:
-            st.caption(f":material/account_tree: {words} run {identity}, which was deleted.")
+            st.caption(
+                f":material/account_tree: {words} run {_common.plain(identity)}, which was deleted."
+            )

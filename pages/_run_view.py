@@ -55,7 +55,8 @@ def progress(run) -> None:
             return
     stage_count = len(history.start.get("stages") or run.recipe.stages)
     if run.status in ("starting", "running"):
-        st.progress(*_bar(run, history, latest, total, stage_count))
+        share, text = _bar(run, history, latest, total, stage_count)
+        st.progress(share, text=_common.plain(text))
     by_epoch = history.epochs
     shown = {
         "Accuracy, train": (
@@ -166,10 +167,11 @@ def notes(run) -> None:
     """What the run said of itself, warnings first."""
     history = _common.history_of(run)
     for note in sorted(history.notes, key=lambda n: n["event"] != "warning"):
+        text = _common.plain(note["text"])
         if note["event"] == "warning":
-            st.warning(note["text"], icon=":material/warning:")
+            st.warning(text, icon=":material/warning:")
         else:
-            st.caption(f":material/info: {note['text']}")
+            st.caption(f":material/info: {text}")
 
 
 def outcome(run) -> None:
@@ -179,11 +181,12 @@ def outcome(run) -> None:
         st.markdown("The last lines of its log:")
         st.code(run.log_tail(20) or "(empty)", language=None)
     elif run.status == "stopped":
-        kept = f" The best weights of stage {run.kept_stage} were kept." if run.finished else ""
         text = (
             "Stopped before its end." if run.started else "Taken out of the queue before it began."
         )
-        st.info(f"{text}{kept}", icon=":material/stop_circle:")
+        if run.finished:
+            text += f" The best weights of stage {run.kept_stage} were kept."
+        st.info(_common.plain(text), icon=":material/stop_circle:")
     with _common.guard():
         if run.finished and run.evaluation:
             test = run.evaluation["test"]
@@ -197,7 +200,7 @@ def outcome(run) -> None:
             if run.decisions:
                 st.caption(
                     f":material/edit_note: Trained with your decisions about single images: "
-                    f"{run.decisions}."
+                    f"{_common.plain(run.decisions)}."
                 )
             if lost := test.get("unreadable"):
                 st.caption(
@@ -244,7 +247,7 @@ def stages(run) -> None:
         )
         for stage in history.stages:
             if stage.get("path") == "cached features":
-                st.caption(f"Stage {_common.plain(stage['name'])}: {_cached_words(stage)}")
+                st.caption(_common.plain(f"Stage {stage['name']}: {_cached_words(stage)}"))
     else:
         st.caption("No stage has begun.")
     predicted(run)

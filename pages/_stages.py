@@ -36,7 +36,8 @@ def cards() -> None:
 def _card(place, count):
     base = f"stages.{place}"
     head = st.container(horizontal=True, vertical_alignment="center")
-    head.markdown(f"**Stage {place + 1}: {_draft.get(base + '.name')}**", width="stretch")
+    name = _common.plain(str(_draft.get(base + ".name")))
+    head.markdown(f"**Stage {place + 1}: {name}**", width="stretch")
     with head.container(horizontal=True, width="content", gap="xsmall", wrap=False):
         actions = [
             ("up", ":material/arrow_back:", "Earlier", place == 0),

@@ -9,6 +9,7 @@ import streamlit as st
 from engine import confidence, images
 from engine.classifier import Answer, Classifier
 from engine.errors import GraftError
+from pages import _common
 
 BADGES = {
     "sure": ":green[:material/verified: sure]",
@@ -45,7 +46,7 @@ def say_if_uncertain(run) -> None:
     """One line if the run knows nothing of its certainty."""
     known = certainty(run)
     if isinstance(known, str):
-        text = f"{known[:1].upper()}{known[1:]}."
+        text = _common.plain(_common.sentence(known))
         st.caption(f":material/info: No word on how sure its answers are. {text}")
 
 

@@ -54,7 +54,7 @@ def uploaded(run, zips, loose) -> None:
     if keys:
         chosen = keys[-1]
         if len(keys) > 1:
-            titles = {key: batches.open_(homes.home(), key).title for key in keys}
+            titles = {k: _common.plain(batches.open_(homes.home(), k).title) for k in keys}
             chosen = st.pills("Batch", keys, default=chosen, format_func=titles.get, required=True)
         show(run, chosen)
 

@@ -58,7 +58,7 @@ def _card(run, other, place, name, image, truth):
     key = f"{place}_{image.content[:12]}"
     _test_answers.picture(run, image, name)
     if found.error:
-        st.error(f"{_common.plain(name)}: {found.error}.", icon=":material/broken_image:")
+        st.error(_common.plain(f"{name}: {found.error}."), icon=":material/broken_image:")
         return
     if other is None:
         _answer(run, image, truth, key)

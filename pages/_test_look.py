@@ -98,7 +98,7 @@ def _nearest(run, image):
     st.markdown("**The nearest training images**")
     known = _test_answers.certainty(run)
     if isinstance(known, str):
-        st.caption(f"{known[:1].upper()}{known[1:]}.")
+        st.caption(_common.plain(_common.sentence(known)))
         return
     rows = explanation.nearest(known.reference, _seen(run, image).features)
     for column, row in zip(st.columns(len(rows)), rows, strict=True):

@@ -84,7 +84,7 @@ def _collected(run):
         icon=":material/check_circle:",
     )
     for name, why in refused:
-        st.caption(f"Left out: {_common.plain(name)}: {why}.")
+        st.caption(_common.plain(f"Left out: {name}: {why}."))
     if st.button("Use this dataset", key="use_collected", icon=":material/photo_library:"):
         _draft.replace(_draft.data() | {"dataset": spec.model_dump(mode="json")}, follow=True)
         st.switch_page("dataset.py")

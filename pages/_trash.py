@@ -40,7 +40,7 @@ def _row(each):
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.deleted))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{_common.plain(each.name)}**")
-        st.caption(f"Run {each.id}, {size_text(each.bytes)}, deleted {when}")
+        st.caption(f"Run {_common.plain(each.id)}, {size_text(each.bytes)}, deleted {when}")
         st.button(
             "Restore",
             key=f"restore_{each.path.name}",

@@ -6,7 +6,7 @@ import streamlit as st
 import yaml
 
 from engine.errors import RecipeError
-from pages import _draft
+from pages import _common, _draft
 
 
 def editor() -> None:
@@ -36,10 +36,11 @@ def editor() -> None:
             max_upload_size=1,
         )
     for path, sentence in st.session_state.get("yaml_problems", {}).items():
-        st.error(
-            f"**{path}** {sentence}." if path else f"{sentence[:1].upper()}{sentence[1:]}.",
-            icon=":material/error:",
-        )
+        if path:
+            text = f"**{_common.plain(path)}** {_common.plain(sentence)}."
+            st.error(text, icon=":material/error:")
+        else:
+            _common.fail(sentence)
     # Keyed by the text: whatever changes the recipe elsewhere is seen here at once.
     key = "yaml@" + hashlib.sha256(text.encode()).hexdigest()[:12]
     st.text_area("Recipe", text, key=key, height=420, label_visibility="collapsed")

@@ -85,7 +85,7 @@ def _start_from():
     decided = _decisions.in_words(_draft.get("dataset.overlay"))
     if decided:
         title += f" ({decided})"
-    text = _draft.get("description") or "A recipe of your own."
+    text = _common.plain(_draft.get("description") or "A recipe of your own.")
     st.caption(
         f"{text} Dataset: **{title}**. "
         + (
@@ -110,7 +110,10 @@ def _reset(name):
 def _wrong():
     problems = _draft.problems()
     if problems:
-        lines = "\n".join(f"- **{path or 'recipe'}**: {text}" for path, text in problems.items())
+        lines = "\n".join(
+            f"- **{_common.plain(path or 'recipe')}**: {_common.plain(text)}"
+            for path, text in problems.items()
+        )
         st.error(f"Before this recipe can be used:\n{lines}", icon=":material/error:")
 
 
@@ -193,7 +196,7 @@ def _catalogue(known, name):
         column_config={"Source": st.column_config.LinkColumn(display_text="page")},
     )
     st.caption(
-        f"Choose a row to use it; now chosen: **{name}**. More parameters: usually more accurate, and slower."
+        f"Choose a row to use it; now chosen: **{_common.plain(name)}**. More parameters: usually more accurate, and slower."
     )
 
 

@@ -150,7 +150,7 @@ def _look(view):
         {"Images": _common.count(len(dataset)), "Classes": len(dataset.classes)} | sizes
     )
     if dataset.description:
-        st.caption(dataset.description)
+        st.caption(_common.plain(dataset.description))
     _left_out(dataset)
     _decisions.summary(view.spec)
     tabs = st.tabs(VIEWS, key="dataset_view", on_change="rerun")

@@ -25,7 +25,8 @@ def show() -> None:
     _common.header("Runs", "Everything that was trained here. Choose a row to open it.")
     everything, damaged = _common.all_runs()
     for name, why in damaged:
-        st.warning(f"The run {name} is passed over: {why}.", icon=":material/warning:")
+        text = f"The run {name} is passed over: {why}."
+        st.warning(_common.plain(text), icon=":material/warning:")
     with _common.guard():
         _queue.section()
     if not everything:
@@ -108,7 +109,7 @@ def _detail(run):
     st.subheader(_common.run_label(run), anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(_common.STATUS[run.status])
-        st.caption(f"Run {run.id}")
+        st.caption(f"Run {_common.plain(run.id)}")
         if run.finished:
             if st.button(
                 "Test this model",

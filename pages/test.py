@@ -136,7 +136,7 @@ def _choose(finished):
         key="classifier",
         on_change=_remember,
         format_func=lambda i: (
-            f"{_common.run_label(by_id[i])}, test accuracy "
+            f"{_common.run_text(by_id[i])}, test accuracy "
             f"{_common.accuracy_text(by_id[i].evaluation)}"
         ),
     )
@@ -148,7 +148,7 @@ def _choose(finished):
         others,
         key="compared",
         disabled=len(others) == 1,
-        format_func=lambda i: _common.run_label(by_id[i]) if i else "no other run",
+        format_func=lambda i: _common.run_text(by_id[i]) if i else "no other run",
         help="A second run answers the same images, side by side.",
     )
     columns[2].number_input(

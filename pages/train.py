@@ -29,21 +29,23 @@ def _ready():
     recipe = _draft.recipe()
     if recipe is None:
         for path, text in _draft.problems().items():
-            st.error(f"{path}: {text}" if path else text, icon=":material/error:")
+            text = f"{path}: {text}" if path else text
+            st.error(_common.plain(text), icon=":material/error:")
         st.page_link("configure.py", label="Mend the recipe in Configure", icon=":material/tune:")
         return
     with st.container(border=True):
         _common.metrics(
             {
-                "Dataset": recipe.dataset.title,
-                "Backbone": recipe.backbone.title,
+                "Dataset": _common.plain(recipe.dataset.title),
+                "Backbone": _common.plain(recipe.backbone.title),
                 "Image size": f"{recipe.image_size} px",
                 "Epochs": sum(stage.epochs for stage in recipe.stages),
             },
             200,
         )
         for place, stage in enumerate(recipe.stages, 1):
-            st.markdown(f"**{place}. {stage.name}**: {_common.stage_words(stage)}")
+            name = _common.plain(stage.name)
+            st.markdown(f"**{place}. {name}**: {_common.stage_words(stage)}")
     waits = _in_progress()
     # In a callback, which a double click or another rerun does not break off half-way.
     st.button(

@@ -1,4 +1,4 @@
-"""Who may talk to the server: requests as a browser sends them for its own pages, and for other websites'."""
+"""Who may talk to the server: requests as browsers send them for its own pages and for others."""
 
 import http.client
 import re
@@ -27,7 +27,7 @@ PATHS = (
 
 @pytest.fixture(scope="module")
 def outside():
-    """A listening socket in the place of the internet: whatever calls out over HTTP arrives there."""
+    """A listening socket in the place of the internet: whatever calls out arrives there."""
     with socket.create_server(("127.0.0.1", 0)) as listening, pytest.MonkeyPatch.context() as patch:
         listening.setblocking(False)
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):

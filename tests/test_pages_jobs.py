@@ -16,7 +16,7 @@ import typer
 from browser_support import GrowingRun
 from streamlit.testing.v1 import AppTest
 from test_cli import graft
-from test_pages import button, open_page, said
+from test_pages import as_read, button, open_page, said
 
 from engine import checkpoint, cli_runs, jobs, load_preset, processes, queue, runs, settings
 from engine.home import home as make_home
@@ -255,7 +255,7 @@ def test_a_value_that_a_continuation_cannot_have_is_a_sentence(home):
     app = open_page("train", run=run.id)
     app.number_input(key=f"more_learning_rate_{run.id}").set_value(0.0).run()
     button(app, "Start").click().run()
-    assert any("learning_rate" in e.value and "above 0" in e.value for e in app.error)
+    assert any("learning_rate" in as_read(e.value) and "above 0" in e.value for e in app.error)
     assert len(runs.list_runs(home)) == 1
 
 
@@ -303,7 +303,7 @@ def test_a_run_that_another_page_took_out_of_the_queue_is_a_sentence(home):
     app = open_page("runs")
     jobs.stop(run)
     app.button(key=f"up_{run.id}").click().run()
-    assert any("no longer waits (it is stopped)" in item.value for item in app.error)
+    assert "no longer waits (it is stopped)" in said(app)
 
 
 def test_moving_counts_from_where_the_run_is_now(home):
