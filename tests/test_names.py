@@ -29,7 +29,6 @@ from engine import (
     queue,
     runs,
     trash,
-    trash,
 )
 from engine import home as homes
 from engine.recipe import DatasetSpec, Recipe
