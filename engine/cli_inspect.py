@@ -47,16 +47,12 @@ def inspect(
     except KeyboardInterrupt:
         NOTES.print("Cancelled; nothing was changed.")
         raise typer.Exit(130) from None
-    ended = {"state": "missing"}
-    while ended["state"] == "missing":  # one for another backbone may have been under way
-        inspection.start(*asked)
-        ended = watched(lambda: inspection.state(*asked), lambda: inspection.cancel(*asked))
-    found = inspection.open_inspection(*asked)
-    if found is None:
-        raise GraftError(ended["error"] or "the inspection was cancelled")
     opened = datasets.open_dataset(
         spec.model_copy(update={"overlay": curation.current(folder, spec)}), folder
     )
+    found, ended = _inspected(asked, inspection.start)
+    if inspection.recovered(found, opened):
+        found, ended = _inspected(asked, inspection.again)
     parts, unsplit = _split(opened, given.split if recipe else None)
     listed = findings.find(opened, found, parts)
     if json_:
@@ -93,10 +89,33 @@ def _split(opened, wanted):
         return None, str(error)
 
 
+def _inspected(asked, start):
+    """(the Inspection, its last state), once there is one.
+
+    Args:
+        asked: arguments of `inspection.state`.
+        start: begins it, called with these. Raises GraftError, as for an inspection that fails.
+    """
+    from engine import inspection
+
+    ended = {"state": "missing"}
+    while ended["state"] == "missing":  # one for another backbone may have been under way
+        start(*asked)
+        ended = watched(lambda: inspection.state(*asked), lambda: inspection.cancel(*asked))
+    found = inspection.open_inspection(*asked)
+    if found is None:
+        raise GraftError(ended["error"] or "the inspection was cancelled")
+    return found, ended
+
+
 def _print(listed, opened, unsplit) -> None:
+    lost = "".join(
+        f", {found.count:,} of which can no longer be read" for found in listed if found.kind == "lost"
+    )
     console.print(
-        f"{escape(opened.title)}: {len(opened):,} images of {len(opened.classes)} classes",
+        f"{escape(opened.title)}: {len(opened):,} images of {len(opened.classes)} classes{lost}",
         highlight=False,
+        soft_wrap=True,
     )
     if unsplit:
         NOTES.print(f"Leakage between parts was not looked for: {escape(unsplit)}", soft_wrap=True)

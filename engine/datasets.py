@@ -25,7 +25,7 @@ import numpy as np
 
 from engine import archive, folders, overlay, processes, saved, splits, tfds_catalogue
 from engine import home as homes
-from engine.errors import DamagedFile, DatasetError, LostImageError
+from engine.errors import DatasetError, LostImageError
 from engine.sample import VERSION
 
 TFDS_SUGGESTIONS = tfds_catalogue.SUGGESTIONS
@@ -100,19 +100,17 @@ class Dataset:
         return open(name, "rb", opener=lambda n, flags: os.open(n, flags, dir_fd=self._folder))
 
     def _read(self) -> None:
-        """Manifest, index, and the packed images as a memory map."""
-        with self._opened("manifest.json") as file:
-            try:
-                self.manifest = json.loads(file.read())
-            except ValueError as error:
-                raise DamagedFile(self.path / "manifest.json", error) from None
-        self.title = self.manifest["title"]
-        self.description = self.manifest["description"]
-        self.classes = tuple(self.manifest["classes"])
-        self.fingerprint = self.manifest["fingerprint"]
-        self.unreadable = [tuple(item) for item in self.manifest["unreadable"]]
-        self.skipped = [tuple(item) for item in self.manifest.get("skipped", ())]
-        with self._opened("index.npz") as file, np.load(file) as index:
+        """Manifest, index, and the packed images, open."""
+        with self._opened("manifest.json") as file, homes.reading(self.path / "manifest.json"):
+            self.manifest = json.loads(file.read())
+            self.title = self.manifest["title"]
+            self.description = self.manifest["description"]
+            self.classes = tuple(self.manifest["classes"])
+            self.fingerprint = self.manifest["fingerprint"]
+            self.unreadable = [tuple(item) for item in self.manifest["unreadable"]]
+            self.skipped = [tuple(item) for item in self.manifest.get("skipped", ())]
+        path = self.path / "index.npz"
+        with self._opened(path.name) as file, homes.reading(path), np.load(file) as index:
             self.labels = index["labels"].astype(np.int64)
             self.widths, self.heights = index["widths"], index["heights"]
             self.formats, self.source_splits = index["formats"], index["source_splits"]
@@ -123,10 +121,8 @@ class Dataset:
             self.generations = (
                 index["generations"] if "generations" in index else np.zeros(count, int)
             )
-        self._packed = None
-        if not self.manifest["folder"] and count:
-            with self._opened("images.bin") as file:
-                self._packed = np.memmap(file, np.uint8, "r")
+        # No memory map: a file that is cut off while it is mapped ends the process.
+        self._packed = None if self.manifest["folder"] else self._opened("images.bin")
 
     def _apply(self, decisions) -> None:
         """Leaves out, relabels and moves images as a person decided."""
@@ -146,21 +142,43 @@ class Dataset:
         return len(self.labels)
 
     @property
-    def packed_bytes(self) -> int:
-        """Bytes that images.bin must hold; 0 for a folder that is read where it lies."""
-        return 0 if self.manifest["folder"] else int((self._offsets + self._lengths).max(initial=0))
+    def remedy(self) -> str:
+        """What to do about images that can no longer be read."""
+        if self._packed is None:
+            return "put the files back or prepare the dataset again"
+        return f"delete {self.path}, and it is prepared again when it is used next"
+
+    def gone(self) -> np.ndarray:
+        """Images whose file has gone or has another length, or that images.bin is too short for.
+
+        Returns:
+            int64 array of indices, sorted. Whether the bytes are those that were prepared shows when they
+            are read.
+        """
+        if self._packed is not None:
+            there = os.fstat(self._packed.fileno()).st_size
+            return np.flatnonzero(self._offsets + self._lengths > there)
+        sizes = [_size(Path(self.manifest["folder"]) / name) for name in self.names]
+        return np.flatnonzero(np.array(sizes, np.int64) != self._lengths)
 
     def image_bytes(self, index: int) -> bytes:
         """The encoded image, the very bytes that were prepared.
 
         Raises:
-            LostImageError: if the file of a folder has gone, or holds anything else by now. Its SHA-256
-                costs 1% of decoding it, and no other check is sure: features are kept, and parts
-                are split, by that hash.
+            LostImageError: if its file has gone, or holds anything else by now. The SHA-256 costs 1% of
+                decoding it, and no other check is sure: features are kept, and parts are split, by that
+                hash.
         """
         start, length = int(self._offsets[index]), int(self._lengths[index])
-        if not self.manifest["folder"]:
-            return self._packed[start : start + length].tobytes()
+        if self._packed is not None:
+            data = os.pread(self._packed.fileno(), length, start)
+            if sha256(data).hexdigest() != self.contents[index]:
+                raise LostImageError(
+                    f"{self.names[index]} in {self.path / 'images.bin'}",
+                    "is cut off or has changed since the dataset was prepared",
+                    self.remedy,
+                )
+            return data
         path = Path(self.manifest["folder"]) / self.names[index]
         try:
             # A file of another length is not even read: it may be huge by now, or a pipe.
@@ -190,6 +208,14 @@ def open_dataset(spec, home: Path) -> Dataset:
     """The prepared dataset of a DatasetSpec, its overlay applied.
 
     Raises DatasetError if it is not ready, or its overlay is not on this host."""
+def _size(path) -> int:
+    """Bytes of a file; -1 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
     path = Path(home) / "datasets" / key(spec)
     if not (path / "manifest.json").exists():
         raise DatasetError(

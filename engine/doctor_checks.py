@@ -234,7 +234,7 @@ def prepared(home: Path) -> Iterator[Finding]:
         try:
             dataset = datasets.Dataset(path)
             source = dataset.manifest["folder"]
-            if not source and (path / "images.bin").stat().st_size < dataset.packed_bytes:
+            if not source and len(dataset.gone()):
                 raise DamagedFile(path / "images.bin", "it is too short")
         except UNREADABLE as error:
             text = f"the prepared dataset {path.name} cannot be read ({_why(error)})"

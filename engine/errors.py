@@ -43,12 +43,17 @@ class DatasetError(GraftError):
 class LostImageError(DatasetError):
     """An image of a prepared dataset that has gone or has changed since.
 
+    Args:
+        path: of the file, or words for it.
+        why: the reason.
+        remedy: what to do.
+
     Attributes:
         why: the reason alone, without the file's path and the remedy.
     """
 
-    def __init__(self, path, why: str):
-        super().__init__(f"{path} {why}; put it back or prepare the dataset again")
+    def __init__(self, path, why: str, remedy="put it back or prepare the dataset again"):
+        super().__init__(f"{path} {why}; {remedy}")
         self.why = f"it {why}"
 
 

@@ -147,6 +147,15 @@ def _unreadable(seen):
         )  # fmt: skip
 
 
+def _lost(seen):
+    lost = np.isnan(seen.pixels["brightness"])
+    lost[seen.dataset.gone()] = True
+    if lost.any():
+        advice = f"A run skips them, and pauses beyond one in a hundred: {seen.dataset.remedy}."
+        title, where = "Images that can no longer be read", np.flatnonzero(lost)
+        yield Finding("lost", title, "high", len(where), where, None, advice)
+
+
 def _exact(seen):
     groups = _groups(np.unique(seen.dataset.contents, return_inverse=True)[1])
     yield from _copies(
@@ -304,6 +313,7 @@ def _outlier(seen):
 
 
 KINDS = {
+    "lost": _lost,
     "unreadable": _unreadable,
     "leakage": _leakage,
     "label_conflict": _conflict,

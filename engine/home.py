@@ -1,6 +1,7 @@
 """Where Graft writes: one home for datasets, runs and caches; and how files are written safely."""
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -74,6 +75,19 @@ def read_json(path: Path, default=None):
         return default
     except ValueError as error:  # cut off, or not UTF-8
         raise DamagedFile(Path(path), error) from None
+
+
+@contextlib.contextmanager
+def reading(path: Path):
+    """Raises DamagedFile for whatever a file's bytes make its reader raise inside the `with`; what the disk
+    has to say stays an OSError."""
+    try:
+        yield
+    except Exception as error:
+        # EINVAL: the bytes told the reader to look before the file's beginning.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise DamagedFile(Path(path), str(error).strip() or type(error).__name__) from None
 
 
 def folder_bytes(path: Path) -> int:

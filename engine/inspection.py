@@ -13,6 +13,7 @@ content, so that opening them again is instant and a copy of the dataset elsewhe
 Decisions about single images (overlays) change nothing here: rows are those of the dataset without.
 """
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ import numpy as np
 
 from engine import datasets, jobs, processes, thumbnails
 from engine import home as homes
+from engine.errors import DamagedFile, DatasetError
+from engine.unreadable import READING
 
 LOG = "inspection.log"
 STAGES = {
@@ -214,6 +217,22 @@ def open_inspection(spec, home, recipe=None) -> Inspection | None:
     return Inspection(fingerprint, pixels, labels, found, report, key)
 
 
+def recovered(found: Inspection, dataset) -> bool:
+    """Whether an image that could not be read during an inspection can be read now, so that `again` is worth
+    it.
+
+    Args:
+        found: of `open_inspection`.
+        dataset: the open Dataset, with or without overlay.
+    """
+    lost = np.isnan(found.pixels["brightness"])[dataset.rows]
+    for index in np.flatnonzero(lost).tolist():
+        with contextlib.suppress(*READING):
+            dataset.image_bytes(index)
+            return True
+    return False
+
+
 def recipe_key(recipe) -> str:
     """A name for what of a recipe decides its backbone's features; "" for no recipe."""
     if recipe is None:
@@ -248,7 +267,7 @@ def save(path: Path, dataset, arrays: dict) -> None:
 @lru_cache(maxsize=4)
 def _opened(stamps, classes):
     """(labels, pixels, features or None) of files, in the order of a prepared dataset."""
-    with np.load(stamps[0][0]) as index:
+    with homes.reading(stamps[0][0]), np.load(stamps[0][0]) as index:
         contents, labels = index["contents"].astype("S64"), index["labels"].astype(np.int64)
     labels.flags.writeable = False
     names = np.array(classes)[labels]
@@ -257,10 +276,13 @@ def _opened(stamps, classes):
 
 
 def _load(path, contents, names, classes) -> dict:
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    theirs, own = arrays.pop("_classes"), arrays.pop("_labels")
-    before, known = arrays.pop("_contents"), theirs[own]
+    try:
+        with homes.reading(path), np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+            theirs, own = arrays.pop("_classes"), arrays.pop("_labels")
+            before, known = arrays.pop("_contents"), theirs[own]
+    except DamagedFile as error:
+        raise DatasetError(f"{path} is damaged ({error.why}); delete it and inspect again") from None
     if not (np.array_equal(before, contents) and np.array_equal(known, names)):
         order = np.empty(len(contents), np.int64)
         order[np.lexsort((names, contents))] = np.lexsort((known, before))

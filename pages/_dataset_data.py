@@ -93,6 +93,7 @@ def opened(spec) -> tuple[str, object]:
     path = Path(_common.home()) / "datasets" / datasets.key(spec)
     try:
         stamp = (path / "manifest.json").stat().st_mtime_ns
+        stamp = f"{stamp} {(path / 'images.bin').stat().st_size}"
     except FileNotFoundError:
         stamp = 0
     name = f"{path} {stamp} {spec.overlay} "

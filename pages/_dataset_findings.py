@@ -73,14 +73,13 @@ def show(view: View) -> None:
 
 
 def _lost(view):
-    """Images that could not be read while they were looked at, and the way to look again."""
-    brightness = view.measure("brightness")
-    lost = int(np.isnan(brightness).sum())
+    """How many images can no longer be read, and the way to look again."""
+    lost = next((finding for finding in view.found() if finding.kind == "lost"), None)
     if lost:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.warning(
-                f"{_common.count(lost, 'images')} could not be read during the inspection, so nothing "
-                "is known of them.", icon=":material/broken_image:",
+            st.error(
+                f"{_common.count(lost.count)} of {_common.count(len(view.dataset), 'images')} can no longer "
+                f"be read. {_common.plain(lost.advice)}", icon=":material/broken_image:",
             )  # fmt: skip
             if st.button("Inspect again", key="inspect_again"):
                 with _common.guard():
@@ -94,6 +93,11 @@ def _finding(view, finding):
     if not len(finding.indices):
         _without_images(view, finding)
         return
+    if finding.kind == "lost":
+        names, classes = view.dataset.names, view.dataset.classes
+        labels = view.dataset.labels
+        rows = [{"file": names[i], "class": classes[labels[i]]} for i in finding.indices.tolist()]
+        st.dataframe(rows, hide_index=True)
     copies = findings.suggested_exclusions(finding, view.dataset)
     preselect = None
     if len(copies):
