@@ -46,8 +46,8 @@ class Archive:
     """The images of a zip, sorted by name.
 
     Folders that all images share are left out, however many; the first folder below them is the
-    class, or, where all of those are named like parts (train, val, test), the part, and the next one
-    the class. Safe to read from several threads; close it, or use it in a `with` statement.
+    class, or, where those are parts (`engine.layout`), the part, and the next one the class. Safe to
+    read from several threads; close it, or use it in a `with` statement.
 
     Attributes:
         path: of the zip.
@@ -56,7 +56,8 @@ class Archive:
 
     Args:
         path: the zip file.
-        least_classes: how many classes must hold images.
+        least_classes: how many classes must hold images; 0: it does not matter which folders are
+            classes.
         loose: whether images in no class folder count too, as of the class "".
         title: what messages call it, if not by its own name.
 
@@ -69,7 +70,9 @@ class Archive:
         self.title = title or self.path.name
         self._file, self._zip = _open(self.path, self.title)
         try:
-            self.entries, self.skipped, reason = _sort_out(self._zip, self.title, loose)
+            self.entries, self.skipped, reason, unclear = _sort_out(self._zip, self.title, loose)
+            if unclear and least_classes:
+                raise DatasetError(f"{self.title} {unclear}")
             labels = sorted({entry.label for entry in self.entries})
             if len(labels) < least_classes:
                 raise DatasetError(_too_few(self.title, labels, least_classes, reason))
@@ -205,7 +208,8 @@ def _gone(path) -> str:
 
 
 def _sort_out(opened: zipfile.ZipFile, title: str, loose: bool):
-    """(entries, skipped for people, the first telling reason or None), within all limits."""
+    """(entries, skipped for people, the first telling reason or None, `Layout.unclear`), within all
+    limits."""
     members = opened.infolist()
     if len(members) > MAX_MEMBERS:
         raise DatasetError(
@@ -228,10 +232,10 @@ def _sort_out(opened: zipfile.ZipFile, title: str, loose: bool):
         else:
             seen.add(tuple(parts))
             images.append((parts, info))
-    entries = zip_names.classes(images, skipped, loose)
+    entries, unclear = zip_names.classes(images, skipped, loose)
     _check_size(entries, title)
     telling = next((r for r in skipped if r != zip_names.HIDDEN), None)
-    return entries, zip_names.told(skipped), telling
+    return entries, zip_names.told(skipped), telling, unclear
 
 
 def _check_overlap(files, title) -> None:

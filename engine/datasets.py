@@ -64,7 +64,7 @@ class Dataset:
         moved: str array (n,), the part a person put an image into, "" for all others.
         rows: int64 array (n,), each image's place in the dataset without overlay.
         unreadable: list of (name, sentence) that were left out.
-        skipped: list of (name, sentence) of what a zip held beside images.
+        skipped: list of (name, sentence) of what lay beside the images of the classes.
         fingerprint: hash of all contents and labels, and of the overlay.
         overlay: the overlay's id, or "".
         source_fingerprint, source_classes: the same without the overlay.
@@ -190,6 +190,10 @@ class Dataset:
             raise LostImageError(path, "has changed since the dataset was prepared")
         return data
 
+    def division(self, spec) -> str:
+        """How `split` divides the images, one sentence for people."""
+        return splits.in_words(spec, self._whole[2])
+
     def split(self, spec) -> dict[str, np.ndarray]:
         """`{"train": indices, "validation": indices, "test": indices}`; see `engine.splits`.
 
@@ -204,10 +208,6 @@ class Dataset:
         return splits.checked(splits.move(parts, self.moved), self.labels, self.classes)
 
 
-def open_dataset(spec, home: Path) -> Dataset:
-    """The prepared dataset of a DatasetSpec, its overlay applied.
-
-    Raises DatasetError if it is not ready, or its overlay is not on this host."""
 def _size(path) -> int:
     """Bytes of a file; -1 if there is none."""
     try:
@@ -216,6 +216,10 @@ def _size(path) -> int:
         return -1
 
 
+def open_dataset(spec, home: Path) -> Dataset:
+    """The prepared dataset of a DatasetSpec, its overlay applied.
+
+    Raises DatasetError if it is not ready, or its overlay is not on this host."""
     path = Path(home) / "datasets" / key(spec)
     if not (path / "manifest.json").exists():
         raise DatasetError(

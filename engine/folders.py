@@ -5,9 +5,12 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
-from engine import splits
+from engine import layout
 from engine.errors import DatasetError
 from engine.images import EXTENSIONS
+from engine.zip_names import NO_CLASS
+
+NO_IMAGE = "no file in it is an image by its name"
 
 
 def check(path) -> None:
@@ -45,54 +48,54 @@ def root(path) -> Path:
         return Path(os.path.abspath(str(path).replace("\0", "")))
 
 
-def list_folder(path, least_classes: int = 2) -> list[tuple[str, str, str, int, int]]:
+def list_folder(
+    path, least_classes: int = 2, skipped: dict | None = None
+) -> list[tuple[str, str, str, int, int]]:
     """The image files of a class-per-folder directory.
 
-    Either `root/class/…/file` or, where root holds nothing but folders named like parts (train,
-    val, test), `root/part/class/…/file`.
+    Either `root/class/…/file` or, where the folders of root are parts (`engine.layout`),
+    `root/part/class/…/file`.
+
+    Args:
+        path: the directory.
+        least_classes: how many classes must hold images.
+        skipped: takes the names of what is left out, by reason: images in no class folder, and
+            top folders with files but no image.
 
     Returns:
         Sorted rows (relative path, own part, class, bytes, modification time in ns). Hidden files
         and files without an image extension are left out; so are classes without any image.
 
     Raises:
-        DatasetError: if fewer than `least_classes` classes hold images, or the folder has gone.
+        DatasetError: if fewer than `least_classes` classes hold images, parts and classes cannot be
+            told apart, or the folder has gone.
     """
-    top = root(path)
+    top, skipped = root(path), {} if skipped is None else skipped
     try:
-        top_folders = sorted(
-            p.name for p in top.iterdir() if p.is_dir() and not p.name.startswith(".")
-        )
+        os.scandir(top).close()
     except OSError as error:
         raise DatasetError(
             f"the folder {top} cannot be read ({error.strerror}); put it back or give another one"
         ) from None
-    in_parts = splits.are_parts(top_folders)
+    images, empty = _images(top)
+    in_parts, unclear = layout.look(images)
+    if unclear:
+        raise DatasetError(f"{top} {unclear}")
+    if empty:
+        skipped[NO_IMAGE] = [f"{name}/" for name in empty]
     rows = []
-    for folder, folders, files in os.walk(top):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        parts = Path(folder).relative_to(top).parts
-        if len(parts) < 1 + in_parts:
+    for names in images:
+        name = os.path.join(*names)
+        if len(names) < 2 + in_parts:
+            skipped.setdefault(NO_CLASS, []).append(name)
             continue
-        part = parts[0].lower() if in_parts else "train"
-        for file in files:
-            if file.startswith(".") or file.rsplit(".", 1)[-1].lower() not in EXTENSIONS:
-                continue
-            full = os.path.join(folder, file)
-            try:
-                status = os.stat(full)
-            except OSError:  # a dangling link: named as unreadable when it is prepared
-                rows.append((os.path.relpath(full, top), part, parts[in_parts], 0, 0))
-                continue
-            rows.append(
-                (
-                    os.path.relpath(full, top),
-                    part,
-                    parts[in_parts],
-                    status.st_size,
-                    status.st_mtime_ns,
-                )
-            )
+        part = layout.part_of(names[0]) if in_parts else "train"
+        try:
+            status = os.stat(top / name)
+        except OSError:  # a dangling link: named as unreadable when it is prepared
+            rows.append((name, part, names[in_parts], 0, 0))
+        else:
+            rows.append((name, part, names[in_parts], status.st_size, status.st_mtime_ns))
     classes = {row[2] for row in rows}
     if len(classes) < least_classes:
         found = f"only {next(iter(classes))!r} holds images" if classes else "none holds images"
@@ -101,6 +104,21 @@ def list_folder(path, least_classes: int = 2) -> list[tuple[str, str, str, int, 
             f"each class ({found}); files must end in {', '.join(EXTENSIONS[:8])} or the like"
         )
     return sorted(rows)
+
+
+def _images(top: Path):
+    """(names of each image's folders and its own, sorted top folders that hold files but no image)."""
+    images, holding = [], set()
+    for folder, folders, files in os.walk(top):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        above = Path(folder).relative_to(top).parts
+        holding.update(above[:1] if files else ())
+        images += [
+            (*above, file)
+            for file in files
+            if not file.startswith(".") and file.rsplit(".", 1)[-1].lower() in EXTENSIONS
+        ]
+    return images, sorted(holding - {names[0] for names in images})
 
 
 def listing_hash(rows) -> str:

@@ -18,7 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from engine import archive, datasets, folders, images, processes, saved, splits, tfds_download
+from engine import (
+    archive,
+    datasets,
+    folders,
+    images,
+    processes,
+    saved,
+    splits,
+    tfds_download,
+    zip_names,
+)
 from engine import home as homes
 from engine.errors import DatasetError, GraftError, ImageError
 from engine.parallel import cores, ordered_map
@@ -198,7 +208,8 @@ def _sample(spec, home, report) -> Source:
 
 def _folder(spec, home, report) -> Source:
     root = folders.root(spec.path)
-    rows = folders.list_folder(root)
+    skipped = {}
+    rows = folders.list_folder(root, skipped=skipped)
     classes = sorted({row[2] for row in rows})
     numbers = {name: i for i, name in enumerate(classes)}
 
@@ -216,6 +227,7 @@ def _folder(spec, home, report) -> Source:
         items,
         str(root),
         folders.listing_hash(rows),
+        zip_names.told(skipped),
     )
 
 

@@ -129,11 +129,14 @@ Slice = Annotated[str, Field(max_length=200)]
 class SplitSpec(Model):
     """How the images are divided into train, validation and test."""
 
-    method: Literal["stratified", "slices", "source"] = described(
-        "stratified",
-        "stratified: percentages of every class, decided by each image's content; "
-        "slices: TFDS expressions such as train[:10%]; source: the source's own train, validation "
-        "and test, a missing one being cut from train by its percentage.",
+    method: Literal["auto", "stratified", "slices", "source"] = described(
+        "auto",
+        "auto: the source's own train, validation and test where it has train and at least one of "
+        "the others (a missing one is cut from train by its percentage), else stratified; "
+        "stratified: percentages of every class, decided by each image's content, whatever parts "
+        "the source has (the source's own test images are then trained on); slices: TFDS "
+        "expressions such as train[:10%]; source: the source's own parts, refused where it has no "
+        "train.",
     )
     test: Percent | Slice = described(
         10.0, "Share of images kept untouched for the final, honest measurement.", "%"
@@ -143,7 +146,7 @@ class SplitSpec(Model):
     )
     train: Percent | Slice = described(75.0, "Share of images the weights are fitted on.", "%")
     seed: int = described(
-        0, "Another number gives another stratified division.", ge=0, le=2**31 - 1
+        0, "Another number gives another division by percentage.", ge=0, le=2**31 - 1
     )
 
     @model_validator(mode="after")
@@ -163,7 +166,7 @@ class SplitSpec(Model):
                 "(set method: slices to use expressions)"
             )
         total = sum(values.values())
-        if self.method == "stratified" and abs(total - 100) > 0.01:
+        if self.method in ("auto", "stratified") and abs(total - 100) > 0.01:
             raise ValueError(
                 f"test, validation and train must add up to 100 %; they give {total:g}"
             )

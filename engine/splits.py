@@ -8,18 +8,14 @@ import numpy as np
 from engine.errors import DatasetError
 
 PARTS = ("train", "validation", "test")
-# How sources name their own parts.
-_OWN_NAMES = {
+OWN_NAMES = {
     "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
+    "validation": ("validation", "val", "valid", "dev", "eval"),
     "test": ("test", "testing"),
 }
-
-
-def are_parts(names) -> bool:
-    """Whether folders are named like parts (train, val, test), and none otherwise."""
-    known = {name for names in _OWN_NAMES.values() for name in names}
-    return bool(names) and all(name.lower() in known for name in names)
+"""How sources usually call their own parts."""
+ADDED = "added"
+"""Own part of images that were added in Graft to a source that has parts."""
 
 
 def split(
@@ -50,9 +46,57 @@ def split(
     return checked(parts if moved is None else move(parts, moved), labels, classes)
 
 
+def method(spec, sources) -> str:
+    """How a source is divided: a SplitSpec's method, or what its auto comes to. The source's own parts
+    alone decide that: "source" if it has train and at least one of the others, else "stratified"."""
+    if spec.method != "auto":
+        return spec.method
+    return "source" if _divides_itself(_own(set(sources.tolist()))) else "stratified"
+
+
+def in_words(spec, sources) -> str:
+    """How a source is divided, in one sentence for people; arguments as of `method`."""
+    names, chosen = set(sources.tolist()), method(spec, sources)
+    own = _own(names)
+    if chosen == "slices":
+        return "Each part is a slice of the source."
+    if chosen == "stratified":
+        text = "ll images are divided by percentage, every class alike"
+        if _divides_itself(own):
+            return f"A{text}: those of the source's own {_and(own[1:])} are then trained on, too."
+        if spec.method == "auto":
+            return f"The source has no train and test of its own, so a{text}."
+        return f"A{text}."
+    text = f"The source has its own {_and(own)}" if own else "The source has no parts of its own"
+    missing = [f"{part} ({getattr(spec, part):g} %)" for part in PARTS if part not in own]
+    if missing:
+        text += f"; {_and(missing)} {'is' if len(missing) == 1 else 'are'} cut from train"
+    unused = sorted(names - {ADDED}.union(*OWN_NAMES.values()))
+    if unused:
+        count = int(np.isin(sources, unused).sum())
+        text += f"; its {_and(unused)} ({count:,} image{'s' * (count != 1)}) are not used"
+    if ADDED in names:
+        text += "; images added here are divided by percentage"
+    return f"{text}."
+
+
+def _own(names) -> list[str]:
+    """Which of `PARTS` a source has of its own."""
+    return [part for part in PARTS if not names.isdisjoint(OWN_NAMES[part])]
+
+
+def _divides_itself(own) -> bool:
+    return "train" in own and len(own) > 1
+
+
+def _and(words) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def divide(spec, labels, contents, sources, generations) -> dict[str, np.ndarray]:
     """`split` without its last checks: parts may be empty."""
-    if spec.method == "slices":
+    chosen = method(spec, sources)
+    if chosen == "slices":
         parts = {part: _slice(getattr(spec, part), sources) for part in PARTS}
         overlap = np.intersect1d(parts["train"], parts["test"]).size + sum(
             np.intersect1d(parts["validation"], parts[other]).size for other in ("train", "test")
@@ -62,7 +106,7 @@ def divide(spec, labels, contents, sources, generations) -> dict[str, np.ndarray
                 f"the slices share {overlap} images; choose slices that do not overlap, such as "
                 "train[:10%], train[10%:25%] and train[25%:]"
             )
-    elif spec.method == "source":
+    elif chosen == "source":
         parts = _own_parts(spec, labels, contents, sources, generations)
     else:
         parts = _by_share(np.arange(len(labels)), spec, labels, contents, generations)
@@ -90,7 +134,8 @@ def checked(parts, labels, classes) -> dict[str, np.ndarray]:
     if len(missing):
         names = ", ".join(classes[i] for i in missing[:5])
         raise DatasetError(
-            f"no training image is left for {names}; add images of it or give train a larger share"
+            f"no training image is left for {names}; add images of it, give train a larger share or, if "
+            "the source's own parts leave it out, set split.method to stratified"
         )
     return parts
 
@@ -133,18 +178,14 @@ def _cut(indices, share, seed, labels, contents, generations):
     return indices[chosen], indices[~chosen]
 
 
-ADDED = "added"
-"""Own part of images that were added in Graft to a source that has parts."""
-
-
 def _own_parts(spec, labels, contents, sources, generations):
     """The source's own parts; a missing validation or test part is cut from train. Images that were
     added later are divided by the percentages."""
-    own = {part: np.flatnonzero(np.isin(sources, names)) for part, names in _OWN_NAMES.items()}
+    own = {part: np.flatnonzero(np.isin(sources, names)) for part, names in OWN_NAMES.items()}
     if not len(own["train"]):
         raise DatasetError(
-            f"the source has no train part of its own (it has {', '.join(np.unique(sources))}); use "
-            "the stratified method or slices"
+            f"the source has no train part of its own (it has {', '.join(np.unique(sources))}); "
+            "choose the method auto, stratified or slices"
         )
     for part in ("test", "validation"):
         if not len(own[part]):

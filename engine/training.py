@@ -72,6 +72,8 @@ def train(run, home, events, ask) -> dict:
         raise TrainingError(changed)
     run.update(fingerprint=dataset.fingerprint)
     split = dataset.split(recipe.split)
+    if not again and len(set(dataset.source_splits.tolist())) > 1:
+        events.write("note", text=dataset.division(recipe.split))
     classes, labels = list(dataset.classes), dataset.labels
     homes.write_json(
         run.path / "split.json",

@@ -10,7 +10,7 @@ import unicodedata
 import zipfile
 from dataclasses import dataclass
 
-from engine import splits
+from engine import layout
 from engine.images import EXTENSIONS, MAX_BYTES
 
 MAX_NAME = 255
@@ -93,12 +93,11 @@ def _unseen(c: str) -> bool:
     return c in _TURNING or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")
 
 
-def classes(images, skipped, loose=False) -> list[Entry]:
-    """Entries for (parts of the name, record); what lies in no class folder is added to `skipped`, or, if
-    loose, is of the class ""."""
+def classes(images, skipped, loose=False) -> tuple[list[Entry], str]:
+    """Entries for (parts of the name, record), and `Layout.unclear`; what lies in no class folder is added
+    to `skipped`, or, if loose, is of the class ""."""
     depth, own = _shared([parts for parts, _ in images])
-    tops = {parts[depth] for parts, _ in images if len(parts) > depth + 1}
-    in_parts = splits.are_parts(tops)
+    in_parts, unclear = layout.look(parts[depth:] for parts, _ in images)
     entries = []
     for parts, info in images:
         below = parts[depth:]
@@ -108,9 +107,9 @@ def classes(images, skipped, loose=False) -> list[Entry]:
         if len(below) < 2 + in_parts:
             skipped.setdefault(NO_CLASS, []).append("/".join(parts))
             continue
-        part = below[0].lower() if in_parts else own
+        part = layout.part_of(below[0]) if in_parts else own
         entries.append(Entry("/".join(below), below[in_parts], part, info.file_size, info))
-    return sorted(entries, key=lambda entry: entry.name)
+    return sorted(entries, key=lambda entry: entry.name), unclear
 
 
 def _shared(names) -> tuple[int, str]:
@@ -123,7 +122,8 @@ def _shared(names) -> tuple[int, str]:
         deeper = sum(len(parts) > depth + 2 for parts in below)
         if len(tops) != 1 or 2 * deeper <= len(below):
             return depth, own
-        own = next(iter(tops)).lower() if splits.are_parts(tops) else own
+        top = next(iter(tops)).lower()
+        own = top if top in layout.USUAL else own
         depth += 1
 
 

@@ -106,6 +106,18 @@ def split_of(spec, split) -> dict:
     return _split(f"{name}{split.model_dump_json()}", dataset, split)
 
 
+def division() -> str:
+    """How the draft's dataset is divided, one sentence; "" while it is not prepared, or the draft is not
+    right yet."""
+    recipe = _draft.recipe()
+    if recipe is None or datasets.state(recipe.dataset, _common.home())["state"] != "ready":
+        return ""
+    try:
+        return opened(recipe.dataset)[1].division(recipe.split)
+    except DatasetError:  # the page says what is wrong with it
+        return ""
+
+
 def overlay_of(spec) -> str:
     """The decisions that the draft's dataset is looked at with: the latest of this host, or those that
     a recipe from elsewhere names (`_draft.follows`)."""

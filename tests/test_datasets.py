@@ -75,7 +75,7 @@ def test_own_parts_of_a_folder(class_folder, tmp_path, own_home):
                 shutil.copy(file, root / part / colour)
     dataset = ingest.ingest(folder_spec(root), own_home)
     assert dataset.classes == ("blue", "green", "red")
-    parts = dataset.split(SplitSpec(method="source"))
+    parts = dataset.split(SplitSpec())
     assert {part: len(i) for part, i in parts.items()} == {"train": 24, "validation": 6, "test": 6}
     assert all(
         "/" in dataset.names[i] and dataset.names[i].startswith("val") for i in parts["validation"]
@@ -124,6 +124,63 @@ def test_stratified_splits_are_disjoint_complete_seeded_and_even():
         for label in range(4):
             wanted = share * (labels == label).sum()
             assert abs((labels[first[part]] == label).sum() - wanted) <= 1.01
+
+
+OWN = {
+    "train test": "The source has its own train and test; validation (15 %) is cut from train.",
+    "train val": "The source has its own train and validation; test (10 %) is cut from train.",
+    "train dev testing": "The source has its own train, validation and test.",
+    "train test extra": "The source has its own train and test; validation (15 %) is cut from train; "
+    "its extra (100 images) are not used.",
+    "train test added": "The source has its own train and test; validation (15 %) is cut from train; "
+    "images added here are divided by percentage.",
+}
+
+
+@pytest.mark.parametrize("names", OWN)
+def test_the_parts_of_a_source_are_its_parts_by_default(names):
+    labels, contents, _, classes = arrays()
+    sources = np.array([names.split()[min(i // 50, names.count(" "))] for i in range(200)])
+    parts = splits.split(SplitSpec(), labels, contents, sources, classes)
+    where = {part: set(indices.tolist()) for part, indices in parts.items()}
+    stay = {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
+    for own, part in stay.items():
+        assert set(np.flatnonzero(sources == own).tolist()) <= where[part]
+    train = set(np.flatnonzero(sources == "train").tolist())
+    for part in set(splits.PARTS) - {stay.get(name, name) for name in names.split()}:
+        share = getattr(SplitSpec(), part) / 100
+        assert abs(len(train & where[part]) - share * len(train)) <= 4
+    used = set.union(*where.values())
+    assert used == set(np.flatnonzero(sources != "extra").tolist())
+    assert splits.in_words(SplitSpec(), sources) == OWN[names]
+
+
+@pytest.mark.parametrize("names", ["train", "test", "train added", "train extra", "val test"])
+def test_a_source_without_train_and_another_part_is_divided_by_percentage(names):
+    labels, contents, _, classes = arrays()
+    sources = np.array([names.split()[i % (1 + names.count(" "))] for i in range(200)])
+    found = splits.split(SplitSpec(), labels, contents, sources, classes)
+    wanted = splits.split(SplitSpec(method="stratified"), labels, contents, sources, classes)
+    for part in splits.PARTS:
+        assert np.array_equal(found[part], wanted[part])
+    assert "no train and test of its own" in splits.in_words(SplitSpec(), sources)
+
+
+def test_stratified_mixes_the_parts_of_a_source_and_says_so():
+    labels, contents, sources, classes = arrays()
+    own = np.repeat(["train", "test"], [150, 50])
+    spec = SplitSpec(method="stratified")
+    mixed = splits.split(spec, labels, contents, own, classes)
+    plain = splits.split(spec, labels, contents, sources, classes)
+    assert all(np.array_equal(mixed[part], plain[part]) for part in splits.PARTS)
+    assert "source's own test are then trained on" in splits.in_words(spec, own)
+
+
+def test_a_class_that_the_own_train_part_lacks_is_named_with_the_way_out():
+    labels, contents, sources, classes = arrays()
+    own = np.where(labels == 2, "test", sources)
+    with pytest.raises(DatasetError, match="no training image is left for class 2.*stratified"):
+        splits.split(SplitSpec(), labels, contents, own, classes)
 
 
 def test_the_split_follows_content_and_copies_stay_together():
@@ -269,7 +326,7 @@ def test_any_tfds_builder_with_images_and_labels_will_do(own_home, tmp_path, mon
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
     dataset = ingest.ingest(DatasetSpec(source="tfds", name="tiny_digits"), own_home)
     assert len(dataset) == 39 and dataset.classes == ("0", "1", "2")
-    parts = dataset.split(SplitSpec(method="source"))
+    parts = dataset.split(SplitSpec())
     assert {part: len(i) for part, i in parts.items()} == {"train": 24, "validation": 6, "test": 9}
     assert set(dataset.source_splits[parts["test"]]) == {"test"}
     assert preview.network_view(dataset, [0], load_preset("sample")).shape == (1, 96, 96, 3)
@@ -284,6 +341,11 @@ def test_real_tfds_flowers(graft_home):
     dataset = ingest.ingest(load_preset("flowers").dataset, graft_home)
     assert set(dataset.classes) == {"daisy", "dandelion", "roses", "sunflowers", "tulips"}
     assert len(dataset) == 3458 and not dataset.unreadable
+    given = load_preset("flowers").split
+    assert given.method == "auto"
+    divided, stratified = dataset.split(given), given.model_copy(update={"method": "stratified"})
+    for part, indices in dataset.split(stratified).items():
+        assert np.array_equal(divided[part], indices)
     sizes = {p: len(i) for p, i in dataset.split(load_preset("reference").split).items()}
     assert sizes == {"train": 2594, "validation": 518, "test": 346}
 
@@ -293,3 +355,8 @@ def test_the_sample_is_prepared_like_any_other(graft_home, trained_run):
     assert datasets.state(spec, graft_home)["state"] == "ready"
     dataset = datasets.open_dataset(spec, graft_home)
     assert len(dataset) == 600 and "generated" in dataset.description.lower()
+    given = load_preset("sample").split
+    assert given.method == "auto"
+    divided, stratified = dataset.split(given), given.model_copy(update={"method": "stratified"})
+    for part, indices in dataset.split(stratified).items():
+        assert np.array_equal(divided[part], indices)

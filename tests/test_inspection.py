@@ -179,6 +179,41 @@ def test_the_command_line_lists_the_findings(inspected):
         inspected.planted.names["unreadable"]
     )
     assert kinds["mislabelled"]["images"][0]["suggested"] in said["dataset"]["classes"]
+    # The parts are those that training would have.
+    assert said["division"] == "The source has its own train, validation and test."
+    dataset = datasets.open_dataset(inspected.spec, inspected.home)
+    parts = dataset.split(inspected.recipe.split)
+    for image in kinds["leakage"]["images"]:
+        assert dataset.names.index(image["name"]) in parts[image["part"]]
+
+
+def test_the_command_line_inspects_the_division_of_training(own_home, class_folder):
+    """Without parts of its own and without a recipe, too; and it names what lies beside the classes."""
+    (class_folder / "docs").mkdir()
+    (class_folder / "docs" / "notes.txt").write_text("words")
+    for part in ("train", "test"):
+        for colour in ("red", "green", "blue"):
+            target = class_folder / part / colour
+            target.mkdir(parents=True)
+            every = 1 if part == "train" else 4
+            for file in sorted((class_folder / colour).glob("*.jpg"))[::every]:
+                shutil.copy(file, target)
+    for colour in ("red", "green", "blue"):
+        shutil.rmtree(class_folder / colour)
+    command = [sys.executable, "-m", "engine", "inspect", str(class_folder), "--pixels"]
+    command += ["--home", str(own_home)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "its own train and test; validation (15 %) is cut from train" in done.stdout
+    assert "docs/ (no file in it is an image by its name)" in done.stderr
+    said = json.loads(subprocess.run([*command, "--json"], capture_output=True, timeout=600).stdout)
+    spec = DatasetSpec(source="folder", path=str(class_folder))
+    dataset = datasets.open_dataset(spec, own_home)
+    parts = dataset.split(load_preset("flowers").split)
+    leaks = next(f for f in said["findings"] if f["kind"] == "leakage")["images"]
+    assert {image["name"] for image in leaks if image["part"] == "test"} == {
+        dataset.names[i] for i in parts["test"].tolist()
+    }
 
 
 def test_the_command_line_refuses_what_is_no_dataset(own_home):

@@ -127,6 +127,28 @@ def test_another_dataset_begins_with_its_own_decisions(at, inspected, tmp_path):
     assert 'overlay="' not in str(app.query_params["set"])
 
 
+@pytest.mark.parametrize("page", ["dataset", "configure"])
+def test_the_split_says_what_it_found(page, tmp_path, monkeypatch):
+    home = homes.home(tmp_path / "home")
+    monkeypatch.setenv("GRAFT_HOME", str(home))
+    for name, label, data in sample.generate(60):
+        part = "test" if int(name.rsplit("/", 1)[-1].split(".")[0]) % 3 == 0 else "train"
+        file = tmp_path / "mine" / part / sample.CLASSES[label] / name.rsplit("/", 1)[-1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    spec = DatasetSpec(source="folder", path=str(tmp_path / "mine"))
+    ingest.ingest(spec, home)
+    sets = ["dataset.source=folder", f"dataset.path={spec.path}"]
+    app = open_page(page, preset="sample", set=sets)
+    assert not app.exception
+    words = said(app).replace("\\", "")
+    assert "its own train and test; validation (15 %) is cut from train" in words
+    method = next(box for box in app.selectbox if box.label == "How the images are divided")
+    assert method.value == "auto"
+    method.select("stratified").run()
+    assert "source's own test are then trained on" in said(app).replace("\\", "")
+
+
 @pytest.mark.parametrize("name", ["Images", "Map", "Counts and sizes", "What the network will see"])
 def test_every_view_can_be_drawn(at, name):
     app = view(at(), name)

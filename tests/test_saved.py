@@ -11,7 +11,7 @@ import pytest
 from conftest import encode, picture
 
 from engine import __main__ as command_line
-from engine import archive, datasets, ingest, saved, splits
+from engine import archive, curation, datasets, ingest, saved, splits
 from engine.dataset_argument import spec_of
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, SplitSpec
@@ -58,7 +58,7 @@ def test_old_images_stay_in_their_parts_whatever_is_added(own_home):
             after = parts_of(dataset, split_spec)
             assert before.items() <= after.items(), split_spec
             new = [part for content, part in after.items() if content not in before]
-            if split_spec.method == "stratified":
+            if split_spec.method != "source":
                 for part in splits.PARTS:
                     share = getattr(split_spec, part) / 100 * len(new)
                     assert abs(new.count(part) - share) <= max(3, 0.1 * len(new)), (part, new)
@@ -68,6 +68,47 @@ def test_old_images_stay_in_their_parts_whatever_is_added(own_home):
     assert saved.undo(own_home, "mine") == 60
     assert ingest.ingest(spec, own_home).fingerprint == begun.fingerprint
     assert saved.undo(own_home, "mine") == 0
+
+
+def test_a_source_with_parts_keeps_its_test_whatever_is_added_or_moved(own_home, tmp_path):
+    for part, count in (("train", 30), ("test", 9)):
+        for label in ("cat", "dog"):
+            (tmp_path / "pets" / part / label).mkdir(parents=True)
+            for name, data in pictures(count, 1000 * count + 100 * (label == "cat")):
+                (tmp_path / "pets" / part / label / name).write_bytes(data)
+    base = DatasetSpec(source="folder", path=str(tmp_path / "pets"))
+    spec = saved.create(own_home, "mine", base)
+    auto = SplitSpec()
+    begun = ingest.ingest(spec, own_home)
+    before = parts_of(begun, auto)
+    assert set(begun.contents[begun.source_splits == "test"]) == {
+        content for content, part in before.items() if part == "test"
+    }
+    for label in ("cat", "owl"):
+        saved.add(own_home, "mine", label, pictures(40, 7000 + 500 * (label == "owl")))
+    after = ingest.ingest(spec, own_home)
+    now = parts_of(after, auto)
+    assert before.items() <= now.items() and "added here" in after.division(auto)
+    new = [part for content, part in now.items() if content not in before]
+    assert 4 <= new.count("test") <= 12 and new.count("train") >= 50
+    # A person's word counts for more than the source's.
+    row = int(np.flatnonzero(after.source_splits == "test")[0])
+    made = curation.decisions(after, [row], "move", "validation")
+    overlay = curation.decide(own_home, spec, "moved", made)
+    moved = datasets.open_dataset(spec.model_copy(update={"overlay": overlay}), own_home)
+    changed = {c for c, part in parts_of(moved, auto).items() if now[c] != part}
+    assert changed == {after.contents[row]} and row in moved.split(auto)["validation"]
+
+
+def test_a_base_that_runs_code_from_elsewhere_is_refused_in_one_sentence(own_home):
+    spec = saved.create(own_home, "mine", DatasetSpec(source="tfds", name="tf_flowers"))
+    path = own_home / "saved" / "mine" / "saved.json"
+    path.write_text(path.read_text().replace("tf_flowers", "kaggle:flowers"))
+    with pytest.raises(DatasetError, match="code from there would be downloaded and run"):
+        ingest.ingest(spec, own_home)
+    assert "kaggle:flowers" in saved.open_(own_home, "mine").description
+    saved.delete(own_home, "mine")
+    assert saved.names(own_home) == []
 
 
 def test_images_of_the_own_are_a_dataset_from_two_classes_on(own_home):
