@@ -53,40 +53,26 @@ def inspect(
     found, ended = _inspected(asked, inspection.start)
     if inspection.recovered(found, opened):
         found, ended = _inspected(asked, inspection.again)
-    parts, unsplit = _split(opened, given.split if recipe else None)
+    try:
+        parts, unsplit = opened.split(given.split), None
+    except DatasetError as error:
+        parts, unsplit = None, str(error)
     listed = findings.find(opened, found, parts)
     if json_:
         json_out(
             {
                 "dataset": _facts(opened),
                 "split": unsplit,
+                "division": opened.division(given.split),
                 "findings": [_plain(f, opened, found, parts) for f in listed],
                 "report": found.report,
                 "error": ended["error"],
             }
         )
     else:
-        _print(listed, opened, unsplit)
+        _print(listed, opened, opened.division(given.split), unsplit)
     if ended["error"]:  # what the pixels say is there all the same
         raise GraftError(ended["error"])
-
-
-def _split(opened, wanted):
-    """(the parts, None), or (None, why there are none).
-
-    Args:
-        opened: the Dataset.
-        wanted: the recipe's SplitSpec; None: the source's own parts if it has any, else the usual one.
-    """
-    from engine.specs import SplitSpec
-
-    if wanted is None:
-        own = len(set(opened.source_splits.tolist()) - {"added"}) > 1
-        wanted = SplitSpec(method="source" if own else "stratified")
-    try:
-        return opened.split(wanted), None
-    except DatasetError as error:
-        return None, str(error)
 
 
 def _inspected(asked, start):
@@ -108,7 +94,7 @@ def _inspected(asked, start):
     return found, ended
 
 
-def _print(listed, opened, unsplit) -> None:
+def _print(listed, opened, division, unsplit) -> None:
     lost = "".join(
         f", {found.count:,} of which can no longer be read" for found in listed if found.kind == "lost"
     )
@@ -117,6 +103,11 @@ def _print(listed, opened, unsplit) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    console.print(escape(division), highlight=False, soft_wrap=True)
+    for name, why in opened.skipped[:SHOWN]:
+        NOTES.print(f"Left out: {escape(name)} ({why})", highlight=False, soft_wrap=True)
+    if len(opened.skipped) > SHOWN:
+        NOTES.print(f"and {len(opened.skipped) - SHOWN:,} more were left out", highlight=False)
     if unsplit:
         NOTES.print(f"Leakage between parts was not looked for: {escape(unsplit)}", soft_wrap=True)
     if not listed:
@@ -145,6 +136,7 @@ def _facts(opened) -> dict:
         "fingerprint": opened.fingerprint,
         "overlay": opened.overlay,
         "unreadable": [list(item) for item in opened.unreadable],
+        "skipped": [list(item) for item in opened.skipped],
     }
 
 
