@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from engine import modeling
+from engine import graph, modeling
 
 
 @dataclass
@@ -33,21 +33,6 @@ class Cut:
     def width(self) -> int:
         """Numbers in a record: all boundary tensors, one after another."""
         return sum(int(np.prod(shape)) for shape in self.shapes)
-
-
-def live_operations(bundle) -> set[int]:
-    """Positions in `bundle.graph` of the operations whose output changes while the stage runs.
-
-    Args:
-        bundle: after `engine.modeling.apply_stage`.
-    """
-    live, changing = set(), set()
-    for place, (operation, inputs, outputs) in enumerate(bundle.graph):
-        learns = bool(getattr(operation, "trainable_weights", ()))
-        if learns or any(id(tensor) in changing for tensor in inputs):
-            live.add(place)
-            changing |= {id(tensor) for tensor in outputs}
-    return live
 
 
 def cut(bundle, place=None) -> Cut | None:
@@ -86,7 +71,7 @@ def cut(bundle, place=None) -> Cut | None:
 def _boundary(bundle) -> tuple[int, ...] | None:
     if bundle.graph is None:
         return None
-    live = live_operations(bundle)
+    live = graph.live_operations(bundle)
     if not live:
         return ()
     frozen = [entry for place, entry in enumerate(bundle.graph) if place not in live]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
-from engine import backbones, batch_norm, freezing, pretrained, schedules
+from engine import backbones, batch_norm, freezing, graph, pretrained, schedules
 from engine.backbones import Block
 from engine.pretrained import leaf_layers
 
@@ -70,7 +70,7 @@ class Bundle:
     def __post_init__(self):
         self.feature_map = self.layer("features").input
         self.features = self.layer("features").output
-        self.graph = _graph(self.backbone)
+        self.graph = graph.operations(self.backbone)
 
     def layer(self, name):
         """A layer of the head, or None."""
@@ -112,21 +112,6 @@ def rebuilt(bundle, head) -> Bundle:
     model = _assemble(backbone, bundle.preprocessing, head, classes, bundle.image_size)
     model.set_weights(bundle.model.get_weights())
     return replace(bundle, model=model, backbone=backbone)  # its tensors are found anew
-
-
-def _graph(backbone):
-    """See `Bundle.graph`."""
-    try:
-        return [
-            (operation, _flat(getattr(operation, "input", None)), _flat(operation.output))
-            for operation in backbone.operations
-        ]
-    except (AttributeError, ValueError):  # Keras refuses to name the tensors of a shared layer
-        return None
-
-
-def _flat(tensors) -> list:
-    return [] if tensors is None else list(keras.tree.flatten(tensors))
 
 
 def preprocess(pixels, mode: str):
@@ -239,13 +224,11 @@ def apply_stage(bundle, stage) -> dict:
 def _still_frozen_part(bundle) -> None:
     """Switches the backbone's own dropout (EfficientNet drops whole paths) off where it is frozen,
     so that a frozen part gives one answer for one image, and on again where it learns."""
-    from engine import boundary
-
     random = [x for x in leaf_layers(bundle.backbone) if isinstance(x, keras.layers.Dropout)]
     if not random or bundle.graph is None:
         return
     learning = set()
-    for place in boundary.live_operations(bundle):
+    for place in graph.live_operations(bundle):
         operation = bundle.graph[place][0]
         leaves = leaf_layers(operation) if hasattr(operation, "layers") else [operation]
         learning |= {id(leaf) for leaf in leaves}
@@ -291,10 +274,11 @@ def optimizer(stage, steps_per_epoch: int) -> keras.optimizers.Optimizer:
 
     Args:
         stage: of a recipe.
-        steps_per_epoch: batches in an epoch, 1 or more; `engine.schedules.learning_rates` gives
-            the same curve as numbers.
+        steps_per_epoch: batches in an epoch, 1 or more.
     """
-    shared = {"learning_rate": _schedule(stage, steps_per_epoch)}
+    constant = stage.schedule == "constant"
+    rates = schedules.learning_rates(stage, steps_per_epoch)
+    shared = {"learning_rate": stage.learning_rate if constant else _Rates(rates)}
     # None leaves the decay out of the graph; AdamW alone insists on a number.
     shared["weight_decay"] = stage.weight_decay or (0.0 if stage.optimizer == "adamw" else None)
     if stage.optimizer in ("sgd", "rmsprop"):
@@ -303,15 +287,17 @@ def optimizer(stage, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     return getattr(keras.optimizers, kinds[stage.optimizer])(**shared)
 
 
-def _schedule(stage, steps_per_epoch):
-    kinds, rate = keras.optimizers.schedules, stage.learning_rate
-    if stage.schedule == "inverse_time":
-        return kinds.InverseTimeDecay(rate, decay_steps=1, decay_rate=stage.decay_rate)
-    if stage.schedule == "exponential":
-        return kinds.ExponentialDecay(rate, steps_per_epoch, stage.decay_rate)
-    if stage.schedule == "cosine":
-        warm, rest = schedules.warmup_steps(stage, steps_per_epoch)
-        if warm:
-            return kinds.CosineDecay(0.0, rest, warmup_target=rate, warmup_steps=warm)
-        return kinds.CosineDecay(rate, rest)
-    return rate
+class _Rates(keras.optimizers.schedules.LearningRateSchedule):
+    """The rates of `engine.schedules.learning_rates`, one for each step."""
+
+    def __init__(self, rates):
+        super().__init__()
+        self.rates = np.asarray(rates, "float32")
+
+    def __call__(self, step):
+        # A step beyond the last, which only a probe takes, keeps the last rate.
+        place = keras.ops.minimum(keras.ops.cast(step, "int32"), len(self.rates) - 1)
+        return keras.ops.take(self.rates, place)
+
+    def get_config(self):
+        return {"rates": self.rates.tolist()}

@@ -121,6 +121,8 @@ def key_recipe(recipe, stage: int):
         "schedule": "constant",
         "decay_rate": 0.0,
         "warmup_epochs": 0.0,
+        "warmup_rate": 0.0,
+        "warmup_below": 0,
         "epochs": 1,
         "early_stopping": 0,
     }

@@ -1,6 +1,6 @@
-"""The learning rate at every step of a stage, for charts and checks, without Keras.
+"""The learning rate at every step of a stage: the one definition, for training and for charts.
 
-`engine.modeling.optimizer` makes the Keras schedule; a test holds the two equal.
+Light: NumPy only. `engine.modeling.optimizer` hands these rates to Keras as they are.
 """
 
 import numpy as np
@@ -14,12 +14,13 @@ def learning_rates(stage, steps_per_epoch: int) -> np.ndarray:
     - constant: lr
     - inverse_time: lr / (1 + d s), as older Keras' `decay=` did
     - exponential: lr d^(s / steps_per_epoch)
-    - cosine: over the w = warmup_epochs x steps_per_epoch first steps lr s / w, then
+    - cosine: over the w = warmup_epochs x steps_per_epoch first steps `top` s / w, where `top` is
+      warmup_rate, or lr if that is 0 (Goyal et al., arXiv 1706.02677, section 2.2); then
       lr (1 + cos(pi (s - w) / (steps - w))) / 2 (Loshchilov and Hutter, arXiv 1608.03983, without
       restarts)
 
     Args:
-        stage: with epochs, learning_rate, schedule, decay_rate and warmup_epochs.
+        stage: a StageSpec.
         steps_per_epoch: batches in an epoch, 1 or more.
 
     Returns:
@@ -33,14 +34,16 @@ def learning_rates(stage, steps_per_epoch: int) -> np.ndarray:
     if stage.schedule == "exponential":
         return rate * stage.decay_rate ** (step / steps_per_epoch)
     if stage.schedule == "cosine":
-        warm, rest = warmup_steps(stage, steps_per_epoch)
-        cosine = rate * (1 + np.cos(np.pi * np.minimum(step - warm, rest) / rest)) / 2
-        return np.where(step < warm, rate * step / max(warm, 1), cosine)
+        warm = _warmup_steps(stage, steps_per_epoch)
+        top = min(stage.warmup_rate or rate, rate)
+        cosine = rate * (1 + np.cos(np.pi * (step - warm) / (steps - warm))) / 2
+        return np.where(step < warm, top * step / max(warm, 1), cosine)
     return np.full(steps, rate)
 
 
-def warmup_steps(stage, steps_per_epoch: int) -> tuple[int, int]:
-    """Whole steps of a cosine stage's warm-up and of the descent after it, which has at least 1."""
+def _warmup_steps(stage, steps_per_epoch: int) -> int:
+    """Whole steps of a cosine stage's warm-up; at least one step is left for the descent."""
+    if stage.warmup_below and steps_per_epoch >= stage.warmup_below:
+        return 0
     steps = stage.epochs * steps_per_epoch
-    warm = min(round(stage.warmup_epochs * steps_per_epoch), steps - 1)
-    return warm, steps - warm
+    return min(round(stage.warmup_epochs * steps_per_epoch), steps - 1)

@@ -317,6 +317,21 @@ class StageSpec(Model):
         ge=0,
         le=100,
     )
+    warmup_rate: float = described(
+        0,
+        "Highest rate of the warm-up, never above the learning rate; 0: the learning rate itself.",
+        "",
+        ge=0,
+        le=10,
+    )
+    warmup_below: int = described(
+        0,
+        "Warm up only where an epoch has fewer steps than this: with few images, the first steps of "
+        "an optimizer are a large part of the training; 0: always.",
+        "steps",
+        ge=0,
+        le=1_000_000,
+    )
     decay_rate: float = described(
         0,
         "inverse_time: rate / (1 + decay x step); exponential: rate x decay ^ epoch.",

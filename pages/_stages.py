@@ -87,6 +87,9 @@ def _more(base):
         field(f"{base}.schedule", "Learning rate over time (schedule)")
         if schedule == "cosine" or _draft.get(f"{base}.warmup_epochs"):
             field(f"{base}.warmup_epochs", "Warm-up", step=0.5)
+        if _draft.get(f"{base}.warmup_epochs"):
+            field(f"{base}.warmup_rate", "Highest rate of the warm-up", step=1e-4)
+            field(f"{base}.warmup_below", "Warm up only below", step=10)
         if schedule in ("inverse_time", "exponential") or _draft.get(f"{base}.decay_rate"):
             field(f"{base}.decay_rate", "Decay (decay_rate)", step=0.001)
         field(f"{base}.early_stopping", "Stop early after")

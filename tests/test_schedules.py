@@ -19,17 +19,49 @@ def staged(kind, **more):
     return StageSpec(schedule=kind.split()[0], epochs=4, **SCHEDULES[kind], **more)
 
 
+def keras_own(stage, steps_per_epoch):
+    """Keras' own schedule of the same kind: the check from outside."""
+    kinds, rate = keras.optimizers.schedules, stage.learning_rate
+    steps = stage.epochs * steps_per_epoch
+    warm = round(stage.warmup_epochs * steps_per_epoch)
+    return {
+        "constant": lambda: lambda step: rate,
+        "inverse_time": lambda: kinds.InverseTimeDecay(rate, 1, stage.decay_rate),
+        "exponential": lambda: kinds.ExponentialDecay(rate, steps_per_epoch, stage.decay_rate),
+        "cosine": lambda: (
+            kinds.CosineDecay(0.0, steps - warm, warmup_target=rate, warmup_steps=warm)
+            if warm
+            else kinds.CosineDecay(rate, steps)
+        ),
+    }[stage.schedule]()
+
+
 @pytest.mark.parametrize("kind", SCHEDULES)
-def test_the_curve_is_what_the_optimizer_yields_at_each_step(kind):
+def test_each_step_uses_the_rate_of_the_curve_which_is_keras_own(kind):
     stage = staged(kind)
-    made = optimizer(stage, 7)
+    made, theirs = optimizer(stage, 7), keras_own(stage, 7)
     variable = keras.Variable(np.zeros(1, "float32"))
     made.build([variable])
     seen = []
     for _ in range(4 * 7):
         seen.append(float(made.learning_rate))
         made.apply([keras.ops.zeros(1)], [variable])
-    np.testing.assert_allclose(learning_rates(stage, 7), seen, rtol=2e-5, atol=1e-9)
+    rates = learning_rates(stage, 7)
+    np.testing.assert_allclose(seen, rates, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(rates, [float(theirs(s)) for s in range(28)], rtol=2e-5, atol=1e-9)
+
+
+def test_a_warm_up_has_a_rate_of_its_own_and_only_where_epochs_are_short():
+    more = {"warmup_epochs": 1, "warmup_rate": 1e-4, "warmup_below": 40}
+    short = learning_rates(StageSpec(schedule="cosine", epochs=5, learning_rate=3e-4, **more), 18)
+    assert short[0] == 0 and short[:18].max() <= 1e-4
+    assert short[18] == pytest.approx(3e-4) and short[18:].argmax() == 0
+    stage = StageSpec(schedule="cosine", epochs=5, learning_rate=3e-4, **more)
+    plain = stage.model_copy(update={"warmup_epochs": 0})
+    np.testing.assert_array_equal(learning_rates(stage, 40), learning_rates(plain, 40))
+    # A warm-up never rises above the stage's own rate.
+    low = stage.model_copy(update={"learning_rate": 5e-5})
+    assert learning_rates(low, 18).max() == pytest.approx(5e-5)
 
 
 def test_cosine_rises_from_zero_to_the_rate_and_falls_towards_zero():
