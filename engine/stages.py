@@ -249,7 +249,8 @@ def _stage_text(stage, reason, reporter, helped, before, kept) -> str:
     ends = {
         "completed": f"ran its {stage.epochs} epochs",
         "stopped": "was stopped",
-        "early_stopping": f"stopped early after {reporter.epochs_done} epochs without a better loss",
+        "early_stopping": f"stopped early after {reporter.epochs_done} epochs, the last "
+        f"{stage.early_stopping} of them without a better validation loss",
         "diverged": "diverged (it no longer learnt anything) and was ended",
     }
     found = f"{reporter.best_loss:.4g}" if np.isfinite(reporter.best_loss) else "none"
