@@ -34,13 +34,13 @@ def inspect(
 ):
     """Find duplicates, leakage, wrong labels, dark, blurred and odd images. Ctrl-C stops, and the next
     call goes on; what was found is kept, and opens at once."""
-    from engine import curation, datasets, findings, inspection
+    from engine import curation, datasets, findings, inspection, proposal
     from engine.dataset_argument import spec_of
     from engine.recipe import load
 
     folder = homes.home(home)
     spec = spec_of(dataset, folder)
-    given = load(recipe or ("sample" if spec.source == "sample" else "flowers"), [])
+    given = load(recipe or proposal.preset_for(spec.model_dump(), folder), [])
     asked = (spec, folder, None if pixels else given)
     try:
         prepare(spec, folder)

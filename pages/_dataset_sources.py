@@ -94,7 +94,7 @@ def zip_file() -> None:
                 archive.forget_upload(_common.home(), path)
                 raise
             dataset = _draft.data()["dataset"] | {"path": str(path), "overlay": ""}
-            _draft.replace(_draft.data() | {"dataset": dataset}, follow=True)
+            _draft.choose_dataset(dataset)
             # The upload itself is let go of, so that it does not stay in memory.
             st.session_state["zip_uploads"] = st.session_state.get("zip_uploads", 0) + 1
             st.session_state["prepare_now"] = True
@@ -143,9 +143,7 @@ def _make(home, spec, names):
                     # The images stay in their parts only if all of them are there.
                     text = f"Decisions about {base.title}, taken over"
                     curation.adopt(home, made, base.overlay, text)
-                _draft.replace(
-                    _draft.data() | {"dataset": made.model_dump(mode="json")}, follow=True
-                )
+                _draft.choose_dataset(made.model_dump(mode="json"))
                 st.rerun()
 
 

@@ -11,6 +11,8 @@ import time
 
 import streamlit as st
 
+from engine import home as homes
+from engine import proposal
 from engine.errors import RecipeError
 from engine.recipe import Recipe, apply_sets, load_preset, preset_names
 from pages import _common
@@ -104,14 +106,60 @@ def replace(new: dict, preset_name: str | None = None, follow: bool | None = Non
     st.session_state["draft_version"] = version() + 1
 
 
-def use_preset(name: str, keep_dataset: bool = False) -> None:
-    """Starts again from a preset, with its dataset or the present one."""
+def use_preset(name: str, whole: bool = False) -> None:
+    """Starts again from a preset. The dataset and the split stay what they are, unless `whole`."""
     new = load_preset(name).to_dict()
-    if keep_dataset:
-        new["dataset"] = copy.deepcopy(data()["dataset"])
-        if new["split"]["method"] == "slices" and new["dataset"]["source"] != "tfds":
-            new["split"] = Recipe.model_fields["split"].default.model_dump(mode="json")
-    replace(new, name, None if keep_dataset else True)
+    if not whole:
+        new |= {key: copy.deepcopy(data()[key]) for key in ("dataset", "split")}
+    replace(new, name, True if whole else None)
+
+
+def undo_changes() -> None:
+    """Puts every setting back to the preset's, but keeps the dataset."""
+    new = load_preset(preset()).to_dict()
+    if new["dataset"] != data()["dataset"] and new["split"]["method"] == "slices":
+        # Slices name the parts of the preset's own dataset.
+        new["split"] = Recipe.model_fields["split"].default.model_dump(mode="json")
+    replace(new | {"dataset": copy.deepcopy(data()["dataset"])})
+
+
+def choose_dataset(dataset: dict) -> None:
+    """Changes the dataset, and with it a recipe that nobody has edited: to the one that suits the new
+    dataset (`engine.proposal`). An edited recipe stays, and so does an edited split."""
+    before, home = data(), homes.home()
+    new = copy.deepcopy(before) | {"dataset": dataset}
+    kind = proposal.preset_for(dataset, home)
+    if kind == proposal.preset_for(before["dataset"], home) or not _untouched(home):
+        replace(new, follow=True)
+        return
+    made = proposal.propose(dataset, home)
+    keep = ("dataset",) if before["split"] == _proposed()["split"] else ("dataset", "split")
+    replace(made.recipe | {key: new[key] for key in keep}, made.preset, True)
+    st.session_state["draft_proposed"] = made.recipe
+    st.session_state["proposal_warning"] = made.warning
+
+
+def propose() -> None:
+    """Puts the recipe that suits the dataset in the draft's place; dataset and split stay."""
+    made = proposal.propose(data()["dataset"], homes.home())
+    kept = {key: copy.deepcopy(data()[key]) for key in ("dataset", "split")}
+    replace(made.recipe | kept, made.preset)
+    st.session_state["draft_proposed"] = made.recipe
+    st.session_state["proposal_warning"] = made.warning
+
+
+def _proposed() -> dict:
+    """The recipe that this draft started from."""
+    made = st.session_state.get("draft_proposed")
+    return made or load_preset(preset()).to_dict()
+
+
+def _untouched(home) -> bool:
+    """Whether the draft is the recipe proposed for its dataset, and nobody has changed it."""
+    own = ("dataset", "split")
+    start, now = _proposed(), data()
+    same = all(now[key] == start[key] for key in start if key not in own)
+    return same and preset() == proposal.preset_for(now["dataset"], home)
 
 
 def _start_from_preset(name: str) -> None:
@@ -144,9 +192,7 @@ def choose_source(source: str) -> None:
     before = data()["dataset"]
     aside[before["source"]] = {key: before[key] for key in ("name", "path")}
     back = aside.get(source, {"name": "", "path": ""}) | {"overlay": ""}
-    # New data, so that widgets of a field that two sources share take its new value.
-    dataset = copy.deepcopy(before) | back | {"source": source}
-    replace(copy.deepcopy(data()) | {"dataset": dataset}, follow=True)
+    choose_dataset(copy.deepcopy(before) | back | {"source": source})
 
 
 # -- stages -------------------------------------------------------------------------------------
@@ -180,6 +226,11 @@ def differences() -> list[str]:
     return _differences(load_preset(preset()).to_dict(), data(), "")
 
 
+def changes() -> list[str]:
+    """`differences` without those of the dataset, which is no part of a preset."""
+    return [setting for setting in differences() if not setting.startswith("dataset.")]
+
+
 def _differences(old, new, prefix):
     found = []
     for key, value in new.items():
@@ -211,15 +262,22 @@ def load_from_url() -> None:
         return
     st.session_state["draft_in_url"] = given
     try:
-        base = load_preset(named or preset_names()[0])
+        named = named or _preset_of(sets)
         # Through Recipe, so that a link with a bad value says so and leaves the draft alone.
-        new = Recipe.from_dict(apply_sets(base.to_dict(), sets)).to_dict()
-        replace(new, named or preset_names()[0], follow=False)
+        new = Recipe.from_dict(apply_sets(load_preset(named).to_dict(), sets)).to_dict()
+        replace(new, named, follow=False)
+        st.session_state.pop("draft_proposed", None)
     except RecipeError as error:
         st.session_state["link_problem"] = f"The link's recipe cannot be used: {error}."
     if st.session_state.get("link_problem"):
         text = _common.plain(st.session_state.pop("link_problem"))
         st.warning(text, icon=":material/link_off:")
+
+
+def _preset_of(sets) -> str:
+    """The preset of a link that names none: the one that suits its dataset."""
+    plain = load_preset(preset_names()[0]).to_dict()
+    return proposal.preset_for(apply_sets(plain, sets)["dataset"], homes.home())
 
 
 def _replaced() -> dict:

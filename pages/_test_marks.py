@@ -86,5 +86,5 @@ def _collected(run):
     for name, why in refused:
         st.caption(_common.plain(f"Left out: {name}: {why}."))
     if st.button("Use this dataset", key="use_collected", icon=":material/photo_library:"):
-        _draft.replace(_draft.data() | {"dataset": spec.model_dump(mode="json")}, follow=True)
+        _draft.choose_dataset(spec.model_dump(mode="json"))
         st.switch_page("dataset.py")

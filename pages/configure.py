@@ -5,9 +5,9 @@ import math
 import numpy as np
 import streamlit as st
 
-from engine import backbones, charts, datasets, features, schedules
+from engine import backbones, charts, datasets, features, proposal, schedules
 from engine.errors import GraftError
-from engine.recipe import DatasetSpec, preset_names
+from engine.recipe import DatasetSpec, load_preset, preset_names
 from pages import _common, _dataset_data, _decisions, _draft, _preflight, _stages, _yaml
 from pages._fields import field, problem, split_fields
 from pages._freeze_map import freeze_map
@@ -52,14 +52,9 @@ def _start_from():
                 key=key,
                 on_change=_preset,
                 args=(key,),
-                help="A preset is a complete recipe; picking one replaces what is below.",
+                help="A preset is a complete recipe; choosing one replaces what is below, but keeps your "
+                "dataset and how it is divided.",
             )
-        st.toggle(
-            "Keep my dataset",
-            key="keep_dataset",
-            persist_state="session",
-            help="Take a preset's backbone and stages, but train on the dataset chosen before.",
-        )
         if st.button(
             "Use this recipe",
             type="primary",
@@ -71,40 +66,70 @@ def _start_from():
             _common.choose_run(None)
             st.session_state["start_anew"] = True
             st.switch_page("train.py")
-        changed = len(_draft.differences())
+        changed = len(_draft.changes())
         if changed:
             st.button(
                 "Undo all changes",
                 key="reset",
                 icon=":material/undo:",
-                help="Back to the preset as it was.",
-                on_click=_reset,
-                args=(_draft.preset(),),
+                help="Back to the preset as it was, with your dataset.",
+                on_click=_draft.undo_changes,
             )
-    title = _draft.get("dataset.name") or _draft.get("dataset.path") or "sample"
-    decided = _decisions.in_words(_draft.get("dataset.overlay"))
-    if decided:
-        title += f" ({decided})"
     text = _common.plain(_draft.get("description") or "A recipe of your own.")
+    preset = _common.plain(_draft.preset())
     st.caption(
-        f"{text} Dataset: **{title}**. "
+        f"{text} Dataset: **{_dataset_title()}**. "
         + (
             f"{changed} setting{'s' * (changed > 1)} differ{'s' * (changed == 1)} from the preset "
-            f"{_draft.preset()}."
+            f"{preset}."
             if changed
-            else f"Exactly the preset {_draft.preset()}."
+            else f"Exactly the preset {preset}."
         )
     )
+    _suits()
+
+
+def _dataset_title() -> str:
+    title = _draft.get("dataset.name") or _draft.get("dataset.path") or "sample"
+    decided = _decisions.in_words(_draft.get("dataset.overlay"))
+    return _common.plain(title) + (f" ({decided})" if decided else "")
+
+
+def _suits():
+    """Says where preset and dataset do not go together, with the way out."""
+    own = load_preset(_draft.preset())
+    if own.dataset.model_dump(mode="json") | {"overlay": ""} != _draft.get("dataset") | {"overlay": ""}:
+        st.button(
+            f"Use the dataset of this preset ({own.dataset.title})",
+            key="preset_dataset",
+            type="tertiary",
+            icon=":material/photo_library:",
+            help="The preset as it was made: with its own dataset, divided as it says.",
+            on_click=_draft.use_preset,
+            args=(_draft.preset(), True),
+        )
+    built_in = _draft.get("backbone.name") == "GraftSmall" and (
+        _draft.get("backbone.weights") == "builtin"
+    )
+    photos = proposal.preset_for(_draft.get("dataset"), _common.home()) != proposal.DRAWINGS
+    if built_in and photos:
+        warning = st.session_state.get("proposal_warning") or (
+            "GraftSmall has seen only generated drawings. Photos need a network pretrained on photos"
+        )
+        st.warning(f"{warning}.", icon=":material/warning:")
+        st.button(
+            "Use the recipe for photos",
+            key="propose",
+            icon=":material/auto_fix_high:",
+            help="Takes the preset for photos, with its pretrained network, and keeps your dataset.",
+            on_click=_draft.propose,
+        )
 
 
 def _preset(key):
     # Streamlit also calls this, with nothing changed, when the page is left half drawn.
     if st.session_state[key] != _draft.preset():
-        _reset(st.session_state[key])
-
-
-def _reset(name):
-    _draft.use_preset(name, st.session_state.get("keep_dataset", False))
+        _draft.use_preset(st.session_state[key])
 
 
 def _wrong():
