@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import common
 from engine import home as homes
-from engine import jobs
+from engine import processes
 
 STEPS = 5
 BATCH = 32
@@ -160,5 +160,5 @@ def head(rounds) -> list[dict]:
 
 
 if __name__ == "__main__":
-    os.environ |= {k: v for k, v in jobs.environment().items() if k not in os.environ}
+    os.environ |= {k: v for k, v in processes.environment().items() if k not in os.environ}
     print(step_seconds(*sys.argv[1:]))

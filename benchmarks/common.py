@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from engine import cache, datasets, jobs
+from engine import cache, datasets, jobs, processes
 from engine.home import PROJECT
 from engine.recipe import load_preset
 
@@ -138,4 +138,4 @@ def use_worker_environment() -> None:
     """Gives this process the variables of Graft's workers; before TensorFlow is imported."""
     if "tensorflow" in sys.modules:
         raise RuntimeError("TensorFlow reads its variables when it is imported, which has happened")
-    os.environ.update(jobs.environment())
+    os.environ.update(processes.environment())

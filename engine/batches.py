@@ -2,7 +2,7 @@
 
 Light. A batch is a folder `GRAFT_HOME/batches/KEY`:
 
-    batch.json        what was asked: run, title, time; then progress and figures (see `probes.state_at`)
+    batch.json        what was asked: run, title, time; then progress and figures (see `background.state`)
     upload.zip        the images, if they came through the browser
     part-00000.npz …  answers, 64 images each, appended as they come
     thumbs.bin        thumbnails, one after another
@@ -25,7 +25,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from engine import archive, confidence, folders, probes, processes, trash, zip_names
+from engine import archive, background, confidence, folders, processes, trash, zip_names
 from engine import home as homes
 from engine.errors import DamagedFile, DatasetError, RunError
 from engine.images import EXTENSIONS
@@ -114,9 +114,9 @@ class Batch:
             raise DatasetError("there is no such batch any more; give the images again") from None
 
     def state(self) -> dict:
-        """How far it is: `probes.state_at`; result holds seconds, images, skipped, figures (None unless
+        """How far it is: `background.state`; result holds seconds, images, skipped, figures (None unless
         images lie in class folders, see `evaluation.measure`), drift (see `engine.drift`) and stopped."""
-        now = probes.state_at(self.path / REQUEST)
+        now = background.state(self.path / REQUEST)
         if now["state"] == "failed" and not homes.read_json(self.path / REQUEST, {}).get("error"):
             now["error"] = (
                 "classifying broke off; what was answered is here, so give the images again for the rest"
@@ -180,7 +180,7 @@ def start(home, run, source, title: str, progress=None) -> Batch:
     """
     if not run.finished:
         raise RunError(f"run {run.id} has no model to predict with; choose a finished run")
-    calibration = confidence.calibration(run)
+    calibration = confidence.deciding(run)
     sweep(home)
     if sum(b.state()["state"] == "running" for b in listed(home)) >= AT_ONCE:
         raise DatasetError(
@@ -212,7 +212,7 @@ def start(home, run, source, title: str, progress=None) -> Batch:
         raise
     about = {"run": run.id, "title": title, "created": time.time(), "source": str(path / UPLOAD)}
     about["calibration"] = calibration
-    probes.begin(path / REQUEST, "batch", run.recipe, home, about, CUDA_VISIBLE_DEVICES="-1")
+    background.begin(path / REQUEST, "batch", run.recipe, home, about, CUDA_VISIBLE_DEVICES="-1")
     return Batch(path)
 
 

@@ -9,7 +9,7 @@ def reliability(before: dict, after: dict):
     """Reliability diagram: accuracy of the answers of each confidence, before and after scaling.
 
     Args:
-        before, after: of `confidence.reliability`.
+        before, after: of `calibration.reliability`.
     """
     made = figure(
         "As right as it says? (reliability diagram)",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from engine import confidence, images, manifest
+from engine import calibration, images, manifest
 from engine.errors import DamagedModel, ImageError, RunError
 from engine.parallel import cores, ordered_map
 
@@ -82,7 +82,7 @@ class Classifier:
         self.classes = list(architecture["classes"])
         self.size = architecture["image_size"]
         self.resize = run.recipe.resize
-        self.temperature = confidence.temperature_of(run)
+        self.temperature = calibration.temperature_of(run)
         self.threads = threads or cores()
         if model.name in (manifest.changed(run.path, model.name) or ()):
             raise DamagedModel(run.id, f"{model.name} is not the file that was written")
@@ -172,7 +172,7 @@ class Classifier:
 
         rows = list(ordered_map(one, sources, self.threads))
         rows = np.array(rows, np.float32).reshape(-1, len(self.classes))
-        return confidence.scaled(rows, self.temperature)
+        return calibration.scaled(rows, self.temperature)
 
     def _answer(self, numbered, keep_map=False) -> Answer:
         number, source = numbered
@@ -186,7 +186,7 @@ class Classifier:
         else:
             pixels = images.to_pixels(answer.image, self.size, self.resize)
             probabilities, answer.features, feature_map = self.outputs(pixels)
-            answer.probabilities = confidence.scaled(probabilities, self.temperature)
+            answer.probabilities = calibration.scaled(probabilities, self.temperature)
             if keep_map:
                 answer.feature_map = feature_map
         answer.seconds = time.perf_counter() - begun

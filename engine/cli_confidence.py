@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from engine import calibration, runs
 from engine import home as homes
-from engine import runs
 from engine.cli import AsJson, Home, RunId, app, console, json_out, table
 from engine.errors import DamagedFile
 from engine.terminal import percent, progress_bars
@@ -15,20 +15,22 @@ from engine.terminal import percent, progress_bars
 @app.command()
 def calibrate(run: RunId, home: Home = None, json_: AsJson = False):
     """Find out how sure a run may be, from its dataset; a run does so itself when it ends."""
-    from engine import confidence, reference
+    from engine import confidence
+    from engine.calibrate import calibrate as measure
+    from engine.calibrate import remember
 
     folder = homes.home(home)
     found = runs.get_run(folder, run)
     try:
-        confidence.summary(found)
+        calibration.summary(found)
     except DamagedFile:  # it is made anew, and nothing of it is needed for that
-        (found.path / confidence.FILE).unlink()
+        (found.path / calibration.FILE).unlink()
     with progress_bars() as bar:
         task = bar.add_task("Looking at its images", total=None, eta="")
-        reference.learn(
+        remember(
             found, folder, lambda done, total: bar.update(task, completed=done, total=total)
         )
-    kept = confidence.calibrate(found)
+    kept = measure(found)
     if json_:
         return json_out(kept)
     before, after, got = kept["before"], kept["after"], kept["coverage"]

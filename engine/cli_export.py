@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from engine import export_card, export_job, exporting, runs
+from engine import export_card, export_job, exporting, formats, runs
 from engine import home as homes
 from engine.cli import AsJson, Home, RunId, app, json_out
 from engine.cli_runs import say
@@ -16,7 +16,7 @@ from engine.terminal import progress_bars
 @app.command()
 def export(
     run: RunId,
-    format: Annotated[str, typer.Option(help=f"One of {', '.join(exporting.FORMATS)}.")],
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(formats.FORMATS)}.")],
     precision: Annotated[
         str, typer.Option(help="Of LiteRT: float32, float16 (large weights, same answers) or int8.")
     ] = "float32",

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from engine import home as homes
-from engine import runs
+from engine import runs, trash
 from engine.cli import AsJson, Home, RunId, app, console, json_out, table
 from engine.terminal import NOTES
 
@@ -19,7 +19,7 @@ STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 def delete(run: RunId, home: Home = None):
     """Move a run to the trash, from where it can be restored."""
     found = runs.get_run(homes.home(home), run)
-    runs.delete_run(found)
+    trash.delete(found)
     NOTES.print(
         f"Run {found.id} is in the trash; to restore it: python -m engine restore {found.id}",
         soft_wrap=True,
@@ -33,8 +33,6 @@ def restore(
     home: Home = None,
 ):
     """Put a deleted run back, as it was."""
-    from engine import trash
-
     back = trash.restore(homes.home(home), run)
     NOTES.print(f"Run {back.id} is back; it is {back.status}.", highlight=False)
 
@@ -48,8 +46,6 @@ def show_trash(
     json_: AsJson = False,
 ):
     """List deleted runs, or delete them for good."""
-    from engine import trash
-
     folder = homes.home(home)
     if empty:
         count, freed = trash.empty(folder)

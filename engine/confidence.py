@@ -1,10 +1,8 @@
-"""How sure a classifier may be: calibrated probabilities, "not sure", and "not like anything in training".
+"""How sure a classifier may be: "not sure", and "not like anything in training".
 
-Light, but `calibrate`, which the worker calls when a run ends. All thresholds come from the validation
-images, and what they are worth is measured on the test images, which decided nothing:
+Light. All thresholds come from the validation images, and what they are worth is measured on the test
+images, which decided nothing:
 
-- Temperature scaling (Guo, Pleiss, Sun, Weinberger 2017, "On Calibration of Modern Neural Networks", ICML):
-  one number T makes the probabilities p^(1/T), normalised, as right as they claim to be.
 - Split conformal prediction (Vovk, Gammerman, Shafer 2005, "Algorithmic Learning in a Random World"; Sadinle,
   Lei, Wasserman 2019, "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels", JASA): the set of
   classes that are likely enough holds the true one with a probability that the user chooses.
@@ -13,22 +11,14 @@ images, and what they are worth is measured on the test images, which decided no
   Deep Nearest Neighbors", ICML): beyond what validation images have, an image is like nothing in training.
 """
 
-import contextlib
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from engine import home as homes
-from engine import reduction, reference
-from engine.errors import DamagedFile, RunError
+from engine import calibration, reduction, reference
+from engine.errors import RunError
 
-FILE = "confidence.json"
-BINS = 10
-"""Of the reliability diagram, of equal width (Naeini, Cooper, Hauskrecht 2015, AAAI)."""
-DRAWS = 300
-"""Simulated classifiers for that floor."""
 COVERAGE = 0.90
 """Share of images whose set of likely classes is to hold the true one, unless the user chooses."""
 FALSE_ALARMS = 0.05
@@ -40,114 +30,6 @@ test photos (docs/testing.md)."""
 NEIGHBOURS = 3
 """So many nearest training images count. Fewer hang on single odd training images, more on how densely they lie:
 docs/testing.md compares 1 to 50, and other distances."""
-_CLIP = 1e-7  # as Keras clips before a logarithm
-
-
-def scaled(probabilities, temperature: float) -> np.ndarray:
-    """Probabilities of a softmax whose logits are divided by a temperature.
-
-    Args:
-        probabilities: float array (..., classes), rows adding up to 1.
-        temperature: above 0; above 1 makes them less sure, below 1 more.
-
-    Returns:
-        float32 array of the same shape, the same order of classes in each row.
-    """
-    logs = np.log(np.clip(np.asarray(probabilities, np.float64), 1e-30, 1)) / temperature
-    powers = np.exp(logs - logs.max(axis=-1, keepdims=True))
-    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
-
-
-def fit_temperature(probabilities, labels) -> float:
-    """The temperature with the smallest cross-entropy, between 0.05 and 20; 1 where every answer is right,
-    since then the smallest is the lowest bound, whatever the probabilities are worth.
-
-    Args:
-        probabilities: float array (n, classes).
-        labels: int array (n,), true classes.
-    """
-    from scipy.optimize import minimize_scalar
-
-    if (np.asarray(probabilities).argmax(axis=1) == labels).all():
-        return 1.0
-    rows = np.arange(len(labels))
-
-    def loss(log_temperature):
-        right = scaled(probabilities, math.exp(log_temperature))[rows, labels]
-        return float(-np.log(np.clip(right, _CLIP, 1)).mean())
-
-    found = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded")
-    return float(math.exp(found.x)) if loss(found.x) < loss(0.0) else 1.0
-
-
-def reliability(probabilities, labels, bins: int = BINS) -> dict:
-    """How often answers of a given confidence are right.
-
-    Args:
-        probabilities: float array (n, classes).
-        labels: int array (n,), true classes.
-        bins: of equal width, over the confidence (the largest probability) from 0 to 1.
-
-    Returns:
-        A dict: n; ece, the expected calibration error, the mean difference between confidence and accuracy,
-        by as many bins of equal mass as keep accuracy rising with confidence (Roelofs, Cain, Shlens, Mozer
-        2022, "Mitigating Bias in Calibration Error Estimation", AISTATS: the least biased for few images);
-        binned, the same by the diagram's own bins, as most papers give it; floor, what a perfectly calibrated
-        classifier with these probabilities would show in the mean by those bins, by the chance in so few
-        images; rows of low, high, n, confidence and accuracy, of the diagram's bins that hold images.
-    """
-    probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    # Bins are open below, as in the paper; 0 itself cannot be a largest probability.
-    places = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
-    number = np.bincount(places, minlength=bins)
-    claimed, hits = np.bincount(places, sure, bins), np.bincount(places, right, bins)
-
-    def error(right):
-        return float(np.abs(claimed - np.bincount(places, right, bins)).sum() / max(1, len(labels)))
-
-    random = np.random.default_rng(0)
-    chance = [error(random.random(len(sure)) < sure) for _ in range(DRAWS)]
-    rows = [
-        {"low": i / bins, "high": (i + 1) / bins, "n": int(number[i])}
-        | {"confidence": claimed[i] / number[i], "accuracy": hits[i] / number[i]}
-        for i in np.flatnonzero(number).tolist()
-    ]
-    return {
-        "n": len(labels),
-        "ece": _swept(sure, right),
-        "binned": error(right),
-        "floor": float(np.mean(chance)),
-        "rows": rows,
-    }
-
-
-def _swept(sure, right) -> float:
-    """The calibration error by the largest number of bins, of equal mass, in which accuracy rises."""
-    order, found, n = np.argsort(sure, kind="stable"), 0.0, len(sure)
-    claimed, hits = (np.concatenate([[0.0], np.cumsum(each[order])]) for each in (sure, right))
-    for count in range(1, n + 1):
-        edges = np.arange(count + 1) * n // count
-        accuracy = np.diff(hits[edges]) / np.diff(edges)
-        if (np.diff(accuracy) < 0).any():
-            break
-        found = np.abs(np.diff(claimed[edges]) - np.diff(hits[edges])).sum() / n
-    return float(found)
-
-
-def least_likely(scores, coverage: float) -> float:
-    """The smallest probability with which a class still belongs to the set of likely ones.
-
-    Args:
-        scores: float array (n,), the probability of the true class of each validation image.
-        coverage: 0 to 1.
-
-    Returns:
-        0 to 1; 0, so that every class belongs, where n is too small for the coverage.
-    """
-    ordered = np.sort(1 - np.asarray(scores, np.float64))
-    place = math.ceil((len(ordered) + 1) * coverage)
-    return 0.0 if place > len(ordered) else float(1 - ordered[max(0, place - 1)])
 
 
 def distances(features, training) -> np.ndarray:
@@ -163,6 +45,15 @@ def distances(features, training) -> np.ndarray:
     count = min(NEIGHBOURS, len(training))
     near = np.partition(np.asarray(features) @ training.T, -count, axis=1)[:, -count:]
     return np.sqrt(np.maximum(0, 2 - 2 * near)).mean(axis=1).astype(np.float32)
+
+
+def thresholds(far) -> tuple[float, float]:
+    """Distances beyond which an image is unlike training, and beyond which no answer is sure.
+
+    Args:
+        far: float array (n,), distances of the validation images.
+    """
+    return float(np.quantile(far, 1 - FALSE_ALARMS)), float(np.quantile(far, USUAL))
 
 
 @dataclass(frozen=True)
@@ -203,14 +94,13 @@ class Confidence:
 
     Attributes:
         reference: the run's Reference.
-        temperature: see `scaled`.
+        temperature: see `engine.calibration.scaled`.
         threshold: distance beyond which an image is unlike the training images.
         usual: distance beyond which no answer is sure.
 
     Args:
         run: a finished Run.
-        kept: what `measured` found, if not the run's own file is to be read. (A file of a version that measured
-            distances otherwise is made anew.)
+        kept: what `engine.calibrate.measured` found, if not the run's own file is to be read.
 
     Raises:
         RunError: if the run remembers nothing of its images, or its file is damaged.
@@ -218,20 +108,17 @@ class Confidence:
 
     def __init__(self, run, kept: dict | None = None):
         self.reference = reference.of(run)
-        kept = kept or _kept(run)
+        kept = kept or calibration.kept(run)
         if not kept:
             raise RunError(
-                f"run {run.id} was not calibrated; make up for it with: python -m engine calibrate {run.id}"
+                f"run {run.id} was not calibrated; calibrate it with: python -m engine calibrate {run.id}"
             )
-        if "usual" not in kept:
-            kept = measured(run)
-            with contextlib.suppress(
-                OSError
-            ):  # where nothing can be written, the next one measures again
-                homes.write_json(run.path / FILE, kept)
-        self.temperature, self.threshold = kept["temperature"], kept["threshold"]
-        self.usual = kept["usual"]
         self._training = self.reference.features[self.reference.rows("train")]
+        self.temperature, self.threshold = kept["temperature"], kept["threshold"]
+        if "usual" in kept:
+            self.usual = kept["usual"]
+        else:  # a file of an earlier version, which measured distances in another way
+            self.threshold, self.usual = thresholds(self.far["validation"])
 
     def verdicts(self, answers, coverage: float = COVERAGE) -> list[Verdict | None]:
         """Judges answers of the run's Classifier; None for images that could not be read.
@@ -288,12 +175,12 @@ class Confidence:
     def least(self, coverage: float) -> float:
         """`least_likely` of the validation images."""
         probabilities, labels = self.of_part("validation")
-        return least_likely(probabilities[np.arange(len(labels)), labels], coverage)
+        return calibration.least_likely(probabilities[np.arange(len(labels)), labels], coverage)
 
     def of_part(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Scaled probabilities (n, classes) and true labels (n,) of the images of a part."""
         rows = self.reference.rows(part)
-        scores = scaled(self.reference.probabilities[rows], self.temperature)
+        scores = calibration.scaled(self.reference.probabilities[rows], self.temperature)
         return scores, self.reference.labels[rows]
 
     def achieved(self, coverage: float, part: str = "test") -> dict:
@@ -318,26 +205,11 @@ class Confidence:
         }
 
 
-def temperature_of(run) -> float:
-    """A run's temperature; 1, which changes nothing, of a run that was never calibrated."""
-    kept = _kept(run)
-    return kept["temperature"] if kept else 1.0
-
-
-def _kept(run) -> dict | None:
-    try:
-        return summary(run)
-    except DamagedFile as error:
-        raise RunError(
-            f"{error.path} is damaged ({error.why}); make it again with: python -m engine calibrate {run.id}"
-        ) from None
-
-
-def calibration(run) -> tuple[float, float | None]:
+def deciding(run) -> tuple[float, float | None]:
     """What decides verdicts, beside the answers: a run's temperature and its threshold of distance, None of a
     run that was never calibrated."""
     found = known(run)
-    return temperature_of(run), found and found.threshold
+    return calibration.temperature_of(run), found and found.threshold
 
 
 def known(run) -> Confidence | None:
@@ -346,47 +218,3 @@ def known(run) -> Confidence | None:
         return Confidence(run)
     except RunError:
         return None
-
-
-def summary(run) -> dict | None:
-    """What `calibrate` found for a run, or None. Raises DamagedFile."""
-    kept = homes.read_json(run.path / FILE)
-    if kept and not 0 < kept["temperature"] < math.inf:
-        raise DamagedFile(run.path / FILE, "its temperature is not a number above 0")
-    return kept
-
-
-def calibrate(run) -> dict:
-    """Writes what `measured` finds into the run's confidence.json, and returns it."""
-    kept = measured(run)
-    homes.write_json(run.path / FILE, kept)
-    return kept
-
-
-def measured(run) -> dict:
-    """Fits temperature and distance on the validation images that a run remembers.
-
-    Returns:
-        Plain data: temperature; threshold and usual, distances (`Confidence`); validation and test (images of
-        each); reliability before and after, both on the test images; false_alarms, the share of test images
-        that count as unlike the training images; coverage (`Confidence.achieved` at `COVERAGE`).
-    """
-    found = reference.of(run)
-    of = {part: found.rows(part) for part in ("train", "validation", "test")}
-    truth = {part: found.labels[rows] for part, rows in of.items()}
-    raw = {part: found.probabilities[rows] for part, rows in of.items()}
-    temperature = fit_temperature(raw["validation"], truth["validation"])
-    training = found.features[of["train"]]
-    far = {p: distances(found.features[of[p]], training) for p in ("validation", "test")}
-    threshold = float(np.quantile(far["validation"], 1 - FALSE_ALARMS))
-    kept = {
-        "temperature": temperature,
-        "threshold": threshold,
-        "usual": float(np.quantile(far["validation"], USUAL)),
-        "validation": len(of["validation"]),
-        "test": len(of["test"]),
-        "before": reliability(raw["test"], truth["test"]),
-        "after": reliability(scaled(raw["test"], temperature), truth["test"]),
-        "false_alarms": float((far["test"] > threshold).mean()),
-    }
-    return kept | {"coverage": Confidence(run, kept).achieved(COVERAGE)}

@@ -7,7 +7,15 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from engine import classifier, confidence, explanation, images, manifest, modeling, runs
+from engine import (
+    calibration,
+    classifier,
+    explanation,
+    images,
+    manifest,
+    modeling,
+    runs,
+)
 
 
 def write(bundle, run) -> None:
@@ -76,7 +84,7 @@ def parity(run, bundle, trained, data) -> dict:
     before = keras_
     if trained is not bundle:
         before = keras.ops.convert_to_numpy(trained.model(pixels, training=False))
-    keras_ = confidence.scaled(keras_, model.temperature)
+    keras_ = calibration.scaled(keras_, model.temperature)
     return {
         "n": len(data),
         "largest_difference": float(np.abs(ours - keras_).max()),

@@ -7,7 +7,7 @@ well it does and with what uncertainty, what it is not for. What Graft does not 
 import json
 import shutil
 
-from engine import confidence, datasets, exporting
+from engine import calibration, datasets, formats
 from engine import home as homes
 from engine.errors import DatasetError
 from engine.evaluation import wilson_interval
@@ -121,7 +121,7 @@ def script(run, format: str) -> str:
     size = run.architecture["image_size"]
     imports, load, answer = _RUNTIMES[format]
     return _SCRIPT.format(
-        packages=" ".join(exporting.FORMATS[format].runtime),
+        packages=" ".join(formats.FORMATS[format].runtime),
         first="import os\n" * ("os." in load),
         imports=imports,
         load=load,
@@ -159,7 +159,7 @@ def preprocessing(run, format: str) -> dict:
             "shape": [batch, len(run.classes)],
             "labels": "labels.txt, in this order",
         },
-        "temperature": confidence.temperature_of(run),
+        "temperature": calibration.temperature_of(run),
         "temperature_note": "already divided into the last layer: do not apply it again",
     }
     if format == "saved_model":
@@ -183,7 +183,7 @@ def model_card(run, home, format: str, precision: str, certificate: dict) -> str
         format, precision: of the export.
         certificate: of `engine.export_check.certify`.
     """
-    about = exporting.FORMATS[format]
+    about = formats.FORMATS[format]
     parts = [
         f"# {run.recipe.name}: an image classifier in {about.title}, {precision}",
         "Made by Graft from run " + f"`{run.id}`. Classes: {', '.join(run.classes)}.",
@@ -204,7 +204,7 @@ def one_line(certificate: dict) -> str:
     """What a certificate comes to, in a sentence or two."""
     c = certificate
     found = (
-        f"{exporting.FORMATS[c['format']].title} {c['precision']}: {c['equal_labels']:.1%} equal labels on "
+        f"{formats.FORMATS[c['format']].title} {c['precision']}: {c['equal_labels']:.1%} equal labels on "
         f"{c['images']} images, "
     )
     if c["largest_difference"] is None:
@@ -362,7 +362,7 @@ def _figures(run):
 
 
 def _confidence(run):
-    found = confidence.summary(run)
+    found = calibration.summary(run)
     if not found:
         return (
             "## Confidence\n\nThe run was not calibrated: a probability of 90 % may not mean right 9 times "

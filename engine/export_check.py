@@ -26,16 +26,6 @@ BATCH = 32
 """Images put to an export at a time; LiteRT takes them one by one."""
 ROUNDS, LONGEST = 20, 15
 """Speeds are medians over so many batches, fewer if they take longer than so many seconds."""
-BOUNDS = {
-    # Other orders of summation differ by some 1e-6; 1e-3 is what an app can show as 0.1 %.
-    "float32": {"equal_labels": 1.0, "largest_difference": 1e-3},
-    # Only those weights are float16 that leave the answers alone (`engine.export_half`).
-    "float16": {"equal_labels": 1.0, "largest_difference": 1e-3},
-    # 8 bits move probabilities far; what counts is the answer.
-    "int8": {"equal_labels": 0.97, "largest_difference": None},
-}
-"""What an export must keep to, by precision: the least share of equal labels, and the largest
-difference in probability that is allowed."""
 ENCODED = 0.97
 """Least share of equal labels of a SavedModel that decodes files by itself: its decoder differs from Pillow's by
 one level of 255 (docs/export.md)."""
@@ -164,14 +154,14 @@ def certify(run, format, precision, path, pictures, looked_at, report) -> dict:
     """
     from PIL import Image
 
-    from engine import classifier, exporting
+    from engine import classifier, formats
 
     model = classifier.Classifier(run)
     truth = model.probabilities(Image.fromarray(x) for x in pictures.pixels)
     measured = _in_clean_process(run, path, len(truth), report)
     given = np.load(path.parent / "answers.npy")
     found = compare(given, truth)
-    bounds = BOUNDS[precision]
+    bounds = formats.BOUNDS[precision]
     encoded = _encoded(path.parent, truth) if format == "saved_model" else None
     alike = encoded is None or encoded.get("equal_labels", 0.0) >= ENCODED
     alike = alike and measured["read_difference"] <= LEVELS
@@ -189,7 +179,7 @@ def certify(run, format, precision, path, pictures, looked_at, report) -> dict:
         "temperature": model.temperature,
         "encoded": encoded,
         **measured,
-        "runtime": {name: metadata.version(name) for name in exporting.FORMATS[format].runtime},
+        "runtime": {name: metadata.version(name) for name in formats.FORMATS[format].runtime},
         "date": time.strftime("%Y-%m-%d"),
     }
 
@@ -238,11 +228,11 @@ def _encoded(work, truth) -> dict:
 
 def _in_clean_process(run, path, n, report) -> dict:
     """Runs `main` and passes its progress on; returns what it measured."""
-    from engine import jobs
+    from engine import processes
     from engine.errors import GraftError
 
     command = [sys.executable, "-I", __file__, path, path.parent, n, run.path / "inference.tflite"]
-    environment = os.environ | jobs.environment() | {"CUDA_VISIBLE_DEVICES": "-1"}
+    environment = os.environ | processes.environment() | {"CUDA_VISIBLE_DEVICES": "-1"}
     log = path.parent / "check.log"
     with (
         open(log, "w") as errors,

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from engine import confidence, export_half
+from engine import calibration, export_half
 from engine.errors import GraftError
 
 CALIBRATION = 200
@@ -27,7 +27,7 @@ def write(run, format, precision, folder, pixels, report) -> tuple[list[int], di
 
     Args:
         run: a finished Run with final.keras.
-        format, precision: of `engine.exporting.FORMATS`.
+        format, precision: of `engine.formats.FORMATS`.
         folder: an empty folder that takes the model's file or folder.
         pixels: uint8 array (n, size, size, 3), images that int8 and float16 may look at.
         report: called with (text, done, total); may raise to stop.
@@ -72,7 +72,7 @@ def answering(run) -> keras.Model:
         raise GraftError(
             f"the model of run {run.id} is damaged ({str(error).splitlines()[0]}); train it again"
         ) from None
-    temperature = confidence.temperature_of(run)
+    temperature = calibration.temperature_of(run)
     if temperature == 1:
         return model
     if "logits" not in {layer.name for layer in model.layers}:

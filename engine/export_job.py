@@ -8,7 +8,7 @@ from pathlib import Path
 
 import filelock
 
-from engine import exporting, probes, runs
+from engine import background, exporting, runs
 from engine import home as homes
 from engine.errors import GraftError
 
@@ -18,7 +18,7 @@ def begin(run, format: str, home, precision: str = "float32", again: bool = Fals
 
     Args:
         run: a finished Run.
-        format: of `exporting.FORMATS`.
+        format: of `formats.FORMATS`.
         home: Graft's home.
         precision: of the format's precisions.
         again: make it even if it is kept.
@@ -35,7 +35,7 @@ def begin(run, format: str, home, precision: str = "float32", again: bool = Fals
             return
         asked = {"run": str(run.path), "format": format, "precision": precision}
         # The certificate holds for the processor, and a run may need the GPU's memory.
-        probes.begin(request, "export", run.recipe, home, asked, CUDA_VISIBLE_DEVICES="-1")
+        background.begin(request, "export", run.recipe, home, asked, CUDA_VISIBLE_DEVICES="-1")
 
 
 def measure(recipe, home, asked: dict, report) -> str:
@@ -55,7 +55,7 @@ def state(run, format: str, home, precision: str = "float32") -> dict:
         None.
     """
     request = _request(run, format, home, precision)
-    now = probes.state_at(request)
+    now = background.state(request)
     if now["state"] == "running":
         return now
     found, asked = exporting.kept(run, format, precision), homes.read_json(request, {})
@@ -72,7 +72,7 @@ def state(run, format: str, home, precision: str = "float32") -> dict:
 
 def cancel(run, format: str, home, precision: str = "float32") -> None:
     """Ends an export that is under way; one that is finished stays."""
-    probes.cancel_at(_request(run, format, home, precision))
+    background.cancel(_request(run, format, home, precision))
     shutil.rmtree(exporting.work_folder(run, format, precision), ignore_errors=True)
 
 
@@ -88,7 +88,7 @@ def wait(run, format: str, home, precision: str = "float32", progress=None) -> d
     Raises:
         GraftError: with one sentence if it failed.
     """
-    now = probes.wait_for(lambda: state(run, format, home, precision), progress)
+    now = background.wait_for(lambda: state(run, format, home, precision), progress)
     if now["state"] != "done":
         raise GraftError(now["error"] or "the export was cancelled")
     return now["result"]

@@ -14,110 +14,39 @@ process of its own do it (`engine.export_job`). An export is one zip under `expo
 One that does not agree carries DISAGREES in its name.
 """
 
-import importlib.util
 import json
 import os
 import shutil
 import zipfile
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import filelock
 
+from engine import calibration, export_card, export_check, formats
 from engine import home as homes
 from engine.errors import GraftError, RunError
-
-EXTRA = "requirements-export.txt"
-PRECISIONS = {
-    "float32": "exact, the largest file",
-    "float16": "large weights in half the size where the answers stay the same; computes in float32",
-    "int8": "a quarter of the size and the quickest on small devices; a little less exact",
-}
-"""Number formats of weights, and of int8 also of what is computed, with what each is good for."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """A format that a model can be exported to.
-
-    Attributes:
-        title: for people.
-        model: name of the file or folder in the zip.
-        runtime: packages that classify.py needs beside numpy and pillow.
-        extra: packages of `EXTRA` that writing it needs, or None.
-        about: what it is for, one line.
-        precisions: of `PRECISIONS`, the usual one first.
-    """
-
-    title: str
-    model: str
-    runtime: tuple[str, ...]
-    extra: tuple[str, ...] | None
-    about: str
-    precisions: tuple[str, ...] = ("float32",)
-
-    @property
-    def suffix(self) -> str:
-        """Of the model's file, such as ".tflite"; "" for a folder."""
-        return Path(self.model).suffix
-
-
-FORMATS = {
-    "keras": Format(
-        "Keras",
-        "model.keras",
-        ("keras", "tensorflow"),
-        None,
-        "To go on in Python: look inside, train further, convert.",
-    ),
-    "saved_model": Format(
-        "TensorFlow SavedModel",
-        "saved_model",
-        ("tensorflow",),
-        None,
-        "For TensorFlow Serving and other servers: takes the bytes of image files as they are.",
-    ),
-    "litert": Format(
-        "LiteRT (TensorFlow Lite)",
-        "model.tflite",
-        ("ai-edge-litert",),
-        None,
-        "For phones, small devices and quick starts: a small runtime without TensorFlow.",
-        tuple(PRECISIONS),
-    ),
-    "onnx": Format(
-        "ONNX",
-        "model.onnx",
-        ("onnxruntime",),
-        ("onnx", "onnxruntime", "tf2onnx"),
-        "For other languages and runtimes: C++, C#, Java, JavaScript.",
-    ),
-}
-
-
-def missing(format: str) -> list[str]:
-    """The extra packages of a format that are not installed on this host."""
-    return [name for name in FORMATS[format].extra or () if not importlib.util.find_spec(name)]
 
 
 def check(run, format: str, precision: str = "float32") -> None:
     """Raises GraftError, one sentence, if a run cannot be exported so."""
-    if format not in FORMATS:
-        raise GraftError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}")
-    if precision not in FORMATS[format].precisions:
+    if format not in formats.FORMATS:
         raise GraftError(
-            f"{FORMATS[format].title} cannot be exported in {precision!r}; choose "
-            f"{' or '.join(FORMATS[format].precisions)}"
+            f"there is no format {format!r}; choose one of {', '.join(formats.FORMATS)}"
+        )
+    if precision not in formats.FORMATS[format].precisions:
+        raise GraftError(
+            f"{formats.FORMATS[format].title} cannot be exported in {precision!r}; choose "
+            f"{' or '.join(formats.FORMATS[format].precisions)}"
         )
     if not run.finished or not (run.path / "final.keras").exists():
         raise RunError(
             f"run {run.id} has no model to export (it is {run.status}); choose a finished run"
         )
-    if absent := missing(format):
+    if absent := formats.missing(format):
         raise GraftError(
-            f"{FORMATS[format].title} needs {', '.join(absent)}, which Graft does without otherwise; "
-            f"install it with: pip install -r {EXTRA}"
+            f"{formats.FORMATS[format].title} needs {', '.join(absent)}, which Graft does without otherwise; "
+            f"install it with: pip install -r {formats.EXTRA}"
         )
 
 
@@ -132,7 +61,6 @@ def kept(run, format: str, precision: str = "float32") -> dict | None:
     None if there is none that can be read, if the run has been calibrated anew since, or if it was held to
     other bounds than today's.
     """
-    from engine import confidence, export_check
 
     folder, name = run.path / "exports", name_of(run, format, precision)
     for path in (folder / f"{name}.zip", folder / f"{name}-DISAGREES.zip"):
@@ -141,8 +69,8 @@ def kept(run, format: str, precision: str = "float32") -> dict | None:
         try:
             with zipfile.ZipFile(path) as archive:
                 certificate = json.loads(archive.read("certificate.json"))
-            same = certificate["bounds"] == export_check.BOUNDS[precision]
-            same = same and certificate["temperature"] == confidence.temperature_of(run)
+            same = certificate["bounds"] == formats.BOUNDS[precision]
+            same = same and certificate["temperature"] == calibration.temperature_of(run)
             same = same and "read_difference" in certificate
         except (zipfile.BadZipFile, KeyError, TypeError, ValueError, OSError):
             continue  # damaged by somebody else: it is made anew
@@ -158,7 +86,7 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
 
     Args:
         run: a finished Run.
-        format: of `FORMATS`.
+        format: of `engine.formats.FORMATS`.
         output: a folder that gets a copy of the zip; None for none.
         home: where the run's dataset is looked for; None for the home that the run lies in.
         report: called with (text, done, total); may raise to stop.
@@ -172,7 +100,7 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
     Raises:
         GraftError: one sentence, if it cannot be exported so, or cannot be loaded again.
     """
-    from engine import export_card, export_check, export_formats
+    from engine import export_formats  # imports TensorFlow
 
     check(run, format, precision)
     home = Path(home) if home else run.path.parent.parent
@@ -201,7 +129,7 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
                 run, format, precision, aside, pictures, calibration, report
             )
             certificate["float16"] = half
-            certificate["files"] = _digests(content, FORMATS[format].model)
+            certificate["files"] = _digests(content, formats.FORMATS[format].model)
             card = export_card.model_card(run, home, format, precision, certificate)
             with zipfile.ZipFile(aside, "a", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr("MODEL_CARD.md", card)

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from engine import confidence, images, import_source, overlay
+from engine import calibration, images, import_source, overlay
 from engine import home as homes
 from engine.errors import ImageError, RecipeError, RunError
 from engine.recipe import Recipe
@@ -220,7 +220,7 @@ _FILES = {
     "evaluation.json": _Evaluation,
     "split.json": _Split,
     overlay.FILE: _Overlay,
-    confidence.FILE: _Confidence,
+    calibration.FILE: _Confidence,
     "environment.json": _Environment,
 }
 """Files that are taken where they are there, and the shape that they must have."""

@@ -135,7 +135,7 @@ def start(spec, home, recipe=None) -> None:
             "text": "Starting",
             "started": time.time(),
         }
-        environment = jobs.environment()
+        environment = processes.environment()
         if jobs.active(home):
             environment["CUDA_VISIBLE_DEVICES"] = "-1"  # the run has the GPU's memory
         homes.write_json(path, request)
@@ -218,8 +218,7 @@ def open_inspection(spec, home, recipe=None) -> Inspection | None:
 
 
 def recovered(found: Inspection, dataset) -> bool:
-    """Whether an image that could not be read during an inspection can be read now, so that `again` is worth
-    it.
+    """Whether an image that could not be read during an inspection can be read now (see `again`).
 
     Args:
         found: of `open_inspection`.

@@ -7,7 +7,6 @@ their workers. Run folder and queue are all that server, supervisor and workers 
 die and come back, and finds things as they are.
 """
 
-import os
 import shutil
 import signal
 import time
@@ -77,25 +76,12 @@ def supervise(home: Path) -> None:
         return
     lock.release()
     child = processes.spawn(
-        "engine.supervisor", home, log=Path(home) / "supervisor.log", **environment()
+        "engine.supervisor", home, log=Path(home) / "supervisor.log", **processes.environment()
     )
     _children.append(child)
 
 
 _children = []  # so that an ended child is reaped, and is no zombie
-
-
-def environment() -> dict[str, str]:
-    """Variables of a process that computes with TensorFlow; the user's own settings win."""
-    wanted = {
-        "PYTHONUNBUFFERED": "1",
-        # TensorFlow's greetings would bury the lines that matter at the end of the log.
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        # TensorFlow leaves oneDNN off on CPUs without AVX-512 VNNI; there it made a training step of
-        # MobileNetV2 1.7 times faster (python -m benchmarks --only choices), mostly by keeping memory.
-        "TF_ENABLE_ONEDNN_OPTS": "1",
-    }
-    return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
 def train(recipe, home: Path | None = None) -> runs.Run:

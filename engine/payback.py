@@ -10,7 +10,7 @@ import math
 from hashlib import sha256
 from pathlib import Path
 
-from engine import datasets, inspection, jobs, probes
+from engine import background, datasets, inspection, jobs
 from engine.errors import DatasetError, GraftError
 
 CONFIDENCE_95 = 1.959964
@@ -39,7 +39,7 @@ def start(spec, home, recipe) -> None:
         return
     environment = {"CUDA_VISIBLE_DEVICES": "-1"} if jobs.active(home) else {}
     asked = recipe.model_copy(update={"dataset": spec})
-    probes.begin(_path(spec, home, recipe), "payback", asked, home, **environment)
+    background.begin(_path(spec, home, recipe), "payback", asked, home, **environment)
 
 
 def state(spec, home, recipe) -> dict:
@@ -50,12 +50,12 @@ def state(spec, home, recipe) -> dict:
         unknown); eta_seconds (or None); error, one sentence or None; result, that of
         `engine.paying_back.measure`, or None.
     """
-    return probes.state_at(_path(spec, home, recipe))
+    return background.state(_path(spec, home, recipe))
 
 
 def cancel(spec, home, recipe) -> None:
     """Ends a comparison that is under way; forgets what it found."""
-    probes.cancel_at(_path(spec, home, recipe))
+    background.cancel(_path(spec, home, recipe))
 
 
 def wait(spec, home, recipe, progress=None) -> dict:
@@ -67,7 +67,7 @@ def wait(spec, home, recipe, progress=None) -> dict:
     Raises:
         GraftError: with one sentence if it failed.
     """
-    now = probes.wait_for(lambda: state(spec, home, recipe), progress)
+    now = background.wait_for(lambda: state(spec, home, recipe), progress)
     if now["state"] != "done":
         raise GraftError(now["error"] or "the comparison was cancelled")
     return now["result"]

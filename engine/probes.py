@@ -1,17 +1,14 @@
-"""Work beside runs: a process of its own does it, with progress, and its answer is kept in a file.
+"""Questions put to this host before a run: what it will take, and which learning rate suits it.
 
-Light. The process (`engine.probe`) needs TensorFlow, so a page never waits for it. `begin`, `state_at` and
-`cancel_at` are for work of any kind, such as batches and exports, by the file of its request. Short
-questions put to this host before a run (`KINDS`) have `start`, `state` and `cancel`: what they found is kept
-under `GRAFT_HOME/probes` by everything that decides it, so that asking again is instant.
+Light. An answer is kept under `GRAFT_HOME/probes` by everything that decides it, so that asking again
+is instant.
 """
 
 import json
-import time
 from hashlib import sha256
 from pathlib import Path
 
-from engine import datasets, device, jobs, processes
+from engine import background, datasets, device, runs
 from engine import home as homes
 from engine.errors import GraftError
 
@@ -41,79 +38,23 @@ def start(kind: str, recipe, home, stage: int = 0) -> None:
     if state(kind, recipe, home, stage)["state"] == "running":
         return
     datasets.open_dataset(recipe.dataset, home)
-    active = jobs.active(home)
+    active = next((run for run in runs.list_runs(home) if run.status in runs.ACTIVE), None)
     if active:
         raise GraftError(
-            f"run {active[0].id} is in progress, and a measurement now would disturb it and be wrong; "
+            f"run {active.id} is in progress, and a measurement now would disturb it and be wrong; "
             "wait for its end or stop it"
         )
-    begin(_path(kind, recipe, home, stage), kind, recipe, home, stage)
-
-
-def begin(path: Path, kind: str, recipe, home, stage=0, **environment) -> None:
-    """Starts the process that answers, whatever else is under way.
-
-    Args:
-        path: of the request, which takes the answer; see `state_at`.
-        kind: see `engine.probe`.
-        stage: for some kinds more than a number: plain data.
-        environment: variables to change.
-    """
-    path.parent.mkdir(exist_ok=True)
-    request = {"kind": kind, "stage": stage, "recipe": recipe.to_dict(), "text": "Starting"}
-    homes.write_json(path, request | {"started": time.time()})
-    child = processes.spawn(
-        "engine.probe",
-        path,
-        home,
-        log=path.with_suffix(".log"),
-        **jobs.environment() | environment,
-    )
-    # The child waits for this before it writes.
-    homes.write_json(path, request | {"started": time.time()} | processes.identity(child.pid))
-    _children.append(child)
-
-
-_children = []  # so that an ended child is reaped, and is no zombie
+    background.begin(_path(kind, recipe, home, stage), kind, recipe, home, stage)
 
 
 def state(kind: str, recipe, home, stage: int = 0) -> dict:
-    """How far a probe is.
-
-    Returns:
-        A dict: state "missing", "running", "done" or "failed"; text; done and total (None while
-        unknown); eta_seconds (or None); error, one sentence or None; result, plain data or None.
-    """
-    return state_at(_path(kind, recipe, home, stage))
-
-
-def state_at(path: Path) -> dict:
-    """`state` of the request in a file."""
-    _children[:] = [child for child in _children if child.poll() is None]
-    found = homes.read_json(path, {})
-    answer = {"state": "missing", "text": "", "done": 0, "total": None, "eta_seconds": None}
-    answer |= {"error": None, "result": None}
-    answer |= {k: found[k] for k in answer if k in found}
-    if found.get("result"):
-        answer["state"] = "done"
-    elif found.get("error"):
-        answer["state"] = "failed"
-    elif processes.alive(found) or (found and "pid" not in found):
-        answer["state"] = "running"
-    elif found:
-        answer |= {"state": "failed", "error": "the measurement broke off; start it again"}
-    return answer
+    """How far a probe is; see `engine.background.state`."""
+    return background.state(_path(kind, recipe, home, stage))
 
 
 def cancel(kind: str, recipe, home, stage: int = 0) -> None:
     """Ends a probe that is under way; forgets what it found."""
-    cancel_at(_path(kind, recipe, home, stage))
-
-
-def cancel_at(path: Path) -> None:
-    """`cancel` of the request in a file."""
-    processes.end(homes.read_json(path, {}))
-    path.unlink(missing_ok=True)
+    background.cancel(_path(kind, recipe, home, stage))
 
 
 def wait(kind: str, recipe, home, stage: int = 0, progress=None) -> dict:
@@ -125,19 +66,10 @@ def wait(kind: str, recipe, home, stage: int = 0, progress=None) -> dict:
     Raises:
         GraftError: with the probe's sentence if it failed.
     """
-    now = wait_for(lambda: state(kind, recipe, home, stage), progress)
+    now = background.wait_for(lambda: state(kind, recipe, home, stage), progress)
     if now["state"] != "done":
         raise GraftError(now["error"] or "the measurement was cancelled")
     return now["result"]
-
-
-def wait_for(ask, progress=None) -> dict:
-    """Waits until `ask()`, which gives what `state` does, is no longer running; returns what it gives then."""
-    while (now := ask())["state"] == "running":
-        if progress:
-            progress(now)
-        time.sleep(0.2)
-    return now
 
 
 def _path(kind, recipe, home, stage) -> Path:

@@ -78,3 +78,16 @@ def spawn(module: str, *arguments, log, **environment) -> subprocess.Popen:
             # The working folder stays, so that relative paths in a recipe mean the same there.
             env=os.environ | {"PYTHONPATH": path} | environment,
         )
+
+
+def environment() -> dict[str, str]:
+    """Variables of a process that computes with TensorFlow; the user's own settings win."""
+    wanted = {
+        "PYTHONUNBUFFERED": "1",
+        # TensorFlow's greetings would bury the lines that matter at the end of the log.
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # TensorFlow leaves oneDNN off on CPUs without AVX-512 VNNI; there it made a training step of
+        # MobileNetV2 1.7 times faster (python -m benchmarks --only choices), mostly by keeping memory.
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+    }
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}

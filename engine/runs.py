@@ -333,9 +333,8 @@ def get_run(home: Path, identity: str) -> Run:
         return found
     path = Path(home) / "runs" / identity
     if not _ID.match(identity) or identity in (".", "..") or not (path / "recipe.yaml").exists():
-        from engine import trash  # which needs this module itself
-
-        if trash.find(home, identity):
+        # The names that `engine.trash` gives to what it keeps.
+        if _ID.match(identity) and any((Path(home) / "trash").glob(f"*Z.{identity}")):
             raise RunError(
                 f"run {identity} is in the trash; restore it there, or with: python -m engine restore "
                 f"{identity}"
@@ -344,10 +343,3 @@ def get_run(home: Path, identity: str) -> Run:
             f"there is no run {identity!r} in {home}; list them with: python -m engine runs"
         )
     return Run(path)
-
-
-def delete_run(run: Run) -> None:
-    """Moves a run's folder to the trash (`engine.trash`). Raises RunError while it is active."""
-    from engine import trash  # which needs this module itself
-
-    trash.delete(run)

@@ -120,7 +120,7 @@ class Supervisor:
         if run.state["status"] not in runs.ACTIVE or not (run.path / "recipe.yaml").exists():
             return None  # it was cancelled or deleted meanwhile
         # The numbers that nvidia-smi gives, and no GPU that belongs to another run.
-        environment = jobs.environment() | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        environment = processes.environment() | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
         if place.startswith("gpu:"):
             environment["CUDA_VISIBLE_DEVICES"] = place.removeprefix("gpu:")
@@ -200,7 +200,7 @@ class Supervisor:
             ending.end(run, "stopped", text)
         elif stop and state.get("attempts", 0) < TRIES:
             # To finish from its checkpoint; the file, which is old by now, must not end it again.
-            note(run, "Its worker ended before it could stop; it finishes from its last checkpoint.")
+            note(run, "The worker ended before it could stop: it finishes from its checkpoint.")
             run.update(status="queued", stop_asked=True)
             (run.path / "stop").unlink(missing_ok=True)
             return lambda: queue.add(self.home, identity, first=True)

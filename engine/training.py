@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from engine import (
+    calibrate,
+    calibration,
     classifier,
-    confidence,
     continuing,
     datasets,
     evaluation,
@@ -247,10 +248,10 @@ def evaluate(run, dataset, split, labels, classes, lost, report) -> dict:
         text = "Remembering what the training images look like"
         report("reference", text, done, len(learnt), True)
     kept.write(run, classes)
-    temperature = confidence.calibrate(run)["temperature"]
+    temperature = calibrate.calibrate(run)["temperature"]
     figures = {}
     for part, (read, rows) in given.items():
-        scaled = confidence.scaled(rows, temperature)
+        scaled = calibration.scaled(rows, temperature)
         figures[part] = evaluation.measure(scaled, labels[read], classes)
         # What the curves show, and the best weights were chosen by.
         plain = evaluation.measure(rows, labels[read], classes)

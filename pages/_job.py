@@ -10,7 +10,7 @@ def progress(ask, end, key, word="Stop", running="running", unit="", more=None) 
 
     Args:
         ask: returns how far it is, a dict of state, text, done, total (None while unknown) and eta_seconds
-            (None); see `engine.probes.state`.
+            (None); see `engine.background.state`.
         end: called when it is to end.
         key: of the button that ends it.
         word: on that button: "Stop" if what is done stays, "Cancel" if nothing of it does.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from engine import confidence, images
+from engine import calibration, confidence, images
 from engine.classifier import Answer, Classifier
 from engine.errors import GraftError
 from pages import _common
@@ -36,7 +36,7 @@ def certainty(run) -> confidence.Confidence | str:
     """What a run knows of its certainty, shared by all sessions; or a sentence, if it knows nothing."""
     try:
         return _certainty(
-            str(run.path), _stamp(run, confidence.FILE), _stamp(run, "reference.npz"), run
+            str(run.path), _stamp(run, calibration.FILE), _stamp(run, "reference.npz"), run
         )
     except GraftError as error:
         return str(error)
@@ -59,7 +59,7 @@ def _stamp(run, name) -> int:
 
 def _stamps(run) -> tuple:
     """What decides answers: the network, and the temperature."""
-    return _stamp(run, "inference.tflite"), _stamp(run, confidence.FILE)
+    return _stamp(run, "inference.tflite"), _stamp(run, calibration.FILE)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the classifier")

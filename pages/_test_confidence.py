@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine import charts_confidence, confidence
+from engine import calibration, charts_confidence, confidence
 from pages import _common, _test_answers
 from pages._live_chart import chart
 
@@ -13,7 +13,7 @@ def show(run) -> None:
     if isinstance(known, str):
         _common.fail(known)
         return
-    found = confidence.summary(run)
+    found = calibration.summary(run)
     _coverage(known)
     grid = st.grid(2, min_column_width=380)
     with grid.cell():

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine import export_card, export_job, exporting
+from engine import export_card, export_job, formats
 from engine import home as homes
 from pages import _clicks, _common, _job
 
@@ -17,7 +17,7 @@ def show(run) -> None:
         "in a process of its own and compared with this run on validation images; the zip holds the "
         "certificate."
     )
-    for name, format in exporting.FORMATS.items():
+    for name, format in formats.FORMATS.items():
         with st.container(border=True):
             _format(run, name, format)
     st.markdown("**Call it over HTTP**")
@@ -37,7 +37,7 @@ def _format(run, name, format):
                 required=True,
                 key=f"precision_{name}",
                 label_visibility="collapsed",
-                help="; ".join(f"{p}: {exporting.PRECISIONS[p]}" for p in format.precisions),
+                help="; ".join(f"{p}: {formats.PRECISIONS[p]}" for p in format.precisions),
             )
     st.caption(format.about)
     state = export_job.state(run, name, homes.home(), precision)
@@ -51,11 +51,11 @@ def _format(run, name, format):
         _common.fail(state["error"])
     if state["state"] == "done":
         return _done(state["result"], f"{name}_{precision}")
-    absent = exporting.missing(name)
+    absent = formats.missing(name)
     if absent:
         st.caption(
             f":material/extension: Needs {', '.join(absent)} on this host, which Graft does without otherwise: "
-            f"`pip install -r {exporting.EXTRA}`"
+            f"`pip install -r {formats.EXTRA}`"
         )
     elif st.button(
         "Export and check", key=f"export_{name}_{precision}", icon=":material/ios_share:"

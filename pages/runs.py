@@ -5,7 +5,7 @@ import time
 
 import streamlit as st
 
-from engine import GraftError, charts, runs
+from engine import GraftError, charts, trash
 from pages import (
     _clicks,
     _common,
@@ -157,7 +157,7 @@ def _detail(run):
 
 def _delete(run):
     with _common.guard():
-        runs.delete_run(run)
+        trash.delete(run)
         _common.choose_run(None)
         st.toast("The run is in the trash; restore it below the table.")
 

@@ -20,7 +20,7 @@ from test_browser import (  # noqa: F401  # noqa: F401
     upload,
 )
 
-from engine import exporting
+from engine import formats
 from engine.images import EXTENSIONS
 
 pytestmark = [
@@ -130,9 +130,7 @@ def test_a_zip_is_streamed_found_again_after_a_refresh_and_downloaded_as_csv(
     expect(page.get_by_text("images answered")).to_have_count(0)
 
 
-@pytest.mark.skipif(
-    bool(exporting.missing("onnx")), reason=f"needs: pip install -r {exporting.EXTRA}"
-)
+@pytest.mark.skipif(bool(formats.missing("onnx")), reason=f"needs: pip install -r {formats.EXTRA}")
 def test_onnx_is_exported_with_its_certificate(showing, trained_run, page, tmp_path):
     address, _ = showing
     page.goto(f"{address}/test?run={trained_run.id}")

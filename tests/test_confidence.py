@@ -8,7 +8,16 @@ from conftest import picture
 from off_topic import off_topic
 from PIL import Image
 
-from engine import confidence, evaluation, explanation, reference, runs, sample
+from engine import (
+    calibrate,
+    calibration,
+    confidence,
+    evaluation,
+    explanation,
+    reference,
+    runs,
+    sample,
+)
 from engine import home as homes
 from engine.classifier import Classifier
 from engine.errors import RunError
@@ -26,10 +35,10 @@ def certain(rng, n=4000, classes=4, sharpness=3.0):
 
 def test_temperature_finds_how_much_too_sure_the_probabilities_are():
     probabilities, labels = certain(np.random.default_rng(0))
-    too_sure = confidence.scaled(probabilities, 0.5)
-    assert confidence.fit_temperature(too_sure, labels) == pytest.approx(2.0, rel=0.1)
-    before = confidence.reliability(too_sure, labels)
-    after = confidence.reliability(confidence.scaled(too_sure, 2.0), labels)
+    too_sure = calibration.scaled(probabilities, 0.5)
+    assert calibration.fit_temperature(too_sure, labels) == pytest.approx(2.0, rel=0.1)
+    before = calibration.reliability(too_sure, labels)
+    after = calibration.reliability(calibration.scaled(too_sure, 2.0), labels)
     assert after["ece"] < before["ece"] / 2
     assert after["binned"] < 2 * after["floor"] < before["binned"]
     assert (too_sure.argmax(axis=1) == probabilities.argmax(axis=1)).all()
@@ -40,24 +49,24 @@ def test_a_classifier_without_mistakes_is_not_made_endlessly_sure():
     random = np.random.default_rng(3)
     sure = 0.5 + 0.5 * random.random(40)
     probabilities = np.stack([sure, 1 - sure], axis=1)
-    assert confidence.fit_temperature(probabilities, np.zeros(40, int)) == 1.0
+    assert calibration.fit_temperature(probabilities, np.zeros(40, int)) == 1.0
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
 def test_likely_classes_hold_the_true_one_as_often_as_promised(coverage):
     probabilities, labels = certain(np.random.default_rng(1), sharpness=1.0)
     given = probabilities[np.arange(len(labels)), labels]
-    least = confidence.least_likely(given[:2000], coverage)
+    least = calibration.least_likely(given[:2000], coverage)
     held = (given[2000:] >= least).mean()
     assert held == pytest.approx(coverage, abs=0.025)
 
 
 def test_too_few_images_for_a_promise_leave_every_class_likely():
-    assert confidence.least_likely(np.full(5, 0.9), 0.99) == 0.0
+    assert calibration.least_likely(np.full(5, 0.9), 0.99) == 0.0
 
 
 def test_a_run_keeps_its_promises_on_images_that_decided_nothing(informative_run):
-    kept = confidence.summary(informative_run)
+    kept = calibration.summary(informative_run)
     assert kept["after"]["ece"] < max(0.03, kept["before"]["ece"] / 2)
     known = confidence.Confidence(informative_run)
     for coverage in (0.9, 0.95):
@@ -131,7 +140,7 @@ def test_answers_and_published_figures_are_scaled_alike(informative_run):
         from engine import images
 
         raw.append(model.outputs(images.to_pixels(answer.image, model.size, model.resize))[0])
-    scaled = confidence.scaled(np.array(raw), confidence.temperature_of(informative_run))
+    scaled = calibration.scaled(np.array(raw), calibration.temperature_of(informative_run))
     assert np.abs(scaled - np.array([a.probabilities for a in answers])).max() < 1e-6
     assert np.abs(scaled - model.probabilities(files)).max() < 1e-6
 
@@ -147,10 +156,10 @@ def test_a_run_without_memory_says_what_to_do(trained_run, own_home):
         confidence.Confidence(run)
     assert Classifier(run).predict([picture()])[0].top(1)
     with pytest.raises(Exception, match="not prepared yet"):
-        reference.learn(run, own_home)
+        calibrate.remember(run, own_home)
 
 
-def test_a_run_of_an_earlier_version_is_calibrated_anew_from_what_it_remembers(
+def test_a_run_of_an_earlier_version_is_judged_by_distances_as_they_are_measured_now(
     trained_run, own_home
 ):
     import shutil
@@ -158,11 +167,13 @@ def test_a_run_of_an_earlier_version_is_calibrated_anew_from_what_it_remembers(
     path = own_home / "runs" / trained_run.id
     shutil.copytree(trained_run.path, path)
     run = runs.get_run(own_home, trained_run.id)
-    kept = confidence.summary(run)
+    kept = calibration.summary(run)
     old = {name: value for name, value in kept.items() if name != "usual"}
-    homes.write_json(path / confidence.FILE, old | {"threshold": 0.123, "neighbour": 50})
-    assert confidence.Confidence(run).threshold == kept["threshold"]
-    assert confidence.summary(run) == kept
+    old |= {"threshold": 0.123, "neighbour": 50}
+    homes.write_json(path / calibration.FILE, old)
+    found = confidence.Confidence(run)
+    assert (found.threshold, found.usual) == (kept["threshold"], kept["usual"])
+    assert calibration.summary(run) == old  # looking at a run changes nothing in it
 
 
 def test_a_damaged_calibration_is_made_again_by_the_command_that_it_names(
@@ -177,14 +188,14 @@ def test_a_damaged_calibration_is_made_again_by_the_command_that_it_names(
     for part in ("datasets", f"runs/{trained_run.id}"):
         shutil.copytree(graft_home / part, own_home / part, dirs_exist_ok=True)
     run = runs.get_run(own_home, trained_run.id)
-    before = confidence.summary(run)
-    (run.path / confidence.FILE).write_text('{"temper')
-    for ask in (confidence.Confidence, confidence.temperature_of, confidence.calibration):
+    before = calibration.summary(run)
+    (run.path / calibration.FILE).write_text('{"temper')
+    for ask in (confidence.Confidence, calibration.temperature_of, confidence.deciding):
         with pytest.raises(RunError, match=f"damaged.*python -m engine calibrate {run.id}"):
             ask(run)
     done = CliRunner().invoke(app, ["calibrate", run.id, "--home", str(own_home)])
     assert done.exit_code == 0, done.output
-    assert confidence.summary(run) == before
+    assert calibration.summary(run) == before
 
 
 def test_calibrating_again_finds_the_same(trained_run, own_home, graft_home):
@@ -193,13 +204,13 @@ def test_calibrating_again_finds_the_same(trained_run, own_home, graft_home):
     for part in ("datasets", f"runs/{trained_run.id}"):
         shutil.copytree(graft_home / part, own_home / part, dirs_exist_ok=True)
     run = runs.get_run(own_home, trained_run.id)
-    before = confidence.summary(run)
+    before = calibration.summary(run)
     (run.path / reference.FILE).unlink()
-    (run.path / confidence.FILE).unlink()
+    (run.path / calibration.FILE).unlink()
     seen = []
-    reference.learn(run, own_home, lambda done, total: seen.append((done, total)))
+    calibrate.remember(run, own_home, lambda done, total: seen.append((done, total)))
     assert seen[-1][0] == seen[-1][1]
-    assert confidence.calibrate(run) == before
+    assert calibrate.calibrate(run) == before
 
 
 # -- why ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from engine import (
     export_check,
     export_job,
     exporting,
+    formats,
     images,
     runs,
 )
@@ -25,7 +26,7 @@ from engine.cli import app
 from engine.errors import GraftError
 
 ALL = [
-    (name, precision) for name, about in exporting.FORMATS.items() for precision in about.precisions
+    (name, precision) for name, about in formats.FORMATS.items() for precision in about.precisions
 ]
 
 
@@ -35,8 +36,8 @@ def exported(informative_run):
     made = {}
 
     def get(format, precision="float32"):
-        if exporting.missing(format):
-            pytest.skip(f"needs {exporting.EXTRA}")
+        if formats.missing(format):
+            pytest.skip(f"needs {formats.EXTRA}")
         if (format, precision) not in made:
             made[format, precision] = exporting.export(informative_run, format, precision=precision)
         return made[format, precision]
@@ -88,7 +89,7 @@ def test_every_export_agrees_with_the_run(exported, informative_run, format, pre
         labels = archive.read("labels.txt").decode().splitlines()
         stated = json.loads(archive.read("preprocessing.json"))
     assert {"classify.py", "certificate.json", "recipe.yaml"} <= set(names)
-    assert any(name.startswith(exporting.FORMATS[format].model) for name in names)
+    assert any(name.startswith(formats.FORMATS[format].model) for name in names)
     assert labels == informative_run.classes
     assert stated["input"]["shape"][1] == informative_run.architecture["image_size"]
     low, high = informative_run.evaluation["test"]["interval"]
@@ -96,7 +97,7 @@ def test_every_export_agrees_with_the_run(exported, informative_run, format, pre
     assert "Licence of the images" in card and "not stated" in card
 
 
-@pytest.mark.parametrize("format", exporting.FORMATS)
+@pytest.mark.parametrize("format", formats.FORMATS)
 def test_its_script_says_what_the_app_says(unpacked, informative_run, tmp_path, format):
     example = informative_run.examples()[0]["path"]
     answer = Classifier(informative_run).predict([example])[0].top(1)[0]

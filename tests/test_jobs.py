@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from engine import events, jobs, processes, runs
+from engine import events, jobs, processes, runs, trash
 from engine.errors import RunError
 from engine.recipe import load_preset
 
@@ -75,7 +75,7 @@ def test_a_worker_that_was_killed_is_found_interrupted_with_its_log(killed_run, 
     assert killed_run.events()[0] == whole
     events.EventLog(path).write("note", text="on we go")
     assert [e["event"] for e in killed_run.events()[0][-1:]] == ["note"]
-    runs.delete_run(killed_run)
+    trash.delete(killed_run)
     assert killed_run not in runs.list_runs(graft_home)
 
 
@@ -84,7 +84,7 @@ def test_kill_ends_the_process_and_an_active_run_is_not_deleted(graft_home):
     until(lambda: run.status != "queued", run)
     pid = run.state["pid"]
     with pytest.raises(RunError, match="stop it before"):
-        runs.delete_run(run)
+        trash.delete(run)
     jobs.kill(run)
     assert run.status == "failed" and "killed by a user" in run.error
     jobs.active(graft_home)
@@ -102,7 +102,7 @@ def test_another_process_with_the_same_number_is_left_alone(graft_home):
     finally:
         other.kill()
         other.wait()
-    runs.delete_run(run)
+    trash.delete(run)
 
 
 def test_a_run_outlives_the_process_that_started_it(graft_home):

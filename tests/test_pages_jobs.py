@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from test_cli import graft
 from test_pages import as_read, button, open_page, said
 
-from engine import checkpoint, cli_runs, jobs, load_preset, processes, queue, runs, settings
+from engine import checkpoint, cli_runs, jobs, load_preset, processes, queue, runs, settings, trash
 from engine.home import home as make_home
 from pages import _common
 
@@ -225,7 +225,7 @@ def test_a_run_out_of_memory_goes_on_with_smaller_batches(home):
     assert "Go on with batch size 16" not in [item.label for item in app.button]
     queue.remove(home, new.id)
     new.update(status="stopped")
-    runs.delete_run(new)
+    trash.delete(new)
     assert f"Went on with smaller batches as run {new.id}, which was deleted" in said(
         open_page("train", run=run.id)
     )

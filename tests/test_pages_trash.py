@@ -40,7 +40,7 @@ def test_a_deleted_run_is_said_to_be_in_the_trash_and_can_be_restored(home, fail
 
 
 def test_deleting_for_good_asks_first(home, failed):
-    runs.delete_run(failed)
+    trash.delete(failed)
     app = open_page("runs")
     assert "This cannot be undone" in said(app)
     button(app, "Delete it for good").click().run()
@@ -52,14 +52,14 @@ def test_the_whole_trash_is_emptied_at_once(home):
     for name in ("a", "b"):
         growing = GrowingRun(home, name)
         growing.fail("x")
-        runs.delete_run(growing.run)
+        trash.delete(growing.run)
     app = open_page("runs")
     button(app, "Empty it").click().run()
     assert trash.listed(home) == []
 
 
 def test_a_run_that_is_back_already_is_a_sentence(home, failed):
-    runs.delete_run(failed)
+    trash.delete(failed)
     app = open_page("runs")
     failed.path.mkdir()
     button(app, "Restore").click().run()
@@ -68,7 +68,7 @@ def test_a_run_that_is_back_already_is_a_sentence(home, failed):
 
 
 def test_a_link_to_a_deleted_run_says_where_it_is(home, failed):
-    runs.delete_run(failed)
+    trash.delete(failed)
     app = open_page("runs", run=failed.id)
     assert any("is in the trash" in item.value for item in app.error)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import encode, picture, real_data
 
-from engine import confidence, evaluation, jobs, runs
+from engine import calibration, evaluation, jobs, runs
 from engine.classifier import Classifier
 from engine.datasets import open_dataset
 from engine.recipe import load_preset
@@ -105,7 +105,7 @@ def test_one_path_gives_one_answer(informative_run, graft_home, tmp_path):
         pixels.astype("float32"), verbose=0
     )
     # The kept model is as it was trained; every answer of Graft is calibrated.
-    theirs = confidence.scaled(theirs, model.temperature)
+    theirs = calibration.scaled(theirs, model.temperature)
     assert np.abs(answers - theirs).max() < 1e-3
     # The comparison means something only if the answers differ from image to image.
     assert answers.std(axis=0).max() > 0.2

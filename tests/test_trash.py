@@ -42,7 +42,7 @@ def graft(*arguments, home):
 def test_a_deleted_run_lies_in_the_trash_and_comes_back_as_it_was(home, run):
     before, size = contents(run.path), run.size
     assert size == sum(len(data) for data in before.values())
-    runs.delete_run(run)
+    trash.delete(run)
     assert runs.list_runs(home) == []
     [found] = trash.listed(home)
     assert (found.id, found.name, found.bytes) == (run.id, "tulips", size)
@@ -56,19 +56,19 @@ def test_a_deleted_run_lies_in_the_trash_and_comes_back_as_it_was(home, run):
 def test_an_active_run_is_not_deleted(home, run):
     run.update(status="queued")
     with pytest.raises(RunError, match="stop it before deleting"):
-        runs.delete_run(run)
+        trash.delete(run)
     assert run.path.exists()
 
 
 def test_a_run_that_has_gone_is_a_sentence(run):
-    runs.delete_run(run)
+    trash.delete(run)
     with pytest.raises(RunError, match="no longer there"):
-        runs.delete_run(run)
+        trash.delete(run)
 
 
 def test_a_restore_never_overwrites_a_run(home, run):
     kept = contents(run.path)
-    runs.delete_run(run)
+    trash.delete(run)
     run.path.mkdir()
     (run.path / "recipe.yaml").write_bytes(kept[Path("recipe.yaml")])
     with pytest.raises(RunError, match=f"there is a run {run.id} already"):
@@ -79,10 +79,10 @@ def test_a_restore_never_overwrites_a_run(home, run):
 
 def test_the_same_id_twice_in_the_trash_restores_the_one_deleted_last(home, run):
     recipe = (run.path / "recipe.yaml").read_text()
-    runs.delete_run(run)
+    trash.delete(run)
     run.path.mkdir()
     (run.path / "recipe.yaml").write_text(recipe.replace("tulips", "roses"))
-    runs.delete_run(run)
+    trash.delete(run)
     assert [each.id for each in trash.listed(home)] == [run.id, run.id]
     assert runs.Run(trash.restore(home, run.id).path).recipe.name == "roses"
     assert [each.name for each in trash.listed(home)] == ["tulips"]
@@ -92,7 +92,7 @@ def test_emptying_deletes_one_or_all_for_good(home, run):
     other = runs.create(run.recipe, home)
     other.update(status="failed")
     for each in (run, other):
-        runs.delete_run(each)
+        trash.delete(each)
     count, freed = trash.empty(home, run.id)
     assert (count, freed > 5000) == (1, True)
     assert [each.id for each in trash.listed(home)] == [other.id]
@@ -108,7 +108,7 @@ def test_unknown_runs_are_a_sentence(home):
 
 
 def test_asking_for_a_deleted_run_says_where_it_is(home, run):
-    runs.delete_run(run)
+    trash.delete(run)
     with pytest.raises(RunError, match="is in the trash; restore it"):
         runs.get_run(home, run.id)
 
@@ -117,7 +117,7 @@ def test_a_run_whose_recipe_is_damaged_can_be_deleted_and_keeps_its_id_as_name(h
     (run.path / "recipe.yaml").write_bytes(b"\xff\x00 no recipe")
     whole, damaged = runs.readable_runs(home)
     assert (whole, [name for name, _ in damaged]) == ([], [run.id])
-    runs.delete_run(runs.get_run(home, run.id))
+    trash.delete(runs.get_run(home, run.id))
     assert [each.name for each in trash.listed(home)] == [run.id]
 
 
