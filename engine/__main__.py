@@ -183,7 +183,7 @@ def predict(
     home: Home = None,
     json_: AsJson = False,
 ):
-    """Classify images with a finished run. Exit code 2 if any could not be read, 1 if the run's model is
+    """Classify images with a finished run. Exit code 2 if any could not be read, 1 if the model is
     damaged."""
     from engine import confidence
     from engine.classifier import Classifier
@@ -313,8 +313,8 @@ def _duration(run):
 
 
 def main() -> int:
-    """Runs the CLI: exit code 0 on success; 2 on bad input, 1 where a run's model is damaged, with one
-    sentence on standard error."""
+    """Runs the CLI: exit code 0 on success; 2 on bad input, 1 where a run's model is damaged, with
+    one sentence on standard error."""
     try:
         return app() or 0
     except GraftError as error:

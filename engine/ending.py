@@ -1,7 +1,8 @@
-"""How a run ends: first its last event, then its status, so that whoever waits for a status finds all of the log.
+"""How a run ends: first its last event, then its status.
 
-A worker may die between the two. Its last event is then its last word all the same: the supervisor writes
-the status that it names (`complete`). Light.
+Whoever waits for a status reads the log next, so all of it must be there by then. A worker may
+die between the two: the supervisor then writes the status that its last event names (`complete`).
+Light.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ BUSY = 5
 
 
 def end(run, status: str, text: str, seconds: float = 0.0, ended: float | None = None, **state):
-    """Writes a run's last event, then its status. Its worker does so, or whoever is `alone` with the run.
+    """Writes a run's last event, then its status: its worker, or who is `alone` with the run.
 
     Args:
         run: a Run whose work is over: everything that is read with the status is on the disk.
@@ -58,8 +59,10 @@ def complete(run, begins: int | None) -> bool:
 
 @contextlib.contextmanager
 def alone(run):
-    """Inside the `with`, neither a worker nor another process writes how the run ended. Raises RunError if
-    one works on it for long."""
+    """Inside the `with`, neither a worker nor another process writes how the run ended.
+
+    Raises RunError if one works on it for long.
+    """
     lock = filelock.FileLock(run.path / "worker.lock")
     try:
         lock.acquire(timeout=BUSY)

@@ -81,8 +81,8 @@ class DamagedModel(RunError):
 
     def __init__(self, identity: str, why):
         super().__init__(
-            f"the model of run {identity} is damaged ({why}); copy the run again from where it is whole, "
-            "or train it again, and let python -m engine doctor look for more"
+            f"the model of run {identity} is damaged ({why}); copy the run again from where it is "
+            "whole, or train it again, and let python -m engine doctor look for more"
         )
 
 

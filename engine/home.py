@@ -79,8 +79,8 @@ def read_json(path: Path, default=None):
 
 @contextlib.contextmanager
 def reading(path: Path):
-    """Raises DamagedFile for whatever a file's bytes make its reader raise inside the `with`; what the disk
-    has to say stays an OSError."""
+    """Raises DamagedFile for whatever a file's bytes make its reader raise inside the `with`; what
+    the disk has to say stays an OSError."""
     try:
         yield
     except Exception as error:

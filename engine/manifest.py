@@ -1,4 +1,4 @@
-"""The SHA-256 of files, kept beside them in manifest.json, so that a later change is found; light."""
+"""The SHA-256 of files, kept beside them in manifest.json to find what changed later; light."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Prepared datasets whose files were cut off, changed or deleted: what is lost is counted, named and never hidden."""
+"""Prepared datasets with files cut off, changed or deleted: what is lost is counted and named."""
 
 import json
 import os
@@ -39,8 +39,8 @@ def page(own_home, monkeypatch):
 
 
 def cut(dataset, kept=20):
-    """Cuts the packed images off behind the first ones, and in the middle of the next; returns the names of
-    those that are lost."""
+    """Cuts the packed images off in the middle of the one after the first ones; returns the names
+    of those that are lost."""
     length = sum(len(dataset.image_bytes(i)) for i in range(kept)) + 10
     os.truncate(dataset.path / "images.bin", length)
     return dataset.names[kept:]
@@ -108,7 +108,7 @@ def test_nothing_at_all_that_can_be_read_is_a_sentence(dataset, own_home):
         inspecting.inspect(SPEC, own_home)
 
 
-def test_the_page_counts_and_names_what_is_lost_and_every_view_stays_a_page(dataset, own_home, page):
+def test_the_page_counts_and_names_what_is_lost(dataset, own_home, page):
     inspecting.inspect(SPEC, own_home)
     app = page("Findings")
     assert "can no longer be read" not in said(app)

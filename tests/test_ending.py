@@ -107,7 +107,7 @@ def test_a_stop_that_was_not_answered_says_why_the_run_waits_again(home, run, se
     supervisor.launch = lambda *_: None
     supervisor.look()
     assert [status for status, _ in seen] == ["queued"]
-    assert "finishes from its last checkpoint" in seen[0][1]["text"]
+    assert "finishes from its checkpoint" in seen[0][1]["text"]
 
 
 def test_cancelled_while_it_waits(home, seen):
@@ -132,7 +132,10 @@ def test_killed_by_a_user_it_ends_once_whoever_is_quicker(home, run, seen, monke
 
 def test_nobody_ends_a_run_whose_worker_still_works_on_it(home, run, seen, monkeypatch):
     monkeypatch.setattr(ending, "BUSY", 0)
-    code = "import sys, filelock\nwith filelock.FileLock(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    code = (
+        "import sys, filelock\n"
+        "with filelock.FileLock(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, run.path / "worker.lock"],
         stdin=subprocess.PIPE,

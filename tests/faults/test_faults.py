@@ -95,7 +95,7 @@ def test_killed_between_its_last_event_and_its_status_a_run_ends_as_it_said(home
         assert run.kept_stage == ends[0]["kept_stage"] and run.evaluation["test"]["n"]
         assert run.state["attempts"] == 1 and not checkpoint.Checkpoints(run.path).listed()
         assert harness.same_weights(run, undisturbed)
-    harness.observed("worker killed between its last event and its status", run="finished, the same")
+    harness.observed("worker killed between last event and status", run="finished, the same")
 
 
 # -- the queue --------------------------------------------------------------------------------

@@ -3,8 +3,8 @@ a line for them in the product.
 
 GRAFT_FAULTS names a JSON file, read at each look, so that a long-lived supervisor passes on what
 changes: {"in_write": N} kills the worker in the N-th call of fsync, rename or write of a checkpoint;
-{"allocate": true} makes it allocate without bound once it trains; {"before_status": "finished"} kills it just
-before status.json says so.
+{"allocate": true} makes it allocate without bound once it trains; {"before_status": "finished"}
+kills it just before status.json says so.
 """
 
 import json
