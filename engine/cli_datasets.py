@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from engine import additions
 from engine import home as homes
 from engine.cli import AsJson, Home, app, console, json_out, table
 from engine.dataset_argument import HELP, spec_of
@@ -145,13 +146,12 @@ def _make(folder, name, base):
 
 def _additions(folder, name, label, files, zip_, show):
     """Yields (images added, those left out with reasons) of each addition asked for."""
-    from engine import saved
 
     if files:
         given = [(str(path), _File(path)) for path in files]
-        yield saved.add(folder, name, label, given, show)
+        yield additions.add(folder, name, label, given, show)
     if zip_:
-        yield saved.add_zip(folder, name, zip_, show)
+        yield additions.add_zip(folder, name, zip_, show)
 
 
 class _File:

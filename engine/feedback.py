@@ -13,7 +13,7 @@ from pathlib import Path
 
 import filelock
 
-from engine import curation, images, saved, thumbnails, zip_names
+from engine import additions, curation, images, saved, thumbnails, zip_names
 from engine import home as homes
 from engine.errors import DatasetError
 from engine.specs import DatasetSpec
@@ -137,7 +137,7 @@ def collect(run, home, name: str) -> tuple[DatasetSpec, int, list]:
     for label in sorted({row["label"] for row in rows}):
         own = [row for row in rows if row["label"] == label]
         files = [(row["name"], image_of(run, row["content"])) for row in own]
-        count, skipped = saved.add(home, name, label, files)
+        count, skipped = additions.add(home, name, label, files)
         added, refused = added + count, refused + skipped
         for row in own:
             unmark(run, row["content"])

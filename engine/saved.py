@@ -9,7 +9,6 @@ before stay in the part they are in. Lines are only ever appended, or cut off ag
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -22,18 +21,17 @@ from pathlib import Path
 
 import filelock
 
-from engine import archive, folders, images, zip_names
+from engine import folders, zip_names
 from engine import home as homes
-from engine.errors import DatasetError, ImageError
-from engine.parallel import cores, ordered_map
+from engine.errors import DatasetError
 from engine.specs import SAVED_NAME, DatasetSpec
 
 MAX_LABEL = 80
 """Characters of a class's name: what a table or a chart can show."""
 
-_EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
+EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
 _FILE = re.compile(r"[0-9a-f]{64}\.[a-z0-9]{2,5}")
-_FIELDS = {"label": str, "name": str, "batch": int, "content": str, "file": str}
+FIELDS = {"label": str, "name": str, "batch": int, "content": str, "file": str}
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Saved:
 
     def listing(self) -> str:
         """A hash that changes with every addition, and goes back with `undo`."""
-        return folders.listing_hash([[row[k] for k in _FIELDS] for row in self._rows])
+        return folders.listing_hash([[row[k] for k in FIELDS] for row in self._rows])
 
     @property
     def batches(self) -> list[Batch]:
@@ -118,10 +116,10 @@ def create(home, name: str, base: DatasetSpec | None = None) -> DatasetSpec:
     Raises:
         DatasetError: if the name will not do, or is taken.
     """
-    folder = _folder(home, name)
+    folder = folder_of(home, name)
     if name == "sample":
         raise DatasetError("sample is the name of the built-in sample; choose another name")
-    with _writing(folder), _lock(home, name):
+    with writing(folder), lock(home, name):
         if (folder / "saved.json").exists():
             raise DatasetError(
                 f"there is a dataset {name} already; choose another name or add to it"
@@ -136,7 +134,7 @@ def create(home, name: str, base: DatasetSpec | None = None) -> DatasetSpec:
 
 def open_(home, name: str) -> Saved:
     """A saved dataset. Raises DatasetError if there is none of that name, or a line is damaged."""
-    folder = _folder(home, name)
+    folder = folder_of(home, name)
     if not (folder / "saved.json").exists():
         there = names(home)
         hint = f"there are {', '.join(there[:5])}" if there else "there is none yet"
@@ -145,46 +143,6 @@ def open_(home, name: str) -> Saved:
             "Dataset page, or give another one"
         )
     return Saved(folder)
-
-
-def add(home, name: str, label: str, files, progress=None):
-    """Adds images of one class, as one batch.
-
-    Args:
-        home: Graft's home.
-        name: of the dataset.
-        label: their class, a new one or one that is there.
-        files: iterable of (file name, bytes or an open binary file); the names are for people.
-        progress: called with (images done, images in total or None).
-
-    Returns:
-        (how many were added, list of (file name, why not) of the others).
-
-    Raises:
-        DatasetError: if the class cannot be called that, there is no such dataset, or the disk is
-            full; nothing is added then.
-    """
-    label = clean_label(label)
-    total = len(files) if hasattr(files, "__len__") else None
-    items = ((label, str(each), lambda data=data: _bytes(data)) for each, data in files)
-    return _add(home, name, items, total, progress)
-
-
-def add_zip(home, name: str, path, progress=None):
-    """Adds the images of a zip's class folders, as one batch: as `add`. Parts of the zip's own (train,
-    test) do not matter: what is added is divided by the recipe's shares."""
-    with archive.Archive(path, least_classes=1) as found:
-        archive.check_space(home, found.bytes, found.title)
-        labels, refused = {}, list(found.skipped)
-        for label in {entry.label for entry in found.entries}:
-            try:
-                labels[label] = clean_label(label)
-            except DatasetError as error:
-                refused.append((zip_names.shown(label), str(error)))
-        wanted = [entry for entry in found.entries if entry.label in labels]
-        items = ((labels[e.label], e.name, lambda e=e: found.read(e)) for e in wanted)
-        added, skipped = _add(home, name, items, len(wanted), progress)
-    return added, skipped + refused
 
 
 def undo(home, name: str, expected: int | None = None) -> int:
@@ -196,7 +154,7 @@ def undo(home, name: str, expected: int | None = None) -> int:
             click, another tab), nothing is taken back.
     """
     folder = open_(home, name).path
-    with _writing(folder), _lock(home, name):
+    with writing(folder), lock(home, name):
         rows = open_(home, name).rows()
         last = max((row["batch"] for row in rows), default=None)
         if expected is not None and last != expected:
@@ -206,7 +164,7 @@ def undo(home, name: str, expected: int | None = None) -> int:
             # A batch is a number of whole lines at the end: cutting them off is one step.
             lines = _whole_lines(folder)[: len(kept)]
             os.truncate(folder / "added.jsonl", sum(map(len, lines)))
-        _sweep(folder, kept)
+        sweep(folder, kept)
     return len(rows) - len(kept)
 
 
@@ -220,8 +178,8 @@ def delete(home, name: str) -> None:
     users = [other for other in names(home) if _extends(home, other, name)]
     if users:
         raise DatasetError(f"{users[0]} begins with the images of {name}; delete {users[0]} first")
-    folder = _folder(home, name)
-    with _writing(folder), _lock(home, name):
+    folder = folder_of(home, name)
+    with writing(folder), lock(home, name):
         (folder / "saved.json").unlink()  # from here on it is gone, whatever happens
         shutil.rmtree(folder)
 
@@ -241,78 +199,7 @@ def clean_label(text: str) -> str:
     return label
 
 
-def _add(home, name, items, total, progress):
-    """Checks (label, file name, read) in order, keeps what is new, and appends one batch."""
-    open_(home, name)  # says so if there is none
-    folder = _folder(home, name)
-    with _writing(folder), _lock(home, name):
-        there = open_(home, name)
-        rows, skipped, added = there.rows(), [], []
-        _sweep(folder, rows)  # what an addition that was killed left
-        seen = {(row["content"], row["label"]) for row in rows} | _contents_of_base(home, there)
-        batch = 1 + max((row["batch"] for row in rows), default=-1)
-        (folder / "images").mkdir(exist_ok=True)
-        try:
-            for done, checked in enumerate(ordered_map(_check, items, cores()), 1):
-                label, file, outcome = checked
-                if isinstance(outcome, str):
-                    skipped.append((zip_names.shown(file), outcome))
-                elif (outcome[1], label) in seen:
-                    skipped.append((zip_names.shown(file), f"it is in {label} already"))
-                else:
-                    data, content, format = outcome
-                    seen.add((content, label))
-                    kept = f"{content}.{_EXTENSIONS.get(format, format.lower())}"
-                    if not (folder / "images" / kept).exists():
-                        with homes.replacing(folder / "images" / kept, "wb") as out:
-                            out.write(data)
-                    values = (label, _file_name(file), batch, content, kept)
-                    added.append(dict(zip(_FIELDS, values, strict=True)))
-                if progress:
-                    progress(done, total)
-            _append(folder, added)
-        except BaseException:
-            _sweep(folder, rows)
-            raise
-    return len(added), skipped
-
-
-def _check(item):
-    """(label, file name, (bytes, SHA-256, format) or a sentence)."""
-    label, name, read = item
-    try:
-        data = read()
-        return label, name, (data, hashlib.sha256(data).hexdigest(), images.info(data)[2])
-    except ImageError as error:
-        return label, name, str(error)
-    except OSError as error:
-        return label, name, f"the file cannot be read ({error.strerror})"
-
-
-def _bytes(data) -> bytes:
-    """The bytes of an upload, or of a file that is open."""
-    if hasattr(data, "read"):
-        data.seek(0)  # it may have been looked at before
-        data = data.read(images.MAX_BYTES + 1)
-    if len(data) > images.MAX_BYTES:
-        raise ImageError(f"the file is larger than {images.MAX_BYTES // 10**6} MB")
-    return bytes(data)
-
-
-def _contents_of_base(home, found: Saved) -> set:
-    """(content, class) of the images that it extends; of none while those are not prepared (preparing
-    leaves copies out all the same)."""
-    from engine import datasets  # which imports this module
-
-    base = found.base_spec
-    if not base or datasets.state(base, home)["state"] != "ready":
-        return set()
-    opened = datasets.open_dataset(base, home)
-    labels = (opened.classes[i] for i in opened.labels.tolist())
-    return set(zip(opened.contents.tolist(), labels, strict=True))
-
-
-def _append(folder: Path, rows) -> None:
+def append(folder: Path, rows) -> None:
     """Appends the lines of a batch, after cutting off what a kill left of another one."""
     whole = sum(map(len, _whole_lines(folder)))
     with open(folder / "added.jsonl", "ab") as file:
@@ -337,7 +224,7 @@ def _read_rows(folder: Path) -> list[dict]:
     for number, line in enumerate(_whole_lines(folder), 1):
         try:
             row = json.loads(line)
-            sound = all(type(row.get(k)) is kind for k, kind in _FIELDS.items())
+            sound = all(type(row.get(k)) is kind for k, kind in FIELDS.items())
         except (ValueError, AttributeError):
             sound = False
         if not sound or not _FILE.fullmatch(row["file"]):
@@ -349,7 +236,7 @@ def _read_rows(folder: Path) -> list[dict]:
     return rows
 
 
-def _sweep(folder: Path, rows) -> None:
+def sweep(folder: Path, rows) -> None:
     """Deletes the files of images that are in no line."""
     used = {row["file"] for row in rows}
     for path in (folder / "images").glob("*"):
@@ -359,18 +246,18 @@ def _sweep(folder: Path, rows) -> None:
         path.unlink(missing_ok=True)
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """The last part of a user's file name, for people."""
     return zip_names.shown(name.replace("\\", "/").rsplit("/", 1)[-1])[:120] or "image"
 
 
 def _extends(home, other: str, name: str) -> bool:
     """Whether another saved dataset begins with the images of this one."""
-    base = homes.read_json(_folder(home, other) / "saved.json", {}).get("base")
+    base = homes.read_json(folder_of(home, other) / "saved.json", {}).get("base")
     return bool(base) and (base["source"], base["name"]) == ("saved", name)
 
 
-def _folder(home, name: str) -> Path:
+def folder_of(home, name: str) -> Path:
     if not re.fullmatch(SAVED_NAME, str(name)):
         raise DatasetError(
             f"{zip_names.shown(str(name))!r} cannot be the name of a dataset; use letters, digits, dot, "
@@ -379,7 +266,7 @@ def _folder(home, name: str) -> Path:
     return Path(home) / "saved" / name
 
 
-def _lock(home, name: str) -> filelock.FileLock:
+def lock(home, name: str) -> filelock.FileLock:
     """Whoever writes to it holds this. Beside its folder, which may be deleted."""
     path = Path(home) / "saved" / f".{name}.lock"
     path.parent.mkdir(exist_ok=True)
@@ -387,7 +274,7 @@ def _lock(home, name: str) -> filelock.FileLock:
 
 
 @contextlib.contextmanager
-def _writing(folder: Path):
+def writing(folder: Path):
     """A full or read-only disk in one sentence."""
     try:
         yield

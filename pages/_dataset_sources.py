@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine import archive, curation, datasets, saved, tfds_catalogue
+from engine import additions, archive, curation, datasets, saved, tfds_catalogue
 from engine.errors import DatasetError
 from engine.images import EXTENSIONS
 from engine.recipe import DatasetSpec
@@ -226,9 +226,9 @@ def _do_add(home, name, label, files, way):
     with _common.guard():
         if way == "Zip":
             with archive.passing_upload(home, files[0][1]) as path:
-                added, skipped = saved.add_zip(home, name, path, progress)
+                added, skipped = additions.add_zip(home, name, path, progress)
         else:
-            added, skipped = saved.add(home, name, label, files, progress)
+            added, skipped = additions.add(home, name, label, files, progress)
         st.session_state["added_version"] = st.session_state.get("added_version", 0) + 1
         st.session_state["added_told"] = (added, skipped)
         st.session_state["prepare_now"] = True

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 from conftest import encode, picture
 
-from engine import archive, ingest, jobs, layout, saved
+from engine import additions, archive, ingest, jobs, layout, saved
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, Recipe, load_preset
 
@@ -112,7 +112,7 @@ def test_a_zip_that_may_be_parts_is_not_added_as_classes(tmp_path, own_home):
     spec = as_zip(tmp_path / "pets", UNCLEAR["another folder of images"][0])
     saved.create(own_home, "mine")
     with pytest.raises(DatasetError, match="named like parts"):
-        saved.add_zip(own_home, "mine", spec.path)
+        additions.add_zip(own_home, "mine", spec.path)
     # Images to be classified need no classes, so there it does not matter.
     with archive.Archive(spec.path, 0, loose=True) as found:
         assert len(found.entries) == 5

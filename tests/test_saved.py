@@ -11,7 +11,7 @@ import pytest
 from conftest import encode, picture
 
 from engine import __main__ as command_line
-from engine import archive, curation, datasets, ingest, saved, splits
+from engine import additions, archive, curation, datasets, ingest, saved, splits
 from engine.dataset_argument import spec_of
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, SplitSpec
@@ -45,7 +45,7 @@ def test_old_images_stay_in_their_parts_whatever_is_added(own_home):
     assert begun.fingerprint == ingest.ingest(base, own_home).fingerprint
     seen = [begun]
     for label, count in ((begun.classes[0], 60), ("owl", 60)):
-        added, skipped = saved.add(own_home, "mine", label, pictures(count, 1000 * len(seen)))
+        added, skipped = additions.add(own_home, "mine", label, pictures(count, 1000 * len(seen)))
         assert (added, skipped) == (count, [])
         assert datasets.outdated(spec, own_home)
         seen.append(ingest.ingest(spec, own_home))
@@ -85,7 +85,7 @@ def test_a_source_with_parts_keeps_its_test_whatever_is_added_or_moved(own_home,
         content for content, part in before.items() if part == "test"
     }
     for label in ("cat", "owl"):
-        saved.add(own_home, "mine", label, pictures(40, 7000 + 500 * (label == "owl")))
+        additions.add(own_home, "mine", label, pictures(40, 7000 + 500 * (label == "owl")))
     after = ingest.ingest(spec, own_home)
     now = parts_of(after, auto)
     assert before.items() <= now.items() and "added here" in after.division(auto)
@@ -115,10 +115,10 @@ def test_images_of_the_own_are_a_dataset_from_two_classes_on(own_home):
     spec = saved.create(own_home, "pets")
     for count, words in ((0, "none yet"), (1, "only 'cat'")):
         if count:
-            saved.add(own_home, "pets", "cat", pictures(12))
+            additions.add(own_home, "pets", "cat", pictures(12))
         with pytest.raises(DatasetError, match=f"at least two classes.*{words}"):
             ingest.ingest(spec, own_home)
-    saved.add(own_home, "pets", " big  dog ", [(n, io.BytesIO(d)) for n, d in pictures(12, 50)])
+    additions.add(own_home, "pets", " big  dog ", [(n, io.BytesIO(d)) for n, d in pictures(12, 50)])
     dataset = ingest.ingest(spec, own_home)
     assert dataset.classes == ("big dog", "cat") and len(dataset) == 24
     assert dataset.image_bytes(0) == pictures(12)[0][1]
@@ -139,13 +139,13 @@ def test_what_cannot_be_added_is_named_with_its_reason(own_home):
         ("copy.png", good[1]), again, ("of the base.png", there),
     ]  # fmt: skip
     progress = []
-    added, skipped = saved.add(own_home, "pets", label, files, lambda *now: progress.append(now))
+    added, skipped = additions.add(own_home, "pets", label, files, lambda *now: progress.append(now))
     assert added == 2 and progress[-1] == (6, 6)
     assert [name for name, _ in skipped] == [
         "words.jpg", "none.png", "copy.png", "of the base.png",
     ]  # fmt: skip
     assert [why for _, why in skipped][2:] == [f"it is in {label} already"] * 2
-    assert saved.add(own_home, "pets", "another class", [good])[0] == 1
+    assert additions.add(own_home, "pets", "another class", [good])[0] == 1
     rows = saved.open_(own_home, "pets").rows()
     assert rows[0]["name"] == "passwd\\u202e.png"  # shown, and never a path
     folder = own_home / "saved" / "pets"
@@ -157,7 +157,7 @@ def test_what_cannot_be_added_is_named_with_its_reason(own_home):
 def test_an_image_that_the_base_holds_by_now_counts_once(own_home, class_folder):
     spec = saved.create(own_home, "mine", DatasetSpec(source="folder", path=str(class_folder)))
     data = encode(picture(seed=5))
-    saved.add(own_home, "mine", "red", [("mine.png", data)])  # the base is not prepared yet
+    additions.add(own_home, "mine", "red", [("mine.png", data)])  # the base is not prepared yet
     (class_folder / "red" / "the same.png").write_bytes(data)
     dataset = ingest.ingest(spec, own_home)
     assert len(dataset) == 37 and dataset.skipped == [("red/mine.png", "pets holds a copy of it")]
@@ -170,16 +170,16 @@ def test_a_zip_of_class_folders_is_one_batch(tmp_path, own_home):
     saved.create(own_home, "mine")
     path = hostile_zips.good(tmp_path / "a.zip", "photos/")
     hostile_zips.odd_files(tmp_path / "b.zip")
-    added, skipped = saved.add_zip(own_home, "mine", path)
+    added, skipped = additions.add_zip(own_home, "mine", path)
     assert (added, skipped) == (12, [])
-    added, skipped = saved.add_zip(own_home, "mine", tmp_path / "b.zip")
+    added, skipped = additions.add_zip(own_home, "mine", tmp_path / "b.zip")
     assert added == 0 and len(skipped) == 17  # twelve are there already
     one = hostile_zips.good(tmp_path / "c.zip", classes=("owl",))
-    assert saved.add_zip(own_home, "mine", one) == (4, [])  # a single class is enough here
+    assert additions.add_zip(own_home, "mine", one) == (4, [])  # a single class is enough here
     hostile_zips.bomb_that_lies(tmp_path / "d.zip")
     before = {p for p in (own_home / "saved").rglob("*")}
     with pytest.raises(DatasetError, match="unpacks to more"):
-        saved.add_zip(own_home, "mine", tmp_path / "d.zip")
+        additions.add_zip(own_home, "mine", tmp_path / "d.zip")
     assert {p for p in (own_home / "saved").rglob("*")} == before
     assert len(saved.open_(own_home, "mine").batches) == 2
 
@@ -190,7 +190,7 @@ def test_a_zip_of_class_folders_is_one_batch(tmp_path, own_home):
 def test_a_class_that_cannot_be_shown_is_refused(label, own_home):
     saved.create(own_home, "pets")
     with pytest.raises(DatasetError, match="cannot be the name of a class"):
-        saved.add(own_home, "pets", label, pictures(1))
+        additions.add(own_home, "pets", label, pictures(1))
     assert not saved.open_(own_home, "pets").rows()
 
 
@@ -203,12 +203,12 @@ def test_a_name_that_is_no_name_is_refused(name, own_home):
 
 def test_a_line_that_was_broken_off_is_left_out_and_mended(own_home):
     saved.create(own_home, "pets")
-    saved.add(own_home, "pets", "cat", pictures(3))
+    additions.add(own_home, "pets", "cat", pictures(3))
     log = own_home / "saved" / "pets" / "added.jsonl"
     whole = log.read_bytes()
     log.write_bytes(whole + whole.splitlines()[0][:40])
     assert len(saved.open_(own_home, "pets").rows()) == 3
-    saved.add(own_home, "pets", "dog", pictures(3, 10))
+    additions.add(own_home, "pets", "dog", pictures(3, 10))
     assert len(saved.open_(own_home, "pets").rows()) == 6
     assert saved.undo(own_home, "pets") == 3 and log.read_bytes() == whole
     assert len(list((own_home / "saved" / "pets" / "images").iterdir())) == 3
@@ -216,7 +216,7 @@ def test_a_line_that_was_broken_off_is_left_out_and_mended(own_home):
 
 def test_a_damaged_line_is_named(own_home):
     saved.create(own_home, "pets")
-    saved.add(own_home, "pets", "cat", pictures(3))
+    additions.add(own_home, "pets", "cat", pictures(3))
     log = own_home / "saved" / "pets" / "added.jsonl"
     lines = log.read_text().splitlines()
     row = json.loads(lines[1]) | {"file": "../../../runs/secret.png"}
@@ -227,14 +227,14 @@ def test_a_damaged_line_is_named(own_home):
 
 def test_an_addition_that_fails_adds_nothing(own_home):
     saved.create(own_home, "pets")
-    saved.add(own_home, "pets", "cat", pictures(2))
+    additions.add(own_home, "pets", "cat", pictures(2))
 
     def files():
         yield pictures(1, 20)[0]
         raise OSError(28, "No space left on device")
 
     with pytest.raises(DatasetError, match="No space left"):
-        saved.add(own_home, "pets", "cat", files())
+        additions.add(own_home, "pets", "cat", files())
     assert len(saved.open_(own_home, "pets").rows()) == 2
     assert len(list((own_home / "saved" / "pets" / "images").iterdir())) == 2
 
@@ -247,9 +247,9 @@ def test_deleting_and_naming(own_home):
         saved.create(own_home, "first")
     with pytest.raises(DatasetError, match="delete second first"):
         saved.delete(own_home, "first")
-    saved.add(own_home, "first", "cat", pictures(6))
-    saved.add(own_home, "first", "dog", pictures(6, 10))
-    saved.add(own_home, "second", "owl", pictures(6, 20))
+    additions.add(own_home, "first", "cat", pictures(6))
+    additions.add(own_home, "first", "dog", pictures(6, 10))
+    additions.add(own_home, "second", "owl", pictures(6, 20))
     dataset = ingest.ingest(second, own_home)
     assert dataset.classes == ("cat", "dog", "owl")
     assert np.bincount(dataset.generations).tolist() == [6, 6, 6]
@@ -356,7 +356,7 @@ def test_a_zip_that_is_added_leaves_the_same_upload_of_another_dataset_alone(
         kept = archive.keep_upload(own_home, "photos.zip", file)
     saved.create(own_home, "more")
     with open(path, "rb") as file, archive.passing_upload(own_home, file) as copy:
-        assert len(saved.add_zip(own_home, "more", copy)[1]) == 0
+        assert len(additions.add_zip(own_home, "more", copy)[1]) == 0
     assert kept.exists() and not copy.exists()
     assert [p for p in (own_home / "uploads").iterdir() if p.is_file()] == []
 
@@ -365,6 +365,6 @@ def test_a_second_click_takes_no_second_addition_back(own_home, class_folder):
     saved.create(own_home, "mine")
     for label in ("red", "green", "blue"):
         files = [(p.name, p.read_bytes()) for p in sorted((class_folder / label).iterdir())]
-        saved.add(own_home, "mine", label, files)
+        additions.add(own_home, "mine", label, files)
     assert saved.undo(own_home, "mine", 2) == 12 and saved.undo(own_home, "mine", 2) == 0
     assert len(saved.open_(own_home, "mine").batches) == 2
