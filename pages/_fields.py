@@ -3,7 +3,7 @@
 import streamlit as st
 
 from engine.recipe import field_help, field_info
-from pages import _draft
+from pages import _common, _dataset_data, _draft
 
 # What people read for a value; the value itself, the technical term, stands beside it.
 WORDS = {
@@ -15,9 +15,10 @@ WORDS = {
         "saved": "Put together here",
     },
     "split.method": {
-        "stratified": "By percentage, every class alike (stratified)",
+        "auto": "As the source divides it, else by percentage (auto)",
+        "stratified": "By percentage, whatever the source has (stratified)",
         "slices": "By slices of the source, such as train[:10%] (slices)",
-        "source": "As the source divides it (source)",
+        "source": "As the source divides it, and not otherwise (source)",
     },
     "resize": {"antialias": "Filtered (antialias)", "plain": "Unfiltered (plain)"},
     "augmentation.flip": {
@@ -110,6 +111,9 @@ def split_fields() -> None:
     with grid.cell():
         field("split.seed", "Another division (seed)")
     problem("split")
+    division = _dataset_data.division()
+    if division:
+        st.caption(f":material/call_split: {_common.plain(division)}")
 
 
 def _number(label, value, info, options):

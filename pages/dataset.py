@@ -169,10 +169,10 @@ def _look(view):
 
 
 def _left_out(dataset):
-    """Files that could not be read, and what a zip held beside images."""
+    """Files that could not be read, and what lay beside the images of the classes."""
     for rows, what in (
         (dataset.unreadable, "could not be read and will be left out"),
-        (dataset.skipped, "in the zip were no images of a class and were skipped"),
+        (dataset.skipped, "left out, as no images of a class"),
     ):
         if rows:
             number = len(rows)
