@@ -98,7 +98,7 @@ def step_seconds(policy, compiler) -> float:
 
 def conversion(rounds) -> list[dict]:
     """Keras' own LiteRT export against Graft's conversion: time to convert, time of one image."""
-    from engine import export, litert, load_preset, modeling
+    from engine import convert, litert, load_preset, modeling
 
     common.say("conversions")
     bundle = modeling.build(load_preset("flowers", ["backbone.weights=none"]), list("abcde"))
@@ -112,7 +112,7 @@ def conversion(rounds) -> list[dict]:
             model.export(str(files["keras"]), format="litert", verbose=False)
             seconds["keras"].append(time.perf_counter() - begun)
             begun = time.perf_counter()
-            export.to_litert(model, files["graft"])
+            convert.to_litert(model, files["graft"])
             seconds["graft"].append(time.perf_counter() - begun)
         networks = {name: litert.Network(file, 1) for name, file in files.items()}
         for _ in range(rounds):

@@ -296,14 +296,14 @@ def clocked_fit(home, path) -> dict:
     common.use_worker_environment()
     import keras
 
-    from engine import callbacks, events, ingest, input_pipeline, modeling, runs, stages, training
+    from engine import callbacks, events, ingest, input_pipeline, modeling, runs, session, stages
     from engine.recipe import load
     from engine.resume import Keeper
 
     recipe = load(path)
     run = runs.create(recipe, home)
     log = events.EventLog(run.path / "events.jsonl")
-    training.prepare_device(recipe, log)
+    session.prepare_device(recipe, log)
     dataset = ingest.ingest(recipe.dataset, home)
     split = dataset.split(recipe.split)
     bundle = modeling.build(recipe, list(dataset.classes), home)

@@ -18,7 +18,7 @@ def run(home, quick) -> dict:
     common.use_worker_environment()
     import numpy as np
 
-    from engine import events, export, input_pipeline, modeling, runs, training
+    from engine import events, export, input_pipeline, modeling, runs, session
     from engine import home as homes
 
     recipe = common.photos(False, "resize=antialias", "split={}")
@@ -26,7 +26,7 @@ def run(home, quick) -> dict:
     photos = np.arange(64 if quick else 1000)
     data = [dataset.image_bytes(i) for i in photos.tolist()]
     run = runs.create(recipe, home)
-    training.prepare_device(recipe, events.EventLog(run.path / "events.jsonl"))
+    session.prepare_device(recipe, events.EventLog(run.path / "events.jsonl"))
     bundle = modeling.build(recipe, list(dataset.classes), home)
     # A finished run as far as predictions go; the head's weights do not change what it costs.
     architecture = modeling.architecture(bundle) | {"classes": list(dataset.classes)}

@@ -113,18 +113,11 @@ def _prepare_device(recipe, home):
     """Seeds and precision as a run has them: they decide random weights, and a GPU's values."""
     import tensorflow as tf
 
-    from engine import training
+    from engine import session
 
     # On a CPU the frozen part runs in float32 whatever the precision: there is nothing to try.
     chosen = None if tf.config.list_physical_devices("GPU") else "float32"
-    training.prepare_device(recipe, _Silent(), chosen)
-
-
-class _Silent:
-    """In the place of an EventLog: there is no run to tell."""
-
-    def write(self, event, **fields):
-        return None
+    session.prepare_device(recipe, session.Silent(), chosen)
 
 
 def _pixels_of(dataset, store, recipe):

@@ -4,18 +4,18 @@ import os
 
 import keras
 import numpy as np
-import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from engine import (
     calibration,
     classifier,
+    convert,
     explanation,
     images,
     manifest,
     modeling,
     runs,
 )
+from engine import home as homes
 
 
 def write(bundle, run) -> None:
@@ -25,42 +25,11 @@ def write(bundle, run) -> None:
     # to three times as large, and nobody who loads it wants it.
     model = keras.Model(bundle.model.inputs, bundle.model.outputs, name=bundle.model.name)
     model.save(aside)
-    _to_disk(aside)
+    homes.to_disk(aside)
     os.replace(aside, run.path / "final.keras")
     explanation.write_head(bundle.model, run.path)
-    to_litert(modeling.inference_model(bundle), run.path / "inference.tflite")
+    convert.to_litert(modeling.inference_model(bundle), run.path / "inference.tflite")
     manifest.write(run.path, runs.MODEL)
-
-
-def to_litert(model, path) -> None:
-    """Converts a Keras model to a LiteRT file that takes one image at a time.
-
-    The weights are made constants before the conversion. Keras' own export goes through a SavedModel
-    on disk instead, which took five times as long for a network that is no quicker
-    (`python -m benchmarks --only choices`).
-
-    Args:
-        model: with one input (None, size, size, 3); all outputs are kept, in their order.
-        path: of the .tflite file, which appears in one step.
-    """
-    shape = [1, *model.inputs[0].shape[1:]]
-    graph = tf.function(lambda pixels: keras.tree.flatten(model(pixels, training=False)))
-    traced = graph.get_concrete_function(tf.TensorSpec(shape, tf.float32))
-    frozen = convert_variables_to_constants_v2(traced)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_bytes(converter.convert())
-        _to_disk(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)  # the disk was full
-
-
-def _to_disk(path) -> None:
-    """Waits until a file is on the disk: renamed before that, it could be empty after a power cut."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def parity(run, bundle, trained, data) -> dict:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from engine import augment, boundary, cache, export, features, litert, modeling
+from engine import augment, boundary, cache, convert, features, litert, modeling
 from engine.parallel import cores, ordered_map
 
 PROBE_IMAGES = 8
@@ -255,7 +255,7 @@ def open_runtime(bundle, recipe, part, title, home, report):
     model = path / "network.tflite"
     if not model.exists():
         report("features", "Converting the frozen part for this host, once", 0, None)
-        export.to_litert(_float32_prefix(bundle, recipe, part), model)
+        convert.to_litert(_float32_prefix(bundle, recipe, part), model)
     interpreter = litert.Network(model)
 
     def run(images):

@@ -108,3 +108,9 @@ def folder_bytes(path: Path) -> int:
 def size_text(count: float) -> str:
     """Bytes for people: "0.4 MB", "12.3 MB", "1.6 GB"."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def to_disk(path: Path) -> None:
+    """Waits until a file is on the disk: renamed before that, it could be empty after a power cut."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())

@@ -123,7 +123,7 @@ def _convert(folder, job) -> dict:
     """
     import keras
 
-    from engine import explanation, export, modeling
+    from engine import convert, explanation, modeling
 
     config = json.loads((folder / "config.json").read_text())
     model = keras.saving.deserialize_keras_object(config, safe_mode=True)
@@ -147,7 +147,7 @@ def _convert(folder, job) -> dict:
     model.save(folder / "final.keras")
     if graft_shaped:
         explanation.write_head(model, folder)
-    export.to_litert(parts, folder / "inference.tflite")
+    convert.to_litert(parts, folder / "inference.tflite")
     nested = [x for x in model.layers if isinstance(x, keras.Model)]
     backbone = next(
         (x for x in nested if len(x.outputs) == 1 and len(x.outputs[0].shape) == 4), None

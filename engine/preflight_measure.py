@@ -20,6 +20,7 @@ import psutil
 from engine import (
     boundary,
     cache,
+    convert,
     datasets,
     device,
     export,
@@ -30,7 +31,7 @@ from engine import (
     input_pipeline,
     litert,
     modeling,
-    training,
+    session,
 )
 from engine import preflight_steps as steps
 from engine.parallel import ordered_map
@@ -118,7 +119,7 @@ def measure(recipe, home, stage, report, available_mb=None) -> dict:
     others = _Others()
     progress = Progress(report, 3 + 2 * len(recipe.stages))
     progress("Opening the dataset")
-    training.prepare_device(recipe, _Unheard())
+    session.prepare_device(recipe, session.Silent())
     ready = datasets.state(recipe.dataset, home)["state"] == "ready"
     opening = time.time()
     dataset = ingest.ingest(recipe.dataset, home, progress.data)
@@ -154,13 +155,6 @@ def measure(recipe, home, stage, report, available_mb=None) -> dict:
     for row in found:
         row.pop("trial", None)
     return answer | {"text": sentence(answer, recipe)}
-
-
-class _Unheard:
-    """In the place of an EventLog: a probe has no run to tell."""
-
-    def write(self, event, **fields):
-        return None
 
 
 class _Others:
@@ -342,7 +336,7 @@ def _features(setting, number, learnt, report):
 
 def _conversion(model) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        return _seconds(lambda: export.to_litert(model, Path(folder) / "network.tflite"))
+        return _seconds(lambda: convert.to_litert(model, Path(folder) / "network.tflite"))
 
 
 # -- the end of a run ---------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from engine import (
     input_pipeline,
     modeling,
     rates,
+    session,
     stages,
-    training,
 )
 from engine.recipe import StageSpec
 
@@ -49,7 +49,7 @@ def measure(recipe, home, stage, report) -> dict:
     """
     rates.check_stage(recipe, stage)
     begun, report = time.time(), _timed(report)
-    training.prepare_device(recipe, _Silent())
+    session.prepare_device(recipe, session.Silent())
     dataset = ingest.ingest(recipe.dataset, home, report)
     split, labels = dataset.split(recipe.split), dataset.labels
     report(f"Building {recipe.backbone.title}", 0, None)
@@ -137,7 +137,9 @@ def _go_to(task, number):
         if _can_be_cached(task, before):
             text = f"Training stage {recipe.stages[before].name} before it"
             total = steps * recipe.stages[before].epochs
-            work.events = _Silent(lambda at, since=step: task.report(text, at - since, total))  # noqa: B023
+            work.events = session.Silent(
+                lambda at, since=step: task.report(text, at - since, total)
+            )  # noqa: B023
             work.report = lambda phase, text, done, total, always=False: (
                 phase == "features" and task.report(text, done, total)
             )
@@ -254,21 +256,6 @@ def _sentence(name, tried, smoothed, suggestion, replaced) -> str:
 def _plain(values) -> list:
     """Numbers for JSON, which has no NaN."""
     return [float(v) if np.isfinite(v) else None for v in values]
-
-
-class _Silent:
-    """Takes a run's events; tells the step of those of a batch.
-
-    Args:
-        on_step: called with the step; None for nothing.
-    """
-
-    def __init__(self, on_step=None):
-        self._on_step = on_step
-
-    def write(self, event, **fields):
-        if event == "batch" and self._on_step:
-            self._on_step(fields["step"])
 
 
 def _timed(report):

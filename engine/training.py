@@ -6,9 +6,7 @@ It runs in a worker process (`engine.worker`), the only place that owns the GPU.
 import time
 from itertools import islice
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from engine import (
     calibrate,
@@ -22,8 +20,8 @@ from engine import (
     ingest,
     input_pipeline,
     modeling,
-    precision,
     reference,
+    session,
     stages,
 )
 from engine import home as homes
@@ -55,7 +53,7 @@ def train(run, home, events, ask) -> dict:
     """
     recipe, keeper = run.recipe, Keeper(run.path, home)
     at = keeper.position
-    chosen = prepare_device(recipe, events, at and at["precision"])
+    chosen = session.prepare_device(recipe, events, at and at["precision"])
     # A run that has learnt something is stopped in its first step, where it can keep it.
     report = _phases(events, (lambda: "pause" * (ask() == "pause")) if at else ask)
 
@@ -208,24 +206,6 @@ def _take_up(work) -> tuple[int, int]:
         text=f"Taken up at step {at['step']}, in {where}, from the last checkpoint{damaged}.",
     )
     return at["stage"], at["step"]
-
-
-def prepare_device(recipe, events, chosen=None) -> str:
-    """Seeds, memory growth and precision; returns the precision's name.
-
-    Args:
-        chosen: the precision that was chosen before, when a run is resumed.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if recipe.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    if chosen is None:
-        chosen = precision.choose(recipe, events)
-    keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(chosen)
-    return chosen
 
 
 def evaluate(run, dataset, split, labels, classes, lost, report) -> dict:

@@ -22,7 +22,7 @@ def test_grad_cam_of_a_catalogue_backbone_is_keras_own_gradient(name, tmp_path):
     import keras
     import tensorflow as tf
 
-    from engine import export, modeling
+    from engine import convert, modeling
     from engine.litert import Network
 
     side = max(96, backbones.get(name).min_image_size)
@@ -34,7 +34,7 @@ def test_grad_cam_of_a_catalogue_backbone_is_keras_own_gradient(name, tmp_path):
     images = np.asarray(tf.image.resize(images.astype(np.float32), (side, side)))
     _settle(bundle, images)
     inference = modeling.inference_model(bundle)
-    export.to_litert(inference, tmp_path / "inference.tflite")
+    convert.to_litert(inference, tmp_path / "inference.tflite")
     explanation.write_head(bundle.model, tmp_path)
 
     pixels = images[0].astype(np.uint8)
