@@ -21,8 +21,16 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from engine import GraftError, batches, home, images, jobs  # noqa: E402
-from pages import _common, _origin, _pictures  # noqa: E402
+from engine import (
+    GraftError,  # noqa: E402
+    home,  # noqa: E402
+)
+from engine.images import decode as images  # noqa: E402
+from engine.jobs import jobs  # noqa: E402
+from engine.predict import batches  # noqa: E402
+from pages import _origin  # noqa: E402
+from pages._ui import common as _common  # noqa: E402
+from pages._ui import pictures as _pictures  # noqa: E402
 
 # Before any thread allocates. From as little as 128 kB on: uploads arrive in such pieces, and no more
 # than a dozen images are decoded here at a time.

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import common
 from engine import home as homes
-from engine import processes
+from engine.host import processes
 
 STEPS = 5
 BATCH = 32
@@ -75,7 +75,8 @@ def step_seconds(policy, compiler) -> float:
     """Median seconds of a compiled step on random pixels; the weights do not matter."""
     import keras
 
-    from engine import load_preset, modeling
+    from engine import load_preset
+    from engine.models import modeling
 
     keras.config.set_dtype_policy(policy)
     recipe = load_preset("flowers", ["backbone.weights=none"])
@@ -98,7 +99,8 @@ def step_seconds(policy, compiler) -> float:
 
 def conversion(rounds) -> list[dict]:
     """Keras' own LiteRT export against Graft's conversion: time to convert, time of one image."""
-    from engine import convert, litert, load_preset, modeling
+    from engine import load_preset
+    from engine.models import convert, litert, modeling
 
     common.say("conversions")
     bundle = modeling.build(load_preset("flowers", ["backbone.weights=none"]), list("abcde"))

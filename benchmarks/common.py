@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 
-from engine import cache, datasets, jobs, processes
+from engine.data import datasets
+from engine.features import cache
 from engine.home import PROJECT
+from engine.host import processes
+from engine.jobs import jobs
 from engine.recipe import load_preset
 
 SMALL = ("backbone.name=MobileNetV2", "backbone.alpha=0.35")
@@ -38,7 +41,7 @@ def prepared(recipe, home):
     if datasets.outdated(recipe.dataset, home):
         say(f"preparing {recipe.dataset.title}")
         spec = recipe.dataset.model_dump_json()
-        command = [sys.executable, "-m", "engine.ingest", spec, str(home)]
+        command = [sys.executable, "-m", "engine.data.prepare_worker", spec, str(home)]
         # The part's own standard output is its result, so this one's goes with the progress.
         subprocess.run(command, cwd=PROJECT, check=True, stdout=sys.stderr.fileno())
     return datasets.open_dataset(recipe.dataset, home)

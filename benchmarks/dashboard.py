@@ -22,9 +22,10 @@ import numpy as np
 import psutil
 
 from benchmarks import common
-from engine import jobs, runs
 from engine.home import PROJECT
+from engine.jobs import jobs
 from engine.recipe import load_preset
+from engine.runs import runs
 
 EPOCHS = 80
 PHOTO_EPOCHS = 3
@@ -296,9 +297,13 @@ def clocked_fit(home, path) -> dict:
     common.use_worker_environment()
     import keras
 
-    from engine import callbacks, events, ingest, input_pipeline, modeling, runs, session, stages
+    from engine.data import prepare_worker as ingest
+    from engine.models import modeling, session
     from engine.recipe import load
-    from engine.resume import Keeper
+    from engine.runs import events, runs
+    from engine.train import input_pipeline, stages
+    from engine.train import reporter as callbacks
+    from engine.train.resume import Keeper
 
     recipe = load(path)
     run = runs.create(recipe, home)

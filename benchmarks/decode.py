@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from benchmarks import common
-from engine import images, sample
+from engine.data.sources import sample
+from engine.images import decode as images
 
 SIZE = 224
 WIDTH, HEIGHT = 4000, 3000

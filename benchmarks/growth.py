@@ -13,9 +13,10 @@ import time
 import psutil
 
 from benchmarks import common
-from engine import jobs, runs
 from engine.home import PROJECT
+from engine.jobs import jobs
 from engine.recipe import load_preset
+from engine.runs import runs
 
 SIZES = (1_000, 3_000, 10_000, 30_000)
 QUICK_SIZES = (100, 300)
@@ -138,7 +139,8 @@ def rows(found, budget) -> list:
 
 def prepare(home, count) -> None:
     """Prepares `dataset.images=count` from varied drawings, by way of Graft's own ingest."""
-    from engine import ingest, sample
+    from engine.data import prepare_worker as ingest
+    from engine.data.sources import sample
 
     def source(spec, home, report):
         total = spec.images
@@ -153,7 +155,7 @@ def pictures(home, count):
     import numpy as np
     from PIL import Image
 
-    from engine import sample
+    from engine.data.sources import sample
 
     for number in range(count):
         label, base, way = number % len(sample.CLASSES), number % DRAWINGS, number // DRAWINGS

@@ -54,7 +54,7 @@ def inspected(spec, home, recipe) -> dict:
         A dict: images, seconds, memory (`growth.watched`), report, and reopened: seconds of importing,
         opening and finding, and how many findings.
     """
-    from engine import inspection
+    from engine.inspection import inspection
 
     begun = time.time()
     inspection.start(spec, home, recipe)
@@ -132,7 +132,7 @@ def drawn(home, count) -> Path:
     """A folder of so many pictures, the first ones of a larger one."""
     from PIL import Image
 
-    from engine import sample
+    from engine.data.sources import sample
 
     turns = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
     root = Path(home) / f"drawings-{count}"
@@ -149,7 +149,8 @@ def drawn(home, count) -> Path:
 
 def reopen(home, spec, recipe) -> dict:
     """What this fresh process takes, from its start, to open an inspection and to find everything."""
-    from engine import datasets, findings, inspection
+    from engine.data import datasets
+    from engine.inspection import findings, inspection
     from engine.recipe import Recipe, SplitSpec
 
     spec, recipe = DatasetSpec.model_validate_json(spec), json.loads(recipe)

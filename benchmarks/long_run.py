@@ -10,8 +10,9 @@ import statistics
 import time
 
 from benchmarks import common
-from engine import charts, events
-from engine.history import History
+from engine.charts import training as charts
+from engine.runs import events
+from engine.runs.history import History
 
 HOURS = (1, 10)
 ROUNDS = 5

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import PARTS
-from engine import parallel
+from engine.host import parallel
 
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "tensorflow-datasets", "pillow", "streamlit")
 

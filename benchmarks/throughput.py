@@ -1,6 +1,6 @@
 """How near Graft comes to bare decoding and bare forward passes; all in one process, in turns.
 
-Bare: `engine.images.load` over encoded photos, and the converted network over decoded pixels, both
+Bare: `engine.images.decode.load` over encoded photos, and the converted network over decoded pixels, both
 in as many threads as there are cores and with nothing else. Their times are added, as both keep all
 cores busy.
 """
@@ -18,8 +18,11 @@ def run(home, quick) -> dict:
     common.use_worker_environment()
     import numpy as np
 
-    from engine import events, export, input_pipeline, modeling, runs, session
     from engine import home as homes
+    from engine.models import modeling, session
+    from engine.runs import events, runs
+    from engine.train import input_pipeline
+    from engine.train import keep as export
 
     recipe = common.photos(False, "resize=antialias", "split={}")
     dataset = common.prepared(recipe, home)
@@ -53,7 +56,8 @@ def timed(function) -> float:
 
 
 def bare_decode(data, recipe) -> float:
-    from engine import images, parallel
+    from engine.host import parallel
+    from engine.images import decode as images
 
     def one(content):
         images.load(content, recipe.image_size, recipe.resize)
@@ -62,7 +66,7 @@ def bare_decode(data, recipe) -> float:
 
 
 def bare_forward(network, pixels, photos) -> float:
-    from engine import parallel
+    from engine.host import parallel
 
     images = list(pixels.get(photos))
     return timed(lambda: consume(parallel.ordered_map(network, images, network.threads)))
@@ -75,7 +79,10 @@ def consume(iterator) -> None:
 
 def features(bundle, recipe, dataset, photos, data, pixels, home, rounds) -> dict:
     """The feature pass of a frozen stage, with what it is made of."""
-    from engine import cache, frozen, input_pipeline, litert, modeling
+    from engine.features import cache
+    from engine.features import compute as frozen
+    from engine.models import litert, modeling
+    from engine.train import input_pipeline
 
     modeling.apply_stage(bundle, recipe.stages[0])
     cut = len(photos) * 4 // 5
@@ -107,7 +114,8 @@ def features(bundle, recipe, dataset, photos, data, pixels, home, rounds) -> dic
 
 def batch(run, data, pixels, photos, rounds) -> dict:
     """Predictions of many photos, with what they are made of."""
-    from engine import Classifier, litert
+    from engine import Classifier
+    from engine.models import litert
 
     common.say("batch prediction")
     classifier = Classifier(run)
@@ -122,7 +130,9 @@ def batch(run, data, pixels, photos, rounds) -> dict:
 
 def single(run, data, pixels, count) -> dict:
     """One photo at a time through a warm classifier; medians, photo by photo in turns."""
-    from engine import Classifier, images, litert
+    from engine import Classifier
+    from engine.images import decode as images
+    from engine.models import litert
 
     common.say("single predictions")
     classifier = Classifier(run)
@@ -141,7 +151,8 @@ def steps(bundle, recipe, dataset, photos, pixels, rounds) -> dict:
     import keras
     import tensorflow as tf
 
-    from engine import input_pipeline, modeling
+    from engine.models import modeling
+    from engine.train import input_pipeline
 
     common.say("training steps")
     stage = recipe.stages[1].model_copy(update={"batch_norm": "keep", "epochs": 1})

@@ -14,7 +14,9 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from engine import device, home, jobs  # noqa: E402
+from engine import home  # noqa: E402
+from engine.host import device  # noqa: E402
+from engine.jobs import jobs  # noqa: E402
 from engine.recipe import load_preset  # noqa: E402
 
 SEEDS = (0, 1, 2)
@@ -27,7 +29,10 @@ STARTS = {
 
 
 def main():
-    lines = ["| start | test accuracy, seeds 0, 1, 2 | mean | seconds a run |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| start | test accuracy, seeds 0, 1, 2 | mean | seconds a run |",
+        "| --- | --- | --- | --- |",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         place = home.home(folder)
         for start, sets in STARTS.items():

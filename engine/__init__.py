@@ -25,11 +25,11 @@ __version__ = "0.1.0"
 def __getattr__(name):
     """Load the public names on first use: a page pays only for what it shows."""
     if name in ("Recipe", "load_preset"):
-        from engine import recipe as module
+        from engine.recipe import recipe as module
     elif name == "Run":
-        from engine import runs as module
+        from engine.runs import runs as module
     elif name == "Classifier":
-        from engine import classifier as module
+        from engine.predict import classifier as module
     else:
         raise AttributeError(f"module 'engine' has no attribute {name!r}")
     return getattr(module, name)

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # Streamlit puts only this script's own folder there
     sys.path.insert(0, str(ROOT))
 
-from pages import _common, _draft  # noqa: E402
+from pages._ui import common as _common  # noqa: E402
+from pages._ui import draft as _draft  # noqa: E402
 
 st.set_page_config(page_title="Graft", page_icon=_common.mark(), layout="wide")
 

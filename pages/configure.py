@@ -5,13 +5,23 @@ import math
 import numpy as np
 import streamlit as st
 
-from engine import backbones, charts, datasets, features, proposal, schedules
+from engine.charts import training as charts
+from engine.data import datasets
 from engine.errors import GraftError
-from engine.recipe import DatasetSpec, load_preset, preset_names
-from pages import _common, _dataset_data, _decisions, _draft, _preflight, _stages, _yaml
-from pages._fields import field, problem, split_fields
-from pages._freeze_map import freeze_map
-from pages._live_chart import chart
+from engine.estimate import proposal
+from engine.features import store as features
+from engine.models import backbones
+from engine.recipe import DatasetSpec, load_preset, preset_names, schedules
+from pages._configure import preflight as _preflight
+from pages._configure import stages as _stages
+from pages._configure import yaml as _yaml
+from pages._configure.freeze_map import freeze_map
+from pages._dataset import data as _dataset_data
+from pages._dataset import decisions as _decisions
+from pages._ui import common as _common
+from pages._ui import draft as _draft
+from pages._ui.fields import field, problem, split_fields
+from pages._ui.live_chart import chart
 
 
 def show() -> None:
@@ -98,7 +108,9 @@ def _dataset_title() -> str:
 def _suits():
     """Says where preset and dataset do not go together, with the way out."""
     own = load_preset(_draft.preset())
-    if own.dataset.model_dump(mode="json") | {"overlay": ""} != _draft.get("dataset") | {"overlay": ""}:
+    if own.dataset.model_dump(mode="json") | {"overlay": ""} != _draft.get("dataset") | {
+        "overlay": ""
+    }:
         st.button(
             f"Use the dataset of this preset ({own.dataset.title})",
             key="preset_dataset",

@@ -2,21 +2,20 @@
 
 import streamlit as st
 
-from engine import datasets, preview
+from engine.data import datasets
 from engine.errors import DatasetError
+from engine.images import preview
 from engine.recipe import AugmentationSpec, DatasetSpec, Recipe
-from pages import (
-    _common,
-    _dataset_data,
-    _dataset_findings,
-    _dataset_gallery,
-    _dataset_map,
-    _dataset_sources,
-    _decisions,
-    _draft,
-    _job,
-)
-from pages._fields import field, problem, split_fields
+from pages._dataset import data as _dataset_data
+from pages._dataset import decisions as _decisions
+from pages._dataset import findings as _dataset_findings
+from pages._dataset import gallery as _dataset_gallery
+from pages._dataset import map as _dataset_map
+from pages._dataset import sources as _dataset_sources
+from pages._ui import common as _common
+from pages._ui import draft as _draft
+from pages._ui import job as _job
+from pages._ui.fields import field, problem, split_fields
 
 VIEWS = ("Images", "Findings", "Map", "Counts and sizes", "What the network will see", "Decisions")
 

@@ -5,19 +5,19 @@ import time
 
 import streamlit as st
 
-from engine import GraftError, charts, trash
-from pages import (
-    _clicks,
-    _common,
-    _draft,
-    _import,
-    _queue,
-    _run_actions,
-    _run_view,
-    _storage,
-    _trash,
-)
-from pages._live_chart import chart
+from engine import GraftError
+from engine.charts import training as charts
+from engine.runs import trash
+from pages._run import actions as _run_actions
+from pages._run import queue as _queue
+from pages._run import view as _run_view
+from pages._runs import import_ as _import
+from pages._runs import storage as _storage
+from pages._runs import trash as _trash
+from pages._ui import clicks as _clicks
+from pages._ui import common as _common
+from pages._ui import draft as _draft
+from pages._ui.live_chart import chart
 
 
 def show() -> None:

@@ -4,16 +4,14 @@ from collections import Counter
 
 import streamlit as st
 
-from engine.images import EXTENSIONS
-from pages import (
-    _common,
-    _test_answers,
-    _test_batch,
-    _test_cards,
-    _test_confidence,
-    _test_export,
-    _test_marks,
-)
+from engine.images.decode import EXTENSIONS
+from pages._test import answers as _test_answers
+from pages._test import batch as _test_batch
+from pages._test import cards as _test_cards
+from pages._test import confidence as _test_confidence
+from pages._test import export as _test_export
+from pages._test import marks as _test_marks
+from pages._ui import common as _common
 
 SOURCES = ["Upload", "Folder", "Webcam", "Test images of this run", "Earlier batches"]
 VIEWS = {

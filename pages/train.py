@@ -2,8 +2,13 @@
 
 import streamlit as st
 
-from engine import jobs
-from pages import _clicks, _common, _draft, _queue, _run_actions, _run_view
+from engine.jobs import jobs
+from pages._run import actions as _run_actions
+from pages._run import queue as _queue
+from pages._run import view as _run_view
+from pages._ui import clicks as _clicks
+from pages._ui import common as _common
+from pages._ui import draft as _draft
 
 
 def show() -> None:

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from engine import home as homes
-from engine import jobs, runs
+from engine.jobs import jobs
 from engine.recipe import load_preset
+from engine.runs import runs
 
 REAL = "needs TFDS_DATA_DIR with tf_flowers and KERAS_HOME with MobileNetV2 0.35 weights (README, Tests)"
 

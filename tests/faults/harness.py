@@ -17,8 +17,10 @@ import numpy as np
 import psutil
 
 from engine import home as homes
-from engine import jobs, processes, queue
+from engine.host import processes
+from engine.jobs import jobs
 from engine.recipe import load_preset
+from engine.runs import queue
 
 INJECT = Path(__file__).parent / "inject"
 RECIPE = [
@@ -79,7 +81,7 @@ def supervisors(home) -> list:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "engine.supervisor" in line and str(home) in line:
+        if "engine.jobs.supervisor" in line and str(home) in line:
             found.append(process)
     return found
 
@@ -90,7 +92,11 @@ def workers(home) -> list:
     for process in psutil.process_iter(["cmdline", "status"]):
         line = process.info["cmdline"] or []
         inside = any(part.startswith(str(Path(home) / "runs")) for part in line)
-        if "engine.worker" in line and inside and process.info["status"] != psutil.STATUS_ZOMBIE:
+        if (
+            "engine.jobs.worker" in line
+            and inside
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+        ):
             found.append(process)
     return found
 
@@ -136,7 +142,7 @@ def same_weights(one, other) -> bool:
 
 def epochs(run) -> list[tuple]:
     """What counts of a run's epochs: (stage, epoch, step, losses and accuracies)."""
-    from engine import events
+    from engine.runs import events
 
     return [
         tuple(

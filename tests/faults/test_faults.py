@@ -17,8 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine import checkpoint, jobs, processes, queue, runs, settings, supervisor
 from engine import home as homes
+from engine.host import processes, settings
+from engine.jobs import jobs, supervisor
+from engine.runs import checkpoint, queue, runs
 from tests.faults import harness
 
 LONG = os.environ.get("GRAFT_FAULTS_FORM") == "long"
@@ -64,7 +66,7 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(home, undisturbed)
 
 
 def test_servers_and_supervisors_killed_meanwhile_leave_the_run_alone(home, undisturbed):
-    from tests.browser_support import server
+    from tests.support.browser import server
 
     run, supervisors = jobs.start(harness.recipe(), home), 0
     for _ in range(5):
@@ -150,7 +152,7 @@ def test_worker_without_a_place_does_nothing(home, undisturbed):
     try:
         queue.add(home, run.id)
         queue.claim(home, ["cpu"], 9, lambda *_: processes.identity(slot.pid))
-        done = processes.spawn("engine.worker", run.path, log=run.path / "worker.log").wait(60)
+        done = processes.spawn("engine.jobs.worker", run.path, log=run.path / "worker.log").wait(60)
         assert done == 3 and run.status == "paused" and not run.events()[0]
     finally:
         os.killpg(slot.pid, signal.SIGKILL)
@@ -379,7 +381,7 @@ def test_nearly_full_disk_refuses_a_start_with_a_sentence(home):
 
 @pytest.mark.skipif(not LONG, reason="half an hour; part of the long form (make faults)")
 def test_thirty_runs_one_after_another_leave_the_server_small(home, undisturbed):
-    from tests.browser_support import server
+    from tests.support.browser import server
 
     with server(home, home / "server.log") as (address, process):
         grown, first = [], None

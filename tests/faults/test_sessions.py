@@ -8,10 +8,11 @@ import pytest
 from playwright.sync_api import expect
 
 from engine import home as homes
-from engine import processes, queue, runs
+from engine.host import processes
 from engine.recipe import load_preset
-from tests.browser_support import chromium, server
+from engine.runs import queue, runs
 from tests.faults import harness
+from tests.support.browser import chromium, server
 
 LONG = os.environ.get("GRAFT_FAULTS_FORM") == "long"
 SESSIONS, EACH = (10, 3) if LONG else (2, 2)

@@ -32,7 +32,7 @@ def _die_inside_checkpoint_writes():
         def call(*arguments, **named):
             frame, inside = sys._getframe(1), False
             while frame is not None and not inside:
-                inside = frame.f_code.co_filename.endswith("engine/checkpoint.py")
+                inside = frame.f_code.co_filename.endswith("engine/runs/checkpoint.py")
                 frame = frame.f_back
             if inside:
                 calls[0] += 1
@@ -62,7 +62,7 @@ def _die_before_a_status():
 
 def _allocate():
     """Eats memory once TensorFlow is there."""
-    while "engine.training" not in sys.modules or not _wanted().get("allocate"):
+    while "engine.train.training" not in sys.modules or not _wanted().get("allocate"):
         time.sleep(0.2)
     eaten, size = [], 64 << 20
     while True:
@@ -73,7 +73,7 @@ def _allocate():
         time.sleep(0.01)
 
 
-if "engine.worker" in sys.orig_argv and os.environ.get("GRAFT_FAULTS"):
+if "engine.jobs.worker" in sys.orig_argv and os.environ.get("GRAFT_FAULTS"):
     _die_inside_checkpoint_writes()
     _die_before_a_status()
     if _wanted().get("allocate"):

@@ -1,0 +1,375 @@
+"""What a run of a recipe will take on this host, measured in a short probe: minutes, memory, speed.
+
+Heavy: imports TensorFlow; `engine.host.background_worker` runs it in a process of its own. It walks the path of
+`engine.train.training` with the real dataset and the real model, and times a little of each part. What it
+has to make on the way (a prepared dataset, a converted network, some features) is kept, and the
+launch finds it. `engine.estimate.preflight` is the light side, for pages and the CLI.
+"""
+
+import math
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import psutil
+
+from engine.data import datasets
+from engine.data import prepare_worker as ingest
+from engine.estimate import trial_steps as steps
+from engine.estimate.preflight import sentence
+from engine.features import cache
+from engine.features import compute as frozen
+from engine.features import store as features
+from engine.host import device
+from engine.host.parallel import ordered_map
+from engine.images import decode as images
+from engine.models import boundary, convert, litert, modeling, session
+from engine.train import input_pipeline
+from engine.train import keep as export
+
+VERSION = 1
+IMAGES = 32
+"""Real images that are decoded, and classified, for a figure."""
+PASS_SECONDS = 2
+"""About how long the trial of the feature pass takes."""
+KERAS_AGAINST_LITERT = 5
+"""A forward pass in TensorFlow takes about so many times as long as in LiteRT on a CPU (facts)."""
+
+
+@dataclass
+class Setting:
+    """What all stages of a recipe share: see `engine.train.training.train` for the names.
+
+    Attributes:
+        room: MiB that a run may take of the memory that batches live in.
+        decode: seconds of an image's decoding and resizing, all cores at work.
+        used: how many images are in the training and validation parts.
+    """
+
+    recipe: object
+    home: Path
+    dataset: object
+    split: dict
+    bundle: object
+    pixels: object
+    room: float
+    decode: float
+    used: int
+
+
+class Progress:
+    """Turns finished parts into `report(text, done, total, eta_seconds)`."""
+
+    def __init__(self, report, total):
+        self._report, self._total, self._done, self._begun = report, total, 0, time.time()
+
+    def __call__(self, text):
+        """A part begins, so the one before it is done."""
+        spent = time.time() - self._begun
+        left = spent / self._done * (self._total - self._done) if self._done else None
+        self._report(text, self._done, self._total, left)
+        self._done = min(self._done + 1, self._total)
+
+    def data(self, text, done, total):
+        """Preparing a dataset counts images, not parts."""
+        spent = time.time() - self._begun
+        self._report(text, done, total, spent / done * (total - done) if done and total else None)
+
+    def features(self, phase, text, done, total):
+        self._report(text, self._done, self._total, None)
+
+
+def measure(recipe, home, stage, report, available_mb=None) -> dict:
+    """Measures a recipe on this host.
+
+    Args:
+        recipe: a Recipe.
+        home: Graft's home.
+        stage: not used; other probes are of one stage.
+        report: called with (text, done, total, eta_seconds).
+        available_mb: MiB that a run may take; None asks the system.
+
+    Returns:
+        Plain data: version; device, a line for people; startup_seconds (TensorFlow, opening the
+        dataset, building the model); stages, dicts of name, path ("cached features" or "whole
+        network"), feature_seconds, conversion_seconds, decode_seconds, check_seconds,
+        records_missing, setup_seconds, step_seconds, epoch_seconds, seconds (all epochs with
+        validation, and everything before but check_seconds), images_per_second, peak_memory_mb (the
+        most until this stage's end) and host_memory_mb (the same of the host, which on a GPU is
+        something else); finish_seconds (export and evaluation); seconds in all; peak_memory_mb and
+        host_memory_mb of the whole; available_memory_mb; proposed_batch_size, an int if the recipe's
+        own would take too much, else None; others_share, of the processor's time that went to other
+        processes meanwhile, 0 to 1; text, one sentence. Seconds are those of a launch after this
+        probe.
+
+    Raises:
+        GraftError: what a launch would end with: an unreadable dataset, missing weights.
+    """
+    home, begun = Path(home), psutil.Process().create_time()
+    others = _Others()
+    progress = Progress(report, 3 + 2 * len(recipe.stages))
+    progress("Opening the dataset")
+    session.prepare_device(recipe, session.Silent())
+    ready = datasets.state(recipe.dataset, home)["state"] == "ready"
+    opening = time.time()
+    dataset = ingest.ingest(recipe.dataset, home, progress.data)
+    extra = 0 if ready else time.time() - opening
+    split = dataset.split(recipe.split)
+    progress(f"Building {recipe.backbone.title}")
+    bundle = modeling.build(recipe, list(dataset.classes), home)
+    startup = time.time() - begun - extra
+
+    used = np.concatenate([split["train"], split["validation"]])
+    pixels = input_pipeline.Pixels(dataset, used, recipe.image_size, recipe.resize, 0)
+    few = used[:: max(1, len(used) // IMAGES)][:IMAGES]
+    decode = _seconds(lambda: pixels.get(few)) / len(few)
+    room = steps.available_mb() if available_mb is None else available_mb
+    setting = Setting(recipe, home, dataset, split, bundle, pixels, room, decode, len(used))
+    found, proposals = _stages(setting, progress)
+    progress("Trying the export")
+    finish = _finish(setting, found)
+    peak = max(row["peak_memory_mb"] for row in found)
+    answer = {
+        "version": VERSION,
+        "device": device.describe()["text"],
+        "startup_seconds": startup,
+        "stages": found,
+        "finish_seconds": finish,
+        "seconds": startup + finish + sum(s["seconds"] + s["check_seconds"] for s in found),
+        "peak_memory_mb": peak,
+        "host_memory_mb": max(row["host_memory_mb"] for row in found),
+        "available_memory_mb": room,
+        "proposed_batch_size": min(proposals, default=None),
+        "others_share": others.share(),
+    }
+    for row in found:
+        row.pop("trial", None)
+    return answer | {"text": sentence(answer, recipe)}
+
+
+class _Others:
+    """How much of the processor other processes take, from its making on."""
+
+    def __init__(self):
+        self._begun = self._now()
+
+    @staticmethod
+    def _now():
+        times, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        idle = times.idle + getattr(times, "iowait", 0)
+        return np.array([sum(times[:8]), idle, own.user + own.system])
+
+    def share(self) -> float:
+        whole, idle, own = self._now() - self._begun
+        return float(np.clip((whole - idle - own) / max(whole, 1e-9), 0, 1))
+
+
+def _seconds(function) -> float:
+    begun = time.perf_counter()
+    function()
+    return time.perf_counter() - begun
+
+
+def _stages(setting, progress):
+    """(a dict for each stage, the batch sizes proposed by those that would take too much)."""
+    recipe, bundle = setting.recipe, setting.bundle
+    weights = bundle.model.get_weights()
+    learnt: set[int] = set()  # variables that a stage before changes
+    whole = [bool(features.why_not(recipe, s.trainable)) for s in recipe.stages]
+    decoded_bytes = setting.used * recipe.image_size**2 * 3
+    keeps = decoded_bytes <= recipe.memory_budget * 2**20
+    undecoded = setting.used
+    found, proposals = [], []
+    for number, stage in enumerate(recipe.stages):
+        progress(f"Stage {stage.name}: its frozen part")
+        modeling.apply_stage(bundle, stage)
+        cached, row = None, _no_features()
+        if not whole[number]:
+            cached, row = _features(setting, number, learnt, progress.features)
+        if cached and keeps and any(whole[number + 1 :]):
+            undecoded = max(0, undecoded - math.ceil(row["records_missing"] / row["slots"]))
+        elif not cached and keeps:
+            row["decode_seconds"], undecoded = undecoded * setting.decode, 0
+        progress(f"Stage {stage.name}: trying steps")
+        # What a run holds besides, here but not in the probe: decoded pixels, and the best weights
+        # so far. Encoded images and features are mapped from files, and count as resident.
+        held = 4 * bundle.model.count_params()
+        held += decoded_bytes * (keeps and undecoded < setting.used)
+        mapped = row.pop("bytes", 0) + _mapped_bytes(setting)
+        trial = steps.measure(
+            setting.bundle, recipe, number, setting.split, setting.dataset.labels, cached,
+            setting.room, held / 2**20,
+        )  # fmt: skip
+        if cached:
+            cached.close()
+        learnt |= {id(v) for v in bundle.model.trainable_variables}
+        learnt |= {id(v) for v in bundle.model.non_trainable_variables if _moves(v, bundle)}
+        bundle.model.set_weights(weights)
+        if not keeps and not cached:
+            # Decoding runs beside a GPU's steps, and shares a CPU's cores with them.
+            decoding = setting.used * setting.decode
+            beside = trial["epoch_seconds"] if steps.on_gpu() else 0
+            trial["epoch_seconds"] += max(0, decoding - beside)
+        parts = ("feature_seconds", "conversion_seconds", "decode_seconds")
+        row |= trial | {
+            "name": stage.name,
+            "path": "cached features" if cached else "whole network",
+            "seconds": sum(row[k] for k in parts)
+            + trial["setup_seconds"]
+            + stage.epochs * trial["epoch_seconds"],
+        }
+        row["host_memory_mb"] += (held + mapped) / 2**20
+        if not steps.on_gpu():
+            row["peak_memory_mb"] = row["host_memory_mb"]
+        for name in ("peak_memory_mb", "host_memory_mb"):
+            # A process' highest never falls, and a run is asked for it at the end of each stage.
+            row[name] = max([row[name], *(before[name] for before in found)])
+        proposed = row.pop("proposed_batch_size")
+        proposals += [proposed] * (proposed is not None)
+        found.append(row)
+    return found, proposals
+
+
+def _mapped_bytes(setting) -> int:
+    """Encoded images of the training and validation parts, as far as they are mapped."""
+    packed = setting.dataset.path / "images.bin"
+    share = setting.used / max(1, len(setting.dataset))
+    return int(packed.stat().st_size * share) if packed.exists() else 0
+
+
+def _moves(variable, bundle) -> bool:
+    """Whether a variable that does not learn changes in the stage that was applied last: a moving
+    statistic of updating batch normalization."""
+    return any(
+        variable is v
+        for layer in modeling.leaf_layers(bundle.model)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        for v in layer.non_trainable_variables
+    )
+
+
+# -- the frozen part ----------------------------------------------------------------------------
+
+
+def _no_features() -> dict:
+    names = ("feature_seconds", "conversion_seconds", "decode_seconds", "check_seconds")
+    return dict.fromkeys(names, 0.0) | {"records_missing": 0}
+
+
+def _features(setting, number, learnt, report):
+    """Tries the feature pass of a stage on images whose features are not known yet.
+
+    Returns:
+        (an `engine.features.compute.Cached` to take steps on, its part of the stage's row), or (None, the row
+        of a stage without) where the run will take the whole network after all.
+    """
+    recipe, dataset, split, home = setting.recipe, setting.dataset, setting.split, setting.home
+
+    def prepare(chosen):
+        part = {"train": np.asarray(chosen, np.int64), "validation": np.zeros(0, np.int64)}
+        return frozen.prepare(
+            setting.bundle, recipe, number, dataset, setting.pixels, part, home, report, False
+        )[0]
+
+    cached = prepare(split["train"][: frozen.PROBE_IMAGES])  # converts, if nobody has yet
+    if cached is None:
+        return None, _no_features()
+    store, first = cached._store, cached.facts
+    rows = frozen._rows_needed(dataset, split, store.views)
+    if 4 * store.width * len(rows) > cache.limit(home):
+        cached.close()
+        return None, _no_features()
+    store.borrow(rows)
+    missing = rows[~store.known(rows)]
+    lacking = np.unique(missing // store.views)
+    place = store.rows(dataset.contents) // store.views
+    wanted = split["train"][np.isin(place[split["train"]], lacking)]
+    # Twenty a second where the first were known and nothing was tried: a guess, to choose how many.
+    pace = first["seconds"] / first["computed"] if first["computed"] else 0.05
+    count = int(np.clip(PASS_SECONDS / (pace * store.views), 8, 256))
+    cached.close()
+    begun = time.perf_counter()
+    # The same again: its conversion is kept now, so this is what a launch will find.
+    cached = prepare(wanted[:count] if len(wanted) else split["train"][: frozen.PROBE_IMAGES])
+    if cached is None:
+        return None, _no_features()
+    facts = cached.facts
+    spent = time.perf_counter() - begun
+    rest = len(missing) - facts["computed"]
+    each = facts["seconds"] / facts["computed"] if facts["computed"] else pace
+    # Without a measured pace, what is evicted later cannot be told in seconds.
+    name = store.path.name if facts["computed"] else None
+    conversion = facts["conversion_seconds"]
+    made = first["conversion_seconds"] - conversion
+    prefix = boundary.cut(setting.bundle).prefix
+    if learnt & {id(v) for v in prefix.weights}:
+        # A stage before changes what is frozen here, so nothing that is known now will be of use.
+        rest, name = len(rows), None
+        if facts["runtime"].startswith("LiteRT"):
+            conversion += made if made > 1 else _conversion(prefix)
+    row = _no_features() | {
+        "feature_seconds": rest * each,
+        "conversion_seconds": conversion,
+        "check_seconds": max(0.0, spent - facts["seconds"] - facts["conversion_seconds"]),
+        "records_missing": int(rest),
+        # What `engine.estimate.preflight.updated` needs to count again.
+        "store": name,
+        "slots": store.views,
+        "records": len(rows),
+        "record_seconds": each,
+        "bytes": 4 * store.width * len(rows),
+    }
+    if recipe.stages[number].trainable == "none" and facts["runtime"].startswith("LiteRT"):
+        row["trial"] = {"made": made, "each": each * bool(facts["computed"])}  # see `_finish`
+    return cached, row
+
+
+def _conversion(model) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return _seconds(lambda: convert.to_litert(model, Path(folder) / "network.tflite"))
+
+
+# -- the end of a run ---------------------------------------------------------------------------
+
+
+def _finish(setting, found) -> float:
+    """Seconds of export and evaluation.
+
+    Export is one conversion and a saved file; evaluation and its check send the test and validation
+    images, and 64 of the latter again, through LiteRT, and those 64 through two Keras models that
+    are traced first. A conversion and a feature pass of the whole backbone, where the probe did
+    both, are the measure of this; otherwise an export is really made, and tried on a few images.
+    """
+    bundle, recipe, dataset, split = (
+        setting.bundle, setting.recipe, setting.dataset, setting.split,
+    )  # fmt: skip
+    trial = next((row["trial"] for row in found if "trial" in row), {})
+    each, exporting = trial.get("each", 0), trial.get("made", 0)
+    if not each or exporting < 1:
+        modeling.restore_dropout(bundle)
+        with tempfile.TemporaryDirectory() as folder:
+            run = SimpleNamespace(path=Path(folder))
+            exporting = _seconds(lambda: export.write(export.in_float32(bundle, recipe.head), run))
+            network = litert.Network(run.path / "inference.tflite")
+            size, resize = recipe.image_size, recipe.resize
+            few = split["train"][:IMAGES].tolist()
+
+            def answer(index):
+                return network(images.load(dataset.image_bytes(index), size, resize))
+
+            begun = time.perf_counter()
+            count = len(list(ordered_map(answer, few, network.threads)))
+            each = (time.perf_counter() - begun) / count
+    checked = min(64, len(split["validation"]))
+    whole = [row for row in found if row["path"] == "whole network"]
+    forward = min((row["validation_image_seconds"] for row in whole), default=0)
+    tracing = max(row["validation_setup_seconds"] for row in found)
+    return (
+        exporting
+        + (len(split["test"]) + len(split["validation"]) + checked) * each
+        + 2 * (tracing + checked * (forward or KERAS_AGAINST_LITERT * each))
+    )

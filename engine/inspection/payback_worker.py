@@ -1,0 +1,105 @@
+"""The comparison that `engine.inspection.payback` asks for, in a process of its own (`engine.host.background_worker`).
+
+Heavy: Keras and scikit-learn, in its functions. In the place of the recipe's head stands multinomial
+logistic regression with an L2 penalty of one strength for both (`engine.predict.embedding`), on the principal
+components of the frozen backbone's features, images unaugmented. It is the same kind of layer, one
+softmax, but fitted until it converges to its one optimum, so that nothing but the decisions differs.
+"""
+
+import time
+
+import numpy as np
+
+from engine.data import datasets, overlay
+from engine.errors import DatasetError
+from engine.features import of_dataset as dataset_features
+from engine.inspection import payback
+from engine.predict import embedding as reduction
+
+DIMENSIONS = 512
+"""Principal components that the heads are fitted on."""
+NOTE = (
+    "Counted are images that are in the validation part both without and with the decisions, by their "
+    "labels as they are now; what was left out does not count. A softmax layer, fitted to the end on the "
+    "frozen backbone's features, stands for the recipe's head."
+)
+
+
+def measure(recipe, home, stage, report) -> dict:
+    """Compares heads trained without and with the decisions of the recipe's dataset.
+
+    Args:
+        recipe: a Recipe, whose dataset has an overlay.
+        home: Graft's home.
+        stage: not used; other probes are of one stage.
+        report: called with (text, done, total).
+
+    Returns:
+        Plain data: before and after (accuracies, 0 to 1, on the same validation images, by their labels
+        as they are with the decisions), n (how many), difference and interval ([low, high], 95 %; see
+        `engine.inspection.payback.difference`), better and worse (images that only the head after, or before, has
+        right), chance (whether the interval spans zero), text (one sentence); counts (how many
+        images are excluded, relabelled and moved); train_before and train_after (training images);
+        not_compared (images of the present validation part that are left out, since they were in
+        another part before or cannot be read); overlay; backbone; note (what was compared, sentences for
+        people); head (what stood for the head) and seconds.
+
+    Raises:
+        DatasetError: if no validation image is in that part both times.
+    """
+    begun, spec = time.time(), recipe.dataset
+    decisions = overlay.load(home, spec.overlay)
+    plain = datasets.open_dataset(spec.model_copy(update={"overlay": ""}), home)
+    curated = datasets.Dataset(plain.path, decisions)
+    place = {name: label for label, name in enumerate(plain.classes)}
+    labels = np.full(len(plain), -1, np.int64)  # with the decisions, -1 for what they exclude
+    labels[curated.rows] = np.array([place[name] for name in curated.classes])[curated.labels]
+    before = plain.split(recipe.split)
+    after = {part: curated.rows[rows] for part, rows in curated.split(recipe.split).items()}
+
+    def looking(phase, text, done, total):
+        report(text, done, total)
+
+    without_overlay = recipe.model_copy(update={"dataset": spec.model_copy(update={"overlay": ""})})
+    with dataset_features.open_features(plain, without_overlay, home, looking) as features:
+        there = ~features.missing
+        asked = np.intersect1d(before["validation"], after["validation"])
+        asked = asked[there[asked]]
+        if not len(asked):
+            raise DatasetError(
+                "no image is in the validation part both without and with the decisions, so there is "
+                "nothing to compare on; put images back into it"
+            )
+        learnt = [rows[there[rows]] for rows in (before["train"], after["train"])]
+        used = np.unique(np.concatenate([asked, *learnt]))
+        with reduction.one_thread():
+            values = reduction.reduce(features, used, DIMENSIONS, report)
+    right = []
+    for number, (rows, own) in enumerate(zip(learnt, (plain.labels, labels), strict=True)):
+        report("Training the head without and with the decisions", number, 2)
+        balanced = recipe.class_weights == "balanced"
+        chosen = values[np.searchsorted(used, rows)]
+        head = reduction.classifier(chosen, own[rows], balanced)
+        right.append(head.predict(values[np.searchsorted(used, asked)]) == labels[asked])
+    better, worse = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
+    found, low, high = payback.difference(better, worse, len(asked))
+    return {
+        "before": float(right[0].mean()),
+        "after": float(right[1].mean()),
+        "n": len(asked),
+        "difference": found,
+        "interval": [low, high],
+        "better": better,
+        "worse": worse,
+        "chance": low <= 0 <= high,
+        "text": payback.sentence(found, low, high, len(asked)),
+        "counts": overlay.counts(decisions["decisions"]),
+        "train_before": len(learnt[0]),
+        "train_after": len(learnt[1]),
+        "not_compared": len(after["validation"]) - len(asked),
+        "overlay": spec.overlay,
+        "backbone": recipe.backbone.title,
+        "note": NOTE,
+        "head": f"softmax, L2, C {reduction.STRENGTH:g}, {values.shape[1]} components",
+        "seconds": time.time() - begun,
+    }

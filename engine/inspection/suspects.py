@@ -1,0 +1,285 @@
+"""Which labels a backbone doubts, which images it finds unlike all others, and a map of all of them.
+
+Heavy: scikit-learn, in its functions; a process of its own (`engine.inspection.worker`) calls it. cleanlab
+(199 MB, 6 s to import), umap-learn (409 MB, 11 s) and cleanvision (228 MB) were weighed: the little that
+is used of them stands here, on scikit-learn, which brings what is hard (logistic regression, nearest
+neighbours, t-SNE).
+
+Wrong labels: confident learning (Northcutt, Jiang, Chuang 2021, "Confident Learning: Estimating
+Uncertainty in Dataset Labels", JAIR 70). A classifier judges only images it was not fitted on; an image
+is suspect where it is at least as sure of another class as it usually is of that class's own images.
+Outliers: the local outlier factor (Breunig, Kriegel, Ng, Sander 2000, "LOF: Identifying Density-Based
+Local Outliers", SIGMOD), held against all others' by the modified z-score (Iglewicz and Hoaglin 1993,
+"How to Detect and Handle Outliers").
+Map: t-SNE (van der Maaten and Hinton 2008, JMLR 9). Images that are alike lie together; distances
+between groups, and the axes, mean nothing.
+"""
+
+import numpy as np
+
+from engine.predict import embedding as reduction
+
+FOLDS = 5
+DIMENSIONS = 256
+"""Principal components that labels are judged by: on 30 draws of 600 flower photos with 10 wrong labels,
+256 had 0.5 more of them among the first 30 than 128, and 500 no more than 256."""
+NEAR = 128
+"""Of these, the first so many say how near two images are; t-SNE takes 50, as its authors do."""
+FIT = 40_000
+"""Most images that one fold's classifier is fitted on, evenly drawn of each class: four fifths of
+50,000, which bounds time and memory beyond."""
+NEIGHBOURS = 20
+"""Nearest images that say how alone an image is; of 17 foreign pictures among 600 flower photos some in
+threes, 10 found too few (area under the curve 0.96 against 0.99) and 30 no more."""
+SHOWN = 5
+"""Nearest images that are given for each."""
+REFERENCES = 50_000
+"""Most images among which nearest ones are looked for, evenly drawn: beyond it time grows in proportion
+to the number of images, and not with its square."""
+ROBUST = 3.5
+"""Modified z-score beyond which a value is an outlier (Iglewicz and Hoaglin 1993)."""
+MAPPED = 3000
+"""Most images that t-SNE places; all others lie between those of them that are nearest."""
+MAP_STEPS = 500
+"""Of t-SNE, half its default: the neighbours on the map had the same share of their own class (0.777)."""
+CHUNK = 2048
+
+
+def analyse(features, labels, classes, report, seed=0, contents=None) -> dict:
+    """Judges every image of a dataset by its features.
+
+    Args:
+        features: see `engine.features.of_dataset.Features`; `read`, `width` and `missing` are used.
+        labels: int array (n,), indices into classes.
+        classes: names.
+        report: called with (text, done, total); may raise to stop.
+        seed: of the folds, of what is drawn evenly, and of the map.
+        contents: array (n,), a hash of each image's content: copies of an image are judged by
+            classifiers that have seen none of them, and do not hide that it is alone. None: no copies.
+
+    Returns:
+        A dict of arrays with a row for each image: given_probability (float32, 0 to 1, that of its
+        label), suggested (int32, the most probable class), suggested_probability (float32), margin
+        (float32, -1 to 1: the label's probability less the largest of the others, the normalised margin of
+        confident learning), suspect (bool), outlier (float32, above 1 is an outlier), nearest (int32 (n, 5), rows
+        of the nearest other images, copies included), projection (float32 (n, 2)); and accuracy
+        (float, out of fold) and folds (int).
+        Not a number, -1 or False where nothing can be said: all of it for images without features;
+        given_probability, suggested, suggested_probability, margin and suspect where no classifier
+        could know the class, since all its images are in one fold.
+    """
+    labels, missing = np.asarray(labels, np.int64), np.asarray(features.missing, bool)
+    there = np.flatnonzero(~missing)
+    contents = np.arange(len(labels)) if contents is None else np.asarray(contents)
+    copies = np.unique(contents[there], return_inverse=True)[1]
+    with reduction.one_thread():
+        values = reduction.reduce(features, there, DIMENSIONS, report)
+    judged = _judge(values, labels[there], len(classes), copies, seed, report)
+    near = values[:, :NEAR]
+    nearest, outlier = _neighbours(near, copies, seed, report)
+    found = judged | {
+        "outlier": outlier,
+        "nearest": np.where(nearest >= 0, there[nearest], -1).astype(np.int32),
+        "projection": _map(near, seed, report),
+    }
+    whole = {name: _spread(rows, there, len(labels)) for name, rows in found.items()}
+    known = whole["suggested"] >= 0
+    right = whole["suggested"][known] == labels[known]
+    accuracy = float(right.mean()) if len(right) else float("nan")
+    return whole | {"accuracy": accuracy, "folds": FOLDS}
+
+
+def _spread(rows, there, count):
+    """Rows of the images that have features, among those of all images."""
+    empty = {"f": np.nan, "i": -1, "b": False}[rows.dtype.kind]
+    whole = np.full((count, *rows.shape[1:]), empty, rows.dtype)
+    whole[there] = rows
+    return whole
+
+
+# -- wrong labels -----------------------------------------------------------------------------
+
+
+def _judge(values, labels, count, copies, seed, report) -> dict:
+    """Out-of-fold probabilities, and what follows from them; see `analyse`."""
+    folds = _folds(labels, copies, seed)
+    given = np.full(len(labels), np.nan, np.float32)
+    likely, other = given.copy(), given.copy()
+    suggested = np.full(len(labels), -1, np.int32)
+    for fold in range(FOLDS):
+        report("Asking whether the labels fit", fold, FOLDS)
+        fitted = _drawn(np.flatnonzero(folds != fold), labels, seed)
+        known = np.unique(labels[fitted])
+        asked = np.flatnonzero((folds == fold) & np.isin(labels, known))
+        if len(known) < 2:
+            continue
+        judge = reduction.classifier(values[fitted], labels[fitted])
+        for place in range(0, len(asked), CHUNK):
+            rows = asked[place : place + CHUNK]
+            chances = judge.predict_proba(values[rows]).astype(np.float32)
+            each, own = np.arange(len(rows)), np.searchsorted(known, labels[rows])
+            best = chances.argmax(axis=1)
+            suggested[rows], likely[rows] = known[best], chances[each, best]
+            given[rows] = chances[each, own]
+            chances[each, own] = -1
+            other[rows] = chances.max(axis=1)
+    judged = np.isfinite(given)
+    number = np.bincount(labels[judged], minlength=count)
+    sums = np.bincount(labels[judged], given[judged].astype(float), minlength=count)
+    # A class's usual confidence in its own images; one that was never judged makes no suspects.
+    usual = np.where(number > 0, sums / np.maximum(number, 1), np.inf)
+    suspect = judged & (suggested != labels)
+    suspect[suspect] = likely[suspect] >= usual[suggested[suspect]]
+    return {
+        "given_probability": given,
+        "suggested": suggested,
+        "suggested_probability": likely,
+        "margin": given - other,
+        "suspect": suspect,
+    }
+
+
+def _folds(labels, copies, seed) -> np.ndarray:
+    """The fold of each image, int64 array (n,): classes evenly spread, copies together."""
+    first, inverse = np.unique(copies, return_index=True, return_inverse=True)[1:]
+    order = np.random.default_rng(seed).permutation(len(first))
+    # Class by class, and shuffled within; each next one goes to the next fold.
+    order = order[np.argsort(labels[first[order]], kind="stable")]
+    fold = np.empty(len(first), np.int64)
+    fold[order] = np.arange(len(first)) % FOLDS
+    return fold[inverse]
+
+
+def _drawn(rows, labels, seed) -> np.ndarray:
+    """At most about FIT of rows, the same share of each class, but 10 of each where there are."""
+    if len(rows) <= FIT:
+        return rows
+    rows = rows[np.random.default_rng([seed, 1]).permutation(len(rows))]
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    starts = np.searchsorted(labels[rows], labels[rows])  # where each one's class begins
+    place = np.arange(len(rows)) - starts
+    sizes = np.bincount(labels[rows])[labels[rows]]
+    return rows[place < np.maximum(10, sizes * FIT / len(rows))]
+
+
+# -- neighbours -------------------------------------------------------------------------------
+
+
+def _neighbours(values, copies, seed, report):
+    """(the nearest other images, int64 array (n, SHOWN), -1 where there are fewer; outlier scores)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    count = len(values)
+    chosen = np.arange(count)
+    if count > REFERENCES:
+        chosen = np.sort(np.random.default_rng([seed, 2]).permutation(count)[:REFERENCES])
+    asked = min(NEIGHBOURS + SHOWN + 1, len(chosen))
+    search = NearestNeighbors(n_neighbors=asked, algorithm="brute").fit(values[chosen])
+    nearest = np.full((count, SHOWN), -1, np.int64)
+    others = np.full((count, NEIGHBOURS), -1, np.int64)
+    distances = np.full((count, NEIGHBOURS), np.nan, np.float32)
+    for place in range(0, count, CHUNK):
+        report("Looking for the nearest images", place, count)
+        rows = np.arange(place, min(place + CHUNK, count))
+        far, found = search.kneighbors(values[rows])
+        found = chosen[found]
+        _keep(nearest, rows, found, found != rows[:, None])
+        apart = copies[found] != copies[rows][:, None]
+        _keep(others, rows, found, apart)
+        _keep(distances, rows, far, apart)
+    report("Looking for the nearest images", count, count)
+    return nearest, _scores(_local_outlier_factors(others, distances))
+
+
+def _keep(table, rows, values, wanted) -> None:
+    """Writes the first values that are wanted into each row of a table, as many as fit."""
+    order = np.argsort(~wanted, axis=1, kind="stable")[:, : table.shape[1]]
+    kept = np.take_along_axis(wanted, order, axis=1)
+    taken = np.take_along_axis(values, order, axis=1)
+    part = table[rows, : order.shape[1]]
+    table[rows, : order.shape[1]] = np.where(kept, taken, part)
+
+
+def _local_outlier_factors(others, distances) -> np.ndarray:
+    """How much sparser it is around each image than around its neighbours, float64 array (n,).
+
+    Args:
+        others: int64 array (n, k), nearest images that are no copies, -1 where there are fewer.
+        distances: float32 array (n, k), to them.
+    """
+    there = others >= 0
+    number = there.sum(axis=1)
+    last = np.maximum(number - 1, 0)[:, None]
+    reach = np.take_along_axis(distances, last, axis=1)[:, 0]
+    # Seen from inside a neighbour's own surroundings all are equally near (Breunig et al., definition 5).
+    sparse = np.where(there, np.maximum(distances, reach[others]), 0).sum(axis=1, dtype=float)
+    sparse = np.maximum(sparse / np.maximum(number, 1), 1e-9)
+    around = np.where(there, 1 / sparse[others], 0).sum(axis=1) / np.maximum(number, 1)
+    return np.where(number > 0, sparse * around, np.nan)
+
+
+def _scores(factors) -> np.ndarray:
+    """Modified z-scores over their threshold, float32 array (n,), of factors' logarithms, since a factor
+    is a ratio. Where more than half of all are the same, the mean absolute deviation takes the median
+    one's place, with the factor by which both agree on a normal distribution."""
+    known = np.isfinite(factors)
+    scores = np.full(len(factors), np.nan, np.float32)
+    if not known.any():
+        return scores
+    logs = np.log(factors[known])
+    away = logs - np.median(logs)
+    spread = np.median(np.abs(away)) / 0.6745
+    if spread < 1e-9:
+        spread = 1.2533 * np.mean(np.abs(away))
+    scores[known] = away / spread / ROBUST if spread > 1e-9 else 0
+    return scores
+
+
+# -- the map ----------------------------------------------------------------------------------
+
+
+def _map(values, seed, report) -> np.ndarray:
+    """Places in the plane, float32 array (n, 2): t-SNE of at most MAPPED images, evenly drawn; each of
+    the others at the mean of the three of them that are nearest to it in feature space, the nearer the
+    more. So what is on no group's border may look a little closer to its group's middle than it is."""
+    from sklearn.neighbors import NearestNeighbors
+
+    count = len(values)
+    chosen = np.arange(count)
+    if count > MAPPED:
+        chosen = np.sort(np.random.default_rng([seed, 3]).permutation(count)[:MAPPED])
+    report("Drawing the map", 0, count)
+    drawn = _tsne(values[chosen], seed)
+    if count <= MAPPED:
+        report("Drawing the map", count, count)
+        return drawn
+    places = np.empty((count, 2), np.float32)
+    search = NearestNeighbors(n_neighbors=3, algorithm="brute").fit(values[chosen])
+    for place in range(0, count, CHUNK):
+        far, found = search.kneighbors(values[place : place + CHUNK])
+        weights = 1 / np.maximum(far, 1e-6) ** 2
+        weights /= weights.sum(axis=1, keepdims=True)
+        places[place : place + CHUNK] = (drawn[found] * weights[:, :, None]).sum(axis=1)
+        report("Drawing the map", min(place + CHUNK, count), count)
+    places[chosen] = drawn
+    return places
+
+
+def _tsne(values, seed) -> np.ndarray:
+    """t-SNE from the first two principal components, so that it comes out the same again."""
+    from sklearn.manifold import TSNE
+
+    start = np.zeros((len(values), 2), np.float32)
+    start[:, : min(2, values.shape[1])] = values[:, :2]
+    spread = start[:, 0].std()
+    if len(values) < 5 or spread == 0:  # nothing to arrange
+        return start
+    method = TSNE(
+        init=start / spread * 1e-4,
+        # Its default of 30 neighbours takes more than 90 images (van der Maaten's rule).
+        perplexity=min(30, (len(values) - 1) / 3),
+        max_iter=MAP_STEPS,
+        random_state=seed,
+    )
+    with reduction.one_thread():
+        return method.fit_transform(values[:, :50]).astype(np.float32)

@@ -1,0 +1,196 @@
+"""The process that executes one run: `python -m engine.jobs.worker RUN_FOLDER`.
+
+Whatever happens short of a kill, it leaves a status and one sentence in the run's folder; after a kill
+the supervisor does.
+"""
+
+import contextlib
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from importlib import metadata
+from pathlib import Path
+
+import filelock
+
+from engine import home as homes
+from engine.errors import GraftError, unexpected
+from engine.host import device, limits, processes
+from engine.host.signals import Paused, Stopped
+from engine.jobs import jobs
+from engine.runs import checkpoint, ending, queue, runs
+from engine.runs.events import EventLog
+from engine.runs.runs import Run
+
+HEARTBEAT = 2
+"""Seconds between two signs of life."""
+RESERVE = 256 * 1024
+"""Bytes set aside for the last words of a run whose disk is full."""
+
+
+def main(folder: str) -> int:
+    run = Run(Path(folder))
+    home = run.path.parent.parent
+    if not _has_place(run, home):
+        print("this worker was given no place in the queue", file=sys.stderr)
+        return 3
+    lock = filelock.FileLock(run.path / "worker.lock")
+    try:
+        lock.acquire(timeout=10)  # one that was given no place may be about to notice
+    except filelock.Timeout:
+        print("another worker executes this run", file=sys.stderr)
+        return 3
+    limits.limit_memory(limits.memory_limit(home))
+    ask, begun = _Request(run), time.time()
+    run.update(status="running", started=begun, answered=None, finishing=None, events_from=None)
+    threading.Thread(target=_beat, args=(run.path / "heartbeat",), daemon=True).start()
+    result = _execute(run, home, ask)
+    if result["status"] == "paused" and ask.ended_by_host:
+        result |= {"status": "interrupted", "error": runs.ENDED_BY_HOST}
+    (run.path / ".reserve").unlink(missing_ok=True)
+    ending.end(run, seconds=time.time() - begun, **result)
+    jobs.supervise(home)  # should the supervisor have been killed: others may wait
+    return 1 if result["status"] == "failed" else 0
+
+
+def _execute(run, home, ask) -> dict:
+    """Trains; returns how it ended as plain data, whatever happens."""
+    try:
+        _set_aside(run)
+        events = EventLog(run.path / "events.jsonl")
+        run.update(events_from=events.size)
+        homes.write_json(run.path / "environment.json", environment())
+        events.write("phase", phase="model", text="Starting TensorFlow", done=0, total=None)
+        from engine.train import training
+
+        return training.train(run, home, events, ask)
+    except Paused as pause:
+        (run.path / "pause").unlink(missing_ok=True)
+        text = pause.text or "Paused; it is taken up exactly here."
+        return {"status": "paused", "error": pause.text or None, "text": text}
+    except Stopped:
+        if checkpoint.Checkpoints(run.path).listed():
+            text = "Paused: it was stopped before it had taken up what it had learnt."
+            return {"status": "paused", "error": None, "text": text}
+        text = "Stopped before the first training step, so there is no model."
+        return {"status": "stopped", "text": text}
+    except GraftError as error:
+        return {"status": "failed", "error": str(error), "text": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        if checkpoint.disk_full(error):
+            text = (
+                f"the disk of Graft's home {home} is full, so the run was paused; free some space, "
+                "then resume it from its last checkpoint"
+            )
+            return {"status": "paused", "error": text, "text": text}
+        if _is_memory(error):
+            batch = limits.smaller_batch(run.recipe.batch_size)
+            text = limits.out_of_memory_text(batch)
+            return {"status": "failed", "error": text, "text": text, "proposed_batch_size": batch}
+        text = unexpected(error, "training", "the log")
+        return {"status": "failed", "error": text, "text": text}
+
+
+def _set_aside(run) -> None:
+    """Takes a little of the disk now, for the last words if it should be full then."""
+    with open(run.path / ".reserve", "wb") as file:
+        file.write(os.urandom(RESERVE))  # zeros might take no room on a file system that compresses
+        os.fsync(file.fileno())
+
+
+def _beat(path) -> None:
+    """Touches a file as long as this process lives and is not suspended."""
+    while True:
+        with contextlib.suppress(OSError):  # the disk is full, or the run's folder is gone
+            path.touch()
+        time.sleep(HEARTBEAT)
+
+
+def environment() -> dict:
+    """Versions, device and git commit, for whoever wants to repeat the run."""
+    packages = ("tensorflow", "keras", "tensorflow-datasets", "ai-edge-litert", "numpy", "pillow")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "device": device.describe(),
+        "git_commit": _commit(),
+    }
+
+
+def _commit():
+    """The project's commit, with + if files differ; None outside a git checkout."""
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", homes.PROJECT, *arguments], capture_output=True, text=True
+        )
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        if commit.returncode:
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no").stdout.strip()
+        return commit.stdout.strip() + ("+" if changed else "")
+    except OSError:  # no git on this host
+        return None
+
+
+def _has_place(run, home) -> bool:
+    """Waits until the queue says that this process executes the run; False if it never does: whoever
+    started it died before it could say so, and the run waits for another."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        holder = queue.holder(home, run.id)
+        if holder and holder["pid"] == os.getpid():
+            return True
+        if holder and processes.alive(holder):
+            return False
+        time.sleep(0.02)
+    return False
+
+
+class _Request:
+    """Called, says what a user asks: "stop" or "pause" once such a file lies in the folder, else "".
+
+    Attributes:
+        ended_by_host: whether the process was asked to terminate, as all are when the host or its
+            service is restarted: it then pauses, and counts as interrupted.
+    """
+
+    def __init__(self, run):
+        self._run, self._looked = run, 0.0
+        self._asked = "stop" if run.state.get("stop_asked") else ""
+        self.ended_by_host = False
+        signal.signal(signal.SIGTERM, self._terminate)
+
+    def _terminate(self, *_):
+        self._asked, self.ended_by_host = self._asked or "pause", True
+
+    def __call__(self) -> str:
+        if not self._asked and time.monotonic() - self._looked > 0.2:
+            self._looked = time.monotonic()
+            for what in ("stop", "pause"):
+                if (self._run.path / what).exists():
+                    self._asked = what
+                    # The supervisor ends a worker that does not answer.
+                    self._run.update(answered=what)
+                    break
+        return self._asked
+
+
+def _is_memory(error: BaseException) -> bool:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    # Raised inside tf.data, it arrives wrapped in another one.
+    memory = kinds & {"MemoryError", "ResourceExhaustedError"}
+    return bool(memory) or limits.speaks_of_memory(str(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

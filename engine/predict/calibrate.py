@@ -1,0 +1,84 @@
+"""Making a run know how sure it may be: at its end, or later for a run that does not know yet.
+
+Light.
+"""
+
+import numpy as np
+
+from engine import home as homes
+from engine.data import datasets
+from engine.data.splits import PARTS
+from engine.data.unreadable import Unreadable
+from engine.errors import DatasetError
+from engine.predict import calibration, confidence, evaluation, reference
+from engine.predict.classifier import Classifier
+
+
+def calibrate(run) -> dict:
+    """Writes what `measured` finds into the run's confidence.json, and returns it."""
+    kept = measured(run)
+    homes.write_json(run.path / calibration.FILE, kept)
+    return kept
+
+
+def measured(run) -> dict:
+    """Fits temperature and distance on the validation images that a run remembers.
+
+    Returns:
+        Plain data: temperature; threshold and usual, distances (`Confidence`); validation and test (images of
+        each); reliability before and after, both on the test images; false_alarms, the share of test images
+        that count as unlike the training images; coverage (`Confidence.achieved` at `COVERAGE`).
+    """
+    found = reference.of(run)
+    of = {part: found.rows(part) for part in ("train", "validation", "test")}
+    truth = {part: found.labels[rows] for part, rows in of.items()}
+    raw = {part: found.probabilities[rows] for part, rows in of.items()}
+    temperature = calibration.fit_temperature(raw["validation"], truth["validation"])
+    training = found.features[of["train"]]
+    far = {p: confidence.distances(found.features[of[p]], training) for p in ("validation", "test")}
+    threshold, usual = confidence.thresholds(far["validation"])
+    kept = {
+        "temperature": temperature,
+        "threshold": threshold,
+        "usual": usual,
+        "validation": len(of["validation"]),
+        "test": len(of["test"]),
+        "before": calibration.reliability(raw["test"], truth["test"]),
+        "after": calibration.reliability(
+            calibration.scaled(raw["test"], temperature), truth["test"]
+        ),
+        "false_alarms": float((far["test"] > threshold).mean()),
+    }
+    return kept | {"coverage": confidence.Confidence(run, kept).achieved(confidence.COVERAGE)}
+
+
+def remember(run, home, progress=None) -> None:
+    """Looks at a run's images again and keeps what a run keeps at its end.
+
+    Args:
+        run: a finished Run.
+        home: Graft's home, with the run's dataset prepared.
+        progress: called with (images done, images in total).
+
+    Raises:
+        DatasetError: if the dataset is not prepared, or is not the one the run was trained on.
+        RunError: if the run has no model.
+    """
+    model, dataset = Classifier(run), datasets.open_dataset(run.recipe.dataset, home)
+    split = dataset.split(run.recipe.split)
+    known = homes.read_json(run.path / "split.json") or {}
+    if tuple(run.classes) != dataset.classes or any(
+        set(dataset.contents[split[part]]) != set(known.get(part, ())) for part in PARTS
+    ):
+        raise DatasetError(
+            f"the dataset {dataset.title} is not the one that run {run.id} was trained on; train again on "
+            "what is there now"
+        )
+    kept = reference.Collector(dataset, split, dataset.labels, run.recipe.seed)
+    lost = Unreadable(dataset, split, lambda text: None)
+    wanted = np.concatenate([kept.drawn[part] for part in PARTS])
+    seen = evaluation.answers(model, dataset, wanted, lost, kept.look)
+    for done, _ in enumerate(seen, 1):
+        if progress:
+            progress(done, len(wanted))
+    kept.write(run, run.classes)

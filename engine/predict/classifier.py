@@ -1,0 +1,195 @@
+"""A finished run, ready to predict, without TensorFlow.
+
+The run's own inference model runs in LiteRT, which starts in a moment. The page, the CLI and the
+published evaluation all come through here, so they give the same answers.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from engine.errors import DamagedModel, ImageError, RunError
+from engine.host.parallel import cores, ordered_map
+from engine.images import decode as images
+from engine.predict import calibration
+from engine.runs import manifest
+
+OFF = 0.01
+"""How far probabilities may be from adding up to 1: rounding is a thousandth of that."""
+
+
+@dataclass
+class Answer:
+    """What the classifier says of one image.
+
+    Attributes:
+        name: the file's name, or "image 1" …
+        classes: class names.
+        probabilities: float32 array (classes,), adding up to 1, as sure as they may be (temperature
+            scaling, `engine.predict.confidence`); empty on error.
+        features: float32 array (features,), the pooled vector the head sees; empty on error.
+        feature_map: float32 array (height, width, features), what was pooled; empty unless asked for.
+        image: what was read, a PIL image of mode RGB, upright; None on error, or if not kept.
+        seconds: from bytes to probabilities.
+        error: one sentence, or None.
+    """
+
+    name: str
+    classes: list[str]
+    probabilities: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    features: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    feature_map: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
+    image: Image.Image | None = None
+    seconds: float = 0.0
+    error: str | None = None
+
+    def top(self, k: int = 3) -> list[tuple[str, float]]:
+        """The k most probable classes, best first: (label, probability 0 to 1)."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.classes[i], float(self.probabilities[i])) for i in order]
+
+
+class Classifier:
+    """Predicts with a finished run; owns decoding, resizing and preprocessing.
+
+        answers = Classifier(run).predict(["photo.jpg"])
+        answers[0].top(3)
+
+    Args:
+        run: a finished Run.
+        threads: images worked on at once; by default, one for each core.
+
+    Raises:
+        RunError: if the run has no model, or what belongs to it is damaged.
+        DamagedModel: then, and from whatever asks for an answer, if the model gives none.
+
+    Attributes:
+        temperature: what probabilities are scaled by; 1 for a run that was never calibrated.
+    """
+
+    def __init__(self, run, threads: int | None = None):
+        model = run.path / "inference.tflite"
+        if not model.exists():
+            raise RunError(
+                f"run {run.id} has no model to predict with (it is {run.status}); choose a "
+                "finished run"
+            )
+        from engine.models.litert import Network
+
+        architecture = run.architecture
+        self.run = run
+        self.classes = list(architecture["classes"])
+        self.size = architecture["image_size"]
+        self.resize = run.recipe.resize
+        self.temperature = calibration.temperature_of(run)
+        self.threads = threads or cores()
+        if model.name in (manifest.changed(run.path, model.name) or ()):
+            raise DamagedModel(run.id, f"{model.name} is not the file that was written")
+        try:
+            self._network = Network(model, self.threads)
+        except (ValueError, RuntimeError) as error:
+            raise DamagedModel(run.id, error) from None
+
+    def predict(self, sources, progress=None, keep_images=True) -> list[Answer]:
+        """Classifies images; `stream` as a list.
+
+        Args:
+            sources: iterable of bytes, paths or PIL images.
+            progress: called with the number done so far.
+            keep_images: whether answers hold the decoded images, for showing; thousands of photos
+                would fill the memory.
+
+        Returns:
+            One Answer for each, in order; what cannot be read has an `error` instead of
+            probabilities.
+        """
+        answers = []
+        for answer in self.stream(sources, keep_images):
+            answers.append(answer)
+            if progress:
+                progress(len(answers))
+        return answers
+
+    def stream(self, sources, keep_images=False, keep_maps=False):
+        """Yields an Answer for each of any number of images, in order; memory does not grow with them.
+
+        Args:
+            sources, keep_images: as for `predict`.
+            keep_maps: whether answers hold the feature map, for explaining them.
+        """
+
+        def one(numbered):
+            answer = self._answer(numbered, keep_maps)
+            if not keep_images:
+                answer.image = None
+            return answer
+
+        return ordered_map(one, enumerate(sources, 1), self.threads)
+
+    def outputs(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Runs the network on prepared pixels.
+
+        Args:
+            pixels: uint8 or float array (size, size, 3), 0 to 255.
+
+        Returns:
+            probabilities (classes,) before temperature scaling, features (features,) and feature map
+            (height, width, channels), all float32.
+
+        Raises:
+            DamagedModel: if it does not answer, or with anything but probabilities.
+        """
+        try:
+            probabilities, features, feature_map = self._network(pixels)
+        except (ValueError, RuntimeError) as error:
+            raise DamagedModel(self.run.id, str(error).strip() or "it does not run") from None
+        # Comparisons with what is not a number are false.
+        if (
+            probabilities.shape != (len(self.classes),)
+            or not ((probabilities >= 0) & (probabilities <= 1 + OFF)).all()
+            or not abs(float(probabilities.sum()) - 1) <= OFF
+            or not np.isfinite(features).all()
+        ):
+            raise DamagedModel(self.run.id, "its answers are no probabilities that add up to 1")
+        return probabilities, features, feature_map
+
+    def probabilities(self, sources) -> np.ndarray:
+        """Class probabilities alone, for evaluation: memory does not grow with the images.
+
+        Args:
+            sources: iterable of bytes, paths or PIL images.
+
+        Returns:
+            float32 array (n, classes).
+
+        Raises:
+            ImageError: for the first that cannot be read.
+        """
+
+        def one(source):
+            return self.outputs(images.load(source, self.size, self.resize))[0]
+
+        rows = list(ordered_map(one, sources, self.threads))
+        rows = np.array(rows, np.float32).reshape(-1, len(self.classes))
+        return calibration.scaled(rows, self.temperature)
+
+    def _answer(self, numbered, keep_map=False) -> Answer:
+        number, source = numbered
+        is_path = isinstance(source, (str, Path))
+        answer = Answer(str(source) if is_path else f"image {number}", self.classes)
+        begun = time.perf_counter()
+        try:
+            answer.image = images.read(source)
+        except ImageError as error:
+            answer.error = str(error)
+        else:
+            pixels = images.to_pixels(answer.image, self.size, self.resize)
+            probabilities, answer.features, feature_map = self.outputs(pixels)
+            answer.probabilities = calibration.scaled(probabilities, self.temperature)
+            if keep_map:
+                answer.feature_map = feature_map
+        answer.seconds = time.perf_counter() - begun
+        return answer

@@ -1,0 +1,221 @@
+"""How sure a classifier may be: "not sure", and "not like anything in training".
+
+Light. All thresholds come from the validation images, and what they are worth is measured on the test
+images, which decided nothing:
+
+- Split conformal prediction (Vovk, Gammerman, Shafer 2005, "Algorithmic Learning in a Random World"; Sadinle,
+  Lei, Wasserman 2019, "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels", JASA): the set of
+  classes that are likely enough holds the true one with a probability that the user chooses.
+- Mean distance to the few nearest training images (Angiulli, Pizzuti 2002, "Fast Outlier Detection in High
+  Dimensional Spaces", PKDD; of a network's features: Sun, Ming, Zhu, Li 2022, "Out-of-Distribution Detection with
+  Deep Nearest Neighbors", ICML): beyond what validation images have, an image is like nothing in training.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from engine.errors import RunError
+from engine.predict import calibration, reference
+from engine.predict import embedding as reduction
+
+COVERAGE = 0.90
+"""Share of images whose set of likely classes is to hold the true one, unless the user chooses."""
+FALSE_ALARMS = 0.05
+"""Share of validation images that may count as unlike the training images."""
+USUAL = 0.80
+"""Share of validation images that lie near enough to training for a sure answer. Of 411 pictures of other things,
+a classifier of flowers was sure of 14 without this, and of 1 with it, at 61 % sure answers instead of 67 % on its
+test photos (docs/testing.md)."""
+NEIGHBOURS = 3
+"""So many nearest training images count. Fewer hang on single odd training images, more on how densely they lie:
+docs/testing.md compares 1 to 50, and other distances."""
+
+
+def distances(features, training) -> np.ndarray:
+    """Mean distance of images to their `NEIGHBOURS` nearest training images.
+
+    Args:
+        features: float32 array (n, width), normalised.
+        training: float32 array (m, width), normalised; of m below `NEIGHBOURS` all count.
+
+    Returns:
+        float32 array (n,), Euclidean, 0 to 2.
+    """
+    count = min(NEIGHBOURS, len(training))
+    near = np.partition(np.asarray(features) @ training.T, -count, axis=1)[:, -count:]
+    return np.sqrt(np.maximum(0, 2 - 2 * near)).mean(axis=1).astype(np.float32)
+
+
+def thresholds(far) -> tuple[float, float]:
+    """Distances beyond which an image is unlike training, and beyond which no answer is sure.
+
+    Args:
+        far: float array (n,), distances of the validation images.
+    """
+    return float(np.quantile(far, 1 - FALSE_ALARMS)), float(np.quantile(far, USUAL))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be said of an answer.
+
+    Attributes:
+        kind: "sure" (one class alone is likely enough, and its probability is no less than the coverage asked
+            for), "likely" (one alone, less probable than that), "far" (one alone, but the image is farther
+            from training than `USUAL` of the validation images), "unsure" (several, or none), or "unlike"
+            (like nothing in training, whatever the probabilities).
+        likely: the classes that are likely enough, most probable first.
+        distance: to the nearest training images (`distances`), 0 to 2.
+    """
+
+    kind: str
+    likely: list
+    distance: float
+
+    @property
+    def text(self) -> str:
+        """One sentence for people."""
+        if self.kind == "unlike":
+            return "Not like anything in training, so no answer should be trusted."
+        if self.kind == "sure":
+            return f"Sure of {self.likely[0]}."
+        if self.kind == "far":
+            return f"Likely {self.likely[0]}, but far from training."
+        if self.kind == "likely":
+            return f"Likely {self.likely[0]}; no other class is likely enough."
+        if not self.likely:
+            return "Not sure: no class is likely enough."
+        return f"Not sure: {', '.join(self.likely[:-1])} or {self.likely[-1]}."
+
+
+class Confidence:
+    """What a run knows of its own certainty.
+
+    Attributes:
+        reference: the run's Reference.
+        temperature: see `engine.predict.calibration.scaled`.
+        threshold: distance beyond which an image is unlike the training images.
+        usual: distance beyond which no answer is sure.
+
+    Args:
+        run: a finished Run.
+        kept: what `engine.predict.calibrate.measured` found, if not the run's own file is to be read.
+
+    Raises:
+        RunError: if the run remembers nothing of its images, or its file is damaged.
+    """
+
+    def __init__(self, run, kept: dict | None = None):
+        self.reference = reference.of(run)
+        kept = kept or calibration.kept(run)
+        if not kept:
+            raise RunError(
+                f"run {run.id} was not calibrated; calibrate it with: python -m engine calibrate {run.id}"
+            )
+        self._training = self.reference.features[self.reference.rows("train")]
+        self.temperature, self.threshold = kept["temperature"], kept["threshold"]
+        if "usual" in kept:
+            self.usual = kept["usual"]
+        else:  # a file of an earlier version, which measured distances in another way
+            self.threshold, self.usual = thresholds(self.far["validation"])
+
+    def verdicts(self, answers, coverage: float = COVERAGE) -> list[Verdict | None]:
+        """Judges answers of the run's Classifier; None for images that could not be read.
+
+        Args:
+            answers: list of `classifier.Answer`.
+            coverage: 0 to 1; how often the likely classes are to hold the true one.
+        """
+        read = [answer for answer in answers if answer.error is None]
+        if not read:
+            return [None] * len(answers)
+        far = self.distances(reduction.normalised(np.stack([a.features for a in read])))
+        judged = iter(self.judge(np.stack([a.probabilities for a in read]), far, coverage))
+        return [None if answer.error else next(judged) for answer in answers]
+
+    def judge(self, probabilities, far, coverage: float = COVERAGE) -> list[Verdict]:
+        """Judges answers by their numbers.
+
+        Args:
+            probabilities: float array (n, classes), scaled.
+            far: float array (n,), of `distances`.
+            coverage: as for `verdicts`.
+        """
+        classes, least = self.reference.classes, self.least(coverage)
+        order = np.argsort(-probabilities, axis=1, kind="stable")
+        sure = self._sure(probabilities, far, coverage).tolist()
+        found = []
+        for row, distance in enumerate(np.asarray(far).tolist()):
+            likely = [classes[i] for i in order[row].tolist() if probabilities[row, i] >= least]
+            if distance > self.threshold:
+                kind = "unlike"
+            elif len(likely) != 1:
+                kind = "unsure"
+            else:
+                kind = "far" if distance > self.usual else "sure" if sure[row] else "likely"
+            found.append(Verdict(kind, likely, distance))
+        return found
+
+    def _sure(self, probabilities, far, coverage):
+        """Which answers are sure, bool array (n,)."""
+        alone = (probabilities >= self.least(coverage)).sum(axis=1) == 1
+        return alone & (probabilities.max(axis=1) >= coverage) & (far <= self.usual)
+
+    @cached_property
+    def far(self) -> dict:
+        """Distances of the validation and of the test images: {part: float32 array (n,)}."""
+        of, features = self.reference.rows, self.reference.features
+        return {part: self.distances(features[of(part)]) for part in ("validation", "test")}
+
+    def distances(self, features) -> np.ndarray:
+        """Distance of images to training, float32 array (n,), by their normalised features (n, width)."""
+        return distances(np.asarray(features, np.float32), self._training)
+
+    def least(self, coverage: float) -> float:
+        """`least_likely` of the validation images."""
+        probabilities, labels = self.of_part("validation")
+        return calibration.least_likely(probabilities[np.arange(len(labels)), labels], coverage)
+
+    def of_part(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled probabilities (n, classes) and true labels (n,) of the images of a part."""
+        rows = self.reference.rows(part)
+        scores = calibration.scaled(self.reference.probabilities[rows], self.temperature)
+        return scores, self.reference.labels[rows]
+
+    def achieved(self, coverage: float, part: str = "test") -> dict:
+        """What a promised coverage came to on the images of a part, "validation" or "test".
+
+        Returns:
+            A dict: n; coverage, the share of images whose set holds the true class; single, the share
+            with a set of one class; sure, the share that is sure of it (`Verdict`); accuracy_when_sure,
+            of those (None without any).
+        """
+        probabilities, labels = self.of_part(part)
+        likely = probabilities >= self.least(coverage)
+        single = likely.sum(axis=1) == 1
+        sure = self._sure(probabilities, self.far[part], coverage)
+        right = probabilities.argmax(axis=1) == labels
+        return {
+            "n": len(labels),
+            "coverage": float(likely[np.arange(len(labels)), labels].mean()),
+            "single": float(single.mean()),
+            "sure": float(sure.mean()),
+            "accuracy_when_sure": float(right[sure].mean()) if sure.any() else None,
+        }
+
+
+def deciding(run) -> tuple[float, float | None]:
+    """What decides verdicts, beside the answers: a run's temperature and its threshold of distance, None of a
+    run that was never calibrated."""
+    found = known(run)
+    return calibration.temperature_of(run), found and found.threshold
+
+
+def known(run) -> Confidence | None:
+    """A run's Confidence; None where the run knows nothing of its certainty."""
+    try:
+        return Confidence(run)
+    except RunError:
+        return None

@@ -1,0 +1,369 @@
+"""The parts of a recipe: frozen pydantic models.
+
+Each field carries bounds, a unit and a sentence of help in its definition, and nowhere else: pages,
+CLI and error messages all read them from here (`engine.recipe.recipe.field_info`).
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from engine.errors import DatasetError
+
+SAVED_NAME = r"[A-Za-z0-9][\w.-]{0,59}"
+TRAINABLE_PATTERN = r"^(none|all|last [1-9]\d{0,3} blocks?|from [\w./:-]{1,120})$"
+TFDS_NAME = r"[a-z]\w*(/[\w.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?"
+
+
+def tfds_problem(name: str) -> str | None:
+    """What is wrong with a TensorFlow Datasets name, one sentence; None for one that can be asked for.
+
+    "kaggle:cats" and "huggingface:cats" are refused although TensorFlow Datasets takes them: it
+    downloads and imports code of their communities.
+    """
+    if re.match(r"[\w-]+:[^\W\d]", name):
+        return (
+            f"{name!r} is from outside the catalogue of TensorFlow Datasets, and code from there would "
+            "be downloaded and run; give a name without a colon, such as tf_flowers, or download the "
+            "images yourself and use them as a folder"
+        )
+    if not re.fullmatch(TFDS_NAME, name):
+        return (
+            "source tfds needs a name such as tf_flowers (lower case, optionally "
+            f"name/config:version with a version such as 1.0.0); {name!r} was given"
+        )
+    return None
+
+
+def described(default, help, unit="", **bounds):
+    """A pydantic field with Graft's extras: the help sentence and the unit."""
+    extra = {"unit": unit} if unit else None
+    if default is ...:
+        return Field(description=help, json_schema_extra=extra, **bounds)
+    return Field(default, description=help, json_schema_extra=extra, **bounds)
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, str_strip_whitespace=True
+    )
+
+
+class DatasetSpec(Model):
+    """Which labelled images."""
+
+    source: Literal["sample", "tfds", "folder", "zip", "saved"] = described(
+        "sample",
+        "Where the images come from: the built-in sample, a TensorFlow Datasets name, a directory on "
+        "the host with one folder for each class, a zip file of such folders, or a dataset put "
+        "together in Graft (saved).",
+    )
+    name: str = described(
+        "",
+        "TensorFlow Datasets name such as tf_flowers, with an optional config and version "
+        "(name/config:1.0.0), for source tfds; the name it was saved under, for source saved.",
+        max_length=200,
+    )
+    path: str = described(
+        "",
+        "Directory on the host that holds one folder for each class, for source folder; a zip file "
+        "of such folders, for source zip.",
+        max_length=4096,
+    )
+    images: int = described(
+        600,
+        "How many pictures the built-in sample draws; only for source sample.",
+        "images",
+        ge=50,
+        le=100_000,
+    )
+    overlay: str = described(
+        "",
+        "Id of the decisions made on the Dataset page (images excluded, relabelled or moved to a "
+        "part); empty: the images as the source has them.",
+        pattern=r"^([0-9a-f]{16})?$",
+    )
+
+    @model_validator(mode="after")
+    def _complete(self):
+        if self.source == "tfds" and (problem := tfds_problem(self.name)):
+            raise ValueError(problem)
+        if self.source == "folder" and not self.path:
+            raise ValueError(
+                "source folder needs a path, a directory with one folder for each class"
+            )
+        if self.source == "zip" and not self.path:
+            raise ValueError("source zip needs a path, a zip file with one folder for each class")
+        if self.source == "saved" and not re.fullmatch(SAVED_NAME, self.name):
+            raise ValueError(
+                "source saved needs the name of a dataset put together in Graft (letters, digits, "
+                f"dot, dash, underscore; up to 60); {self.name!r} was given"
+            )
+        return self
+
+    @classmethod
+    def stored(cls, data: dict) -> "DatasetSpec":
+        """A spec that was kept as plain data. Raises DatasetError for one that is not taken any more."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise DatasetError(f"a dataset that was kept here cannot be used: {why}") from None
+
+    @property
+    def title(self) -> str:
+        """A short name for people: "tf_flowers", a folder's or a zip's name, or "sample"."""
+        if self.source in ("tfds", "saved"):
+            return self.name
+        return {"folder": Path(self.path).name, "zip": Path(self.path).stem}.get(
+            self.source, "sample"
+        )
+
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Slice = Annotated[str, Field(max_length=200)]
+
+
+class SplitSpec(Model):
+    """How the images are divided into train, validation and test."""
+
+    method: Literal["auto", "stratified", "slices", "source"] = described(
+        "auto",
+        "auto: the source's own train, validation and test where it has train and at least one of "
+        "the others (a missing one is cut from train by its percentage), else stratified; "
+        "stratified: percentages of every class, decided by each image's content, whatever parts "
+        "the source has (the source's own test images are then trained on); slices: TFDS "
+        "expressions such as train[:10%]; source: the source's own parts, refused where it has no "
+        "train.",
+    )
+    test: Percent | Slice = described(
+        10.0, "Share of images kept untouched for the final, honest measurement.", "%"
+    )
+    validation: Percent | Slice = described(
+        15.0, "Share of images that chooses the best weights and stops early.", "%"
+    )
+    train: Percent | Slice = described(75.0, "Share of images the weights are fitted on.", "%")
+    seed: int = described(
+        0, "Another number gives another division by percentage.", ge=0, le=2**31 - 1
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        values = {k: getattr(self, k) for k in ("test", "validation", "train")}
+        texts = [k for k, v in values.items() if isinstance(v, str)]
+        if self.method == "slices":
+            if len(texts) != 3:
+                raise ValueError(
+                    "method slices needs a TFDS expression such as train[:10%] for each of test, "
+                    "validation and train"
+                )
+            return self
+        if texts:
+            raise ValueError(
+                f"method {self.method} needs percentages; {texts[0]} is {values[texts[0]]!r} "
+                "(set method: slices to use expressions)"
+            )
+        total = sum(values.values())
+        if self.method in ("auto", "stratified") and abs(total - 100) > 0.01:
+            raise ValueError(
+                f"test, validation and train must add up to 100 %; they give {total:g}"
+            )
+        empty = [k for k, v in values.items() if v <= 0]
+        if empty:
+            raise ValueError(f"{empty[0]} must be above 0 %: Graft needs all three parts")
+        return self
+
+
+class BackboneSpec(Model):
+    """The pretrained network without its top."""
+
+    name: str = described(
+        "GraftSmall",
+        "Name from the catalogue of backbones, GraftSmall (built in, works offline), "
+        "or run:ID to go on from a finished run.",
+        min_length=1,
+        max_length=120,
+    )
+    alpha: float | None = described(
+        None,
+        "Width multiplier of the MobileNet families; smaller is faster and less accurate.",
+        "x",
+        gt=0,
+        le=2,
+    )
+    weights: str | None = described(
+        None,
+        "imagenet, builtin, none (random), or the path of a local weights file; left out, "
+        "the backbone's own pretrained weights.",
+        max_length=4096,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_weights(cls, data):
+        if isinstance(data, dict) and data.get("weights") is None:
+            name = str(data.get("name", "GraftSmall"))
+            own = {"GraftSmall": "builtin"}.get(name, "imagenet")
+            return {**data, "weights": "run" if name.startswith("run:") else own}
+        return data
+
+    @model_validator(mode="after")
+    def _weights_fit(self):
+        if self.name == "GraftSmall" and self.weights == "imagenet":
+            raise ValueError("GraftSmall has no ImageNet weights: set weights to builtin or none")
+        if self.name != "GraftSmall" and self.weights == "builtin":
+            raise ValueError(
+                f"only GraftSmall has builtin weights: set weights to imagenet, none or "
+                f"a file for {self.name}"
+            )
+        if self.name.startswith("run:") != (self.weights == "run"):
+            raise ValueError("weights: run goes with a backbone named run:ID, and only with it")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name with its width, for people: "MobileNetV2 0.35"."""
+        return f"{self.name} {self.alpha:g}" if self.alpha else self.name
+
+
+class AugmentationSpec(Model):
+    """Random changes of the training images; never part of validation, test or the model."""
+
+    flip: Literal["none", "horizontal", "both"] = described(
+        "none", "Mirror half of the images, left to right or also top to bottom."
+    )
+    rotation: float = described(0, "Turn by up to this angle either way.", "degrees", ge=0, le=180)
+    zoom: float = described(
+        0, "Enlarge or shrink by up to this fraction.", "fraction", ge=0, le=0.9
+    )
+    translation: float = described(
+        0, "Move by up to this fraction of the image, either way.", "fraction", ge=0, le=0.5
+    )
+    contrast: float = described(
+        0, "Multiply the contrast by 1 plus or minus up to this fraction.", "fraction", ge=0, le=0.9
+    )
+    brightness: float = described(
+        0, "Add up to this fraction of the full range, either way.", "fraction", ge=0, le=0.9
+    )
+
+    @property
+    def active(self) -> bool:
+        """Whether anything random happens at all."""
+        return self != AugmentationSpec()
+
+
+class HeadSpec(Model):
+    """What is put on the backbone."""
+
+    pooling: Literal["avg", "max"] = described(
+        "avg", "How the last feature map becomes one vector."
+    )
+    hidden: int = described(
+        0, "Units of an extra hidden layer (ReLU); 0 leaves it out.", "units", ge=0, le=8192
+    )
+    dropout: float = described(
+        0.2,
+        "Share of features dropped at each training step, against overfitting.",
+        "fraction",
+        ge=0,
+        le=0.9,
+    )
+    label_smoothing: float = described(
+        0,
+        "How much certainty is taken from the true label, against overconfidence.",
+        "fraction",
+        ge=0,
+        le=0.5,
+    )
+
+
+class StageSpec(Model):
+    """One fit with its own trainable part, optimizer and schedule."""
+
+    name: str = described(
+        "stage",
+        "What charts and reports call this stage.",
+        min_length=1,
+        max_length=40,
+        pattern=r"^[\w .-]+$",
+    )
+    trainable: str = described(
+        "none",
+        "Part of the backbone that learns: none, all, last N blocks, or from LAYER. The "
+        "head always learns.",
+        pattern=TRAINABLE_PATTERN,
+    )
+    batch_norm: Literal["keep", "update"] = described(
+        "keep",
+        "keep: batch-normalization layers stay exactly as pretrained, the safe choice for "
+        "small data; update: trainable ones learn and follow the new images.",
+    )
+    epochs: int = described(5, "Passes over the training images.", "epochs", ge=1, le=1000)
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = described(
+        "adam", "The rule that turns gradients into steps."
+    )
+    learning_rate: float = described(
+        1e-3, "Size of the steps at the start (after warm-up).", "", gt=0, le=10
+    )
+    schedule: Literal["constant", "inverse_time", "cosine", "exponential"] = described(
+        "constant", "How the learning rate changes over the stage."
+    )
+    warmup_epochs: float = described(
+        0,
+        "Epochs over which a cosine schedule rises from 0 to the learning rate.",
+        "epochs",
+        ge=0,
+        le=100,
+    )
+    warmup_rate: float = described(
+        0,
+        "Highest rate of the warm-up, never above the learning rate; 0: the learning rate itself.",
+        "",
+        ge=0,
+        le=10,
+    )
+    warmup_below: int = described(
+        0,
+        "Warm up only where an epoch has fewer steps than this: with few images, the first steps of "
+        "an optimizer are a large part of the training; 0: always.",
+        "steps",
+        ge=0,
+        le=1_000_000,
+    )
+    decay_rate: float = described(
+        0,
+        "inverse_time: rate / (1 + decay x step); exponential: rate x decay ^ epoch.",
+        "",
+        ge=0,
+        le=10,
+    )
+    momentum: float = described(
+        0.9, "Memory of earlier steps, for sgd and rmsprop.", "fraction", ge=0, le=0.999
+    )
+    weight_decay: float = described(
+        0, "Pull of the weights towards zero at each step, apart from the gradient.", "", ge=0, le=1
+    )
+    early_stopping: int = described(
+        0,
+        "Stop after this many epochs without a better validation loss; 0 never stops early.",
+        "epochs",
+        ge=0,
+        le=1000,
+    )
+
+    @model_validator(mode="after")
+    def _schedule_fits(self):
+        if self.schedule in ("inverse_time", "exponential") and self.decay_rate == 0:
+            raise ValueError(f"schedule {self.schedule} needs a decay_rate above 0")
+        if self.schedule == "exponential" and self.decay_rate > 1:
+            raise ValueError(
+                "an exponential decay_rate above 1 would grow without bound; use 0.5 "
+                "to halve the rate every epoch"
+            )
+        if self.warmup_epochs and self.schedule != "cosine":
+            raise ValueError("warmup_epochs goes with the cosine schedule only")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below epochs ({self.epochs})")
+        return self

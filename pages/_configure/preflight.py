@@ -1,0 +1,122 @@
+"""Time and memory before the start: a short probe of the recipe, drawn on Configure."""
+
+import copy
+
+import streamlit as st
+
+from engine.data import datasets
+from engine.estimate import preflight, probes
+from engine.jobs import jobs
+from pages._ui import common as _common
+from pages._ui import draft as _draft
+from pages._ui import job as _job
+
+KIND = preflight.KIND
+
+
+def section(recipe) -> None:
+    """Draws the section of a valid recipe.
+
+    Args:
+        recipe: the draft as a Recipe.
+    """
+    st.subheader("Time and memory (preflight)", anchor=False)
+    home = _common.home()
+    with _common.guard():
+        state = probes.state(KIND, recipe, home)
+        if state["state"] == "running":
+            _job.progress(
+                lambda: probes.state(KIND, recipe, home),
+                lambda: probes.cancel(KIND, recipe, home),
+                "cancel_measure",
+                "Cancel",
+                unit=None,
+            )
+            return
+        if state["state"] == "failed":
+            _common.fail(state["error"])
+        if state["state"] == "done":
+            _result(preflight.updated(state["result"], recipe, home))
+        _ask(recipe, home, state["state"])
+
+
+def _ask(recipe, home, state):
+    """The button that begins a measurement, or why there is none."""
+    dataset = datasets.state(recipe.dataset, home)["state"]
+    if dataset == "preparing":
+        _await_dataset(recipe, home)
+        return
+    if dataset != "ready":
+        st.caption(
+            "Minutes, memory and speed can be measured once the dataset is prepared: open it on "
+            "**Dataset** first."
+        )
+        return
+    active = jobs.active(home)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Measure again" if state == "done" else "Measure on this host",
+            key="measure",
+            icon=":material/speed:",
+            disabled=bool(active),
+            help="Builds the network and tries a few steps of every stage, in half a minute or so.",
+            on_click=_start,
+            args=(recipe, home),
+        )
+        if active:
+            _await_idle(home)
+        elif state == "missing":
+            st.caption("How long will it take, and does it fit into memory? Not measured yet.")
+
+
+def _await_dataset(recipe, home):
+    """Says how far the dataset is, and draws the page anew when it is there."""
+
+    @st.fragment(run_every=1)
+    def live():
+        now = datasets.state(recipe.dataset, home)
+        if now["state"] != "preparing":
+            st.rerun()
+        done = f" ({_common.count(now['done'])} images so far)" if now["done"] else ""
+        st.caption(f"The dataset is being prepared{done}; then this recipe can be measured.")
+
+    live()
+
+
+def _await_idle(home):
+    """Says why there is no measuring now, and draws the page anew when there is."""
+
+    @st.fragment(run_every=2)
+    def live():
+        if not jobs.active(home):
+            st.rerun()
+        st.caption("Not while a run is in progress: the measurement would disturb it and be wrong.")
+
+    live()
+
+
+def _start(recipe, home):
+    with _common.guard():
+        probes.start(KIND, recipe, home)
+
+
+def _result(found):
+    names = ("Stage", "How it runs", "Time", "Images a second", "Peak memory")
+    rows = preflight.table(found)[1]
+    st.dataframe([dict(zip(names, row, strict=True)) for row in rows], hide_index=True)
+    proposed, text = found["proposed_batch_size"], _common.plain(found["text"])
+    if proposed is None:
+        st.caption(text)
+        return
+    st.warning(text, icon=":material/memory_alt:")
+    st.button(
+        f"Use batch size {proposed}",
+        key="use_batch",
+        icon=":material/check:",
+        on_click=_use_batch,
+        args=(proposed,),
+    )
+
+
+def _use_batch(size):
+    _draft.replace(copy.deepcopy(_draft.data()) | {"batch_size": size})

@@ -1,0 +1,96 @@
+"""The learning-rate finder of a stage: ask for it, watch it, see it, use it."""
+
+import copy
+
+import streamlit as st
+
+from engine.charts import rates as charts_rates
+from engine.data import datasets
+from engine.errors import GraftError
+from engine.estimate import probes
+from engine.estimate import rate_test as rates
+from engine.jobs import jobs
+from pages._ui import common as _common
+from pages._ui import draft as _draft
+from pages._ui import job as _job
+from pages._ui.live_chart import chart
+
+
+def finder(place: int) -> None:
+    """Draws the finder of the stage at a place of the draft."""
+    recipe, home = _draft.recipe(), _common.home()
+    known = {"state": "missing"}
+    if recipe is not None:
+        key = rates.key_recipe(recipe, place)
+        known = probes.state("rates", key, home, place)
+    if known["state"] == "running":
+        _job.progress(
+            lambda: probes.state("rates", key, home, place),
+            lambda: probes.cancel("rates", key, home, place),
+            f"cancel_rate_{place}",
+            "Cancel",
+        )
+        return
+    why_not = _why_not(recipe, home)
+    # A callback runs before anything is drawn; a click read while drawing is lost to another rerun.
+    st.button(
+        "Find a learning rate",
+        key=f"find_rate_{place}",
+        icon=":material/troubleshoot:",
+        type="tertiary",
+        disabled=why_not is not None,
+        help=why_not
+        or "Learning-rate range test: about 100 steps with a rate that rises from tiny to huge, and "
+        "the rate at which the loss falls fastest. It changes nothing.",
+        on_click=_start,
+        args=(place,),
+    )
+    if known["state"] == "failed":
+        _common.fail(known["error"])
+    elif known["state"] == "done":
+        _answer(known["result"] | {"present": recipe.stages[place].learning_rate}, place)
+
+
+def _start(place):
+    with _common.guard():
+        # The draft as it is now: what was typed last counts.
+        key = rates.key_recipe(_draft.recipe(), place)
+        probes.start("rates", key, _common.home(), place)
+
+
+def _why_not(recipe, home):
+    """Why the test cannot be run now, one sentence; None if it can."""
+    if recipe is None:
+        return "First put right what is wrong with the recipe; the red lines say what."
+    if datasets.state(recipe.dataset, home)["state"] != "ready":
+        return "The dataset is not prepared yet: prepare it on the Dataset page."
+    try:
+        active = jobs.active(home)
+    except GraftError as error:
+        return _common.plain(_common.sentence(error))
+    if active:
+        return "A run is in progress, which the test would slow down: wait for its end or stop it."
+    return None
+
+
+def _answer(result, place):
+    chart(charts_rates.rate_range(result), f"rate_range_{place}")
+    st.caption(_common.plain(result["text"]))
+    if result["suggestion"] is None:
+        return
+    rate = rates.rounded(result["suggestion"])
+    st.button(
+        f"Use {rate:.1e}",
+        key=f"use_rate_{place}",
+        icon=":material/check:",
+        disabled=rate == result["present"],
+        help="Sets this stage's learning rate.",
+        on_click=_use,
+        args=(place, rate),
+    )
+
+
+def _use(place, rate):
+    new = copy.deepcopy(_draft.data())
+    new["stages"][place]["learning_rate"] = rate
+    _draft.replace(new)  # so that the widget of the rate shows it

@@ -1,0 +1,102 @@
+"""Decisions about single images: what holds, its history with undo, and the file to take away."""
+
+import time
+
+import streamlit as st
+
+from engine.data import curation
+from engine.errors import DatasetError
+from engine.recipe import field_help
+from pages._ui import clicks as _clicks
+from pages._ui import common as _common
+from pages._ui import draft as _draft
+
+
+def summary(spec) -> None:
+    """One line: what is left out, relabelled and moved, with Undo; nothing while nothing was decided."""
+    home = _common.home()
+    _common.told("curation")
+    if not _draft.follows():
+        _others(spec)
+        return
+    steps = [step for step in curation.steps(home, spec) if not step.undone]
+    if not steps:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        words = curation.in_words(home, curation.current(home, spec)) or "nothing changed"
+        st.markdown(f":material/edit_note: **Your decisions**: {_common.plain(words)}")
+        label = f"Undo: {_common.plain(steps[-1].text)}"
+        _undo_button(home, spec, steps[-1].number, label, "undo_last")
+
+
+def _others(spec):
+    """Says that the recipe names other decisions than the latest of this host, and offers those."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        named = f"decisions of its own (overlay {spec.overlay})" if spec.overlay else "no decisions"
+        st.info(
+            f"The recipe names {named} about single images, not the latest ones of this host.",
+            icon=":material/link:",
+        )
+        st.button("Use the latest", key="use_latest", on_click=_draft.follow, args=(True,))
+
+
+def missing(spec, error) -> None:
+    """In the place of a dataset whose decisions are not on this host: what can be done."""
+    _common.fail(error)
+    with st.container(horizontal=True):
+        st.button("Use the latest", key="use_latest", on_click=_draft.follow, args=(True,))
+        st.button("Use no decisions", key="use_none", on_click=_draft.follow, args=(False, ""))
+
+
+def history(spec) -> None:
+    """Every step, with Undo or Redo, and the CSV."""
+    home = _common.home()
+    steps = curation.steps(home, spec)
+    if not steps:
+        st.info(
+            "Nothing was decided yet. Under Images or Findings, choose images and leave them out, "
+            "relabel them or move them to a part: the files stay as they are.",
+            icon=":material/edit_note:",
+        )
+        return
+    follows = _draft.follows()
+    st.toggle(
+        "Train with these decisions", value=follows, key=f"use_decisions_{follows}",
+        on_change=_draft.follow, args=(not follows,), help=field_help("dataset.overlay"),
+    )  # fmt: skip
+    st.caption(
+        f"Overlay {curation.current(home, spec) or 'none'}: part of the recipe and of the dataset's "
+        "fingerprint, so a run says exactly what it was trained on. Files are never touched."
+    )
+    for step in reversed(steps):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            when = time.strftime("%d %b %H:%M", time.localtime(step.time))
+            text = _common.plain(step.text)
+            st.markdown(
+                f"{when} · " + (f"~~{text}~~ (undone)" if step.undone else text), width="stretch"
+            )
+            _undo_button(
+                home, spec, step.number, "Redo" if step.undone else "Undo",
+                f"step_{step.number}_{step.undone}", step.undone,
+            )  # fmt: skip
+    st.download_button(
+        "Download as CSV", data=lambda: curation.to_csv(home, spec), file_name="decisions.csv",
+        mime="text/csv", on_click="ignore", icon=":material/download:",
+    )  # fmt: skip
+
+
+def _undo_button(home, spec, number, label, key, again=False):
+    drawn = _clicks.drawing()
+    st.button(
+        label, key=key, type="tertiary", icon=":material/redo:" if again else ":material/undo:",
+        on_click=_clicks.once,
+        args=("curation", (key,), drawn, curation.undo, home, spec, number, again),
+    )  # fmt: skip
+
+
+def in_words(overlay: str) -> str:
+    """What decisions change, for other pages, as Markdown: "3 left out"; "" for none."""
+    try:
+        return _common.plain(curation.in_words(_common.home(), overlay))
+    except DatasetError as error:
+        return _common.plain(str(error))

@@ -1,0 +1,186 @@
+"""Findings of the Dataset page: the inspection, what it found, and what mending it was worth."""
+
+import numpy as np
+import streamlit as st
+
+from engine.data import curation
+from engine.inspection import findings, inspection, payback
+from pages._dataset import gallery as _dataset_gallery
+from pages._dataset.data import View
+from pages._ui import common as _common
+from pages._ui import draft as _draft
+from pages._ui import job as _job
+
+SIGNS = {
+    "high": ":red[:material/error:] serious",
+    "medium": ":orange[:material/warning:] worth a look",
+    "low": ":blue[:material/info:] for your information",
+}
+
+
+def inspect(view: View) -> None:
+    """How far the inspection is, or the button that begins it."""
+    recipe = _draft.recipe()
+    if recipe is None:
+        st.info(
+            "Something in the recipe is not right yet; Configure says what. The inspection looks with "
+            "the recipe's own backbone.", icon=":material/info:",
+        )  # fmt: skip
+        return
+    home, plain = _common.home(), view.spec.model_copy(update={"overlay": ""})
+    state = inspection.state(plain, home, recipe)
+    if state["state"] == "running":
+        _job.progress(
+            lambda: inspection.state(plain, home, recipe),
+            lambda: inspection.cancel(plain, home, recipe),
+            "stop_inspect",
+        )
+        return
+    if state["state"] == "failed":
+        _common.fail(state["error"])
+    if state["state"] != "done":
+        pixels = view.inspection is not None
+        st.markdown(
+            "Look again with this recipe's backbone: wrong labels, outliers and the map come from it."
+            if pixels
+            else "Look for **duplicates, leakage between parts, wrong labels, blurred or dark images, "
+            "outliers** and more. It runs in the background and is kept: opening it again is instant."
+        )
+        if st.button("Inspect this dataset", key="inspect", icon=":material/troubleshoot:"):
+            with _common.guard():
+                inspection.start(plain, home, recipe)
+                st.rerun()
+
+
+def show(view: View) -> None:
+    """The list of findings, and the images of the one that is looked at."""
+    inspect(view)
+    if not view.inspection:
+        return
+    _lost(view)
+    found = [f for f in view.found() if f.count]
+    if not found:
+        st.success("Nothing to mend was found.", icon=":material/check_circle:")
+    else:
+        kinds = {f.kind: f for f in found}
+        words = {"high": "serious", "medium": "worth a look", "low": "to know"}
+        rows = [
+            {"Finding": f.title, "How serious": words[f.severity], "Count": f.count} for f in found
+        ]
+        st.dataframe(rows, hide_index=True, width=720)
+        name = st.selectbox(
+            "Look at", list(kinds), key=f"finding_{'_'.join(kinds)}",
+            format_func=lambda k: f"{kinds[k].title} ({kinds[k].count:,})", width=420,
+        )  # fmt: skip
+        _finding(view, kinds[name])
+    _payback(view)
+
+
+def _lost(view):
+    """How many images can no longer be read, and the way to look again."""
+    lost = next((finding for finding in view.found() if finding.kind == "lost"), None)
+    if lost:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.error(
+                f"{_common.count(lost.count)} of {_common.count(len(view.dataset), 'images')} can no longer "
+                f"be read. {_common.plain(lost.advice)}", icon=":material/broken_image:",
+            )  # fmt: skip
+            if st.button("Inspect again", key="inspect_again"):
+                with _common.guard():
+                    plain = view.spec.model_copy(update={"overlay": ""})
+                    inspection.again(plain, _common.home(), _draft.recipe())
+                    st.rerun()
+
+
+def _finding(view, finding):
+    st.markdown(f"{SIGNS[finding.severity]} · {_common.plain(finding.advice)}")
+    if not len(finding.indices):
+        _without_images(view, finding)
+        return
+    if finding.kind == "lost":
+        names, classes = view.dataset.names, view.dataset.classes
+        labels = view.dataset.labels
+        rows = [{"file": names[i], "class": classes[labels[i]]} for i in finding.indices.tolist()]
+        st.dataframe(rows, hide_index=True)
+    copies = findings.suggested_exclusions(finding, view.dataset)
+    preselect = None
+    if len(copies):
+        kept = "copies, keep one of each" if finding.groups is not None else "of them"
+        preselect = (f"{len(copies):,} {kept}", copies)
+    chosen = np.concatenate(finding.groups) if finding.groups else np.asarray(finding.indices, int)
+    answers = view.measure("suggested") if finding.kind == "mislabelled" else None
+    _dataset_gallery.gallery(
+        view,
+        chosen,
+        f"finding_{finding.kind}",
+        _notes(view, finding),
+        preselect,
+        None if answers is None else lambda i: view.dataset.source_classes[answers[i]],
+    )
+
+
+def _notes(view, finding):
+    """A tile's second line: what made it a finding."""
+    dataset, where = view.dataset, _dataset_gallery.where(view)
+    suggested = view.measure("suggested")
+    if finding.kind == "mislabelled" and suggested is not None:
+        probability = view.measure("suggested_probability")
+        return lambda i: (
+            f"looks like {dataset.source_classes[suggested[i]]} ({100 * probability[i]:.0f} %)"
+        )
+    if finding.groups:
+        group = {int(i): n for n, members in enumerate(finding.groups, 1) for i in members}
+        return lambda i: f"group {group[i]} · {where[i]}".rstrip(" ·")
+    if finding.scores is not None:
+        score = dict(zip(np.asarray(finding.indices).tolist(), finding.scores, strict=True))
+        return lambda i: f"{score[i]:.3g} · {where[i]}".rstrip(" ·")
+    return None
+
+
+def _without_images(view, finding):
+    """Files that are no images of the dataset any more."""
+    if finding.kind == "unreadable":
+        rows = [{"file": n, "why": w} for n, w in view.dataset.unreadable]
+        st.dataframe(rows, hide_index=True)
+
+
+def _payback(view):
+    """What the decisions were worth: the head trained again on cached features."""
+    words = curation.in_words(_common.home(), view.dataset.overlay)
+    recipe = _draft.recipe()
+    if not words or recipe is None or not (view.inspection.features or {}):
+        return
+    home, spec = _common.home(), view.spec
+    with st.container(border=True):
+        st.markdown(f"**Was it worth it?** {_common.plain(words.capitalize())}.")
+        state = payback.state(spec, home, recipe)
+        if state["state"] == "running":
+            _job.progress(
+                lambda: payback.state(spec, home, recipe),
+                lambda: payback.cancel(spec, home, recipe),
+                "stop_payback",
+            )
+            return
+        if state["state"] == "failed":
+            _common.fail(state["error"])
+        if state["state"] == "done":
+            _worth(state["result"])
+            return
+        st.caption(
+            "Trains the head with and without your decisions, on features that are there already, and "
+            "compares both on the same validation images."
+        )
+        if st.button("Retrain the head and compare", key="payback", icon=":material/trending_up:"):
+            with _common.guard():
+                payback.start(spec, home, recipe)
+                st.rerun()
+
+
+def _worth(result):
+    _common.metrics(
+        {
+            "Validation before": _common.percent(result["before"]),
+            "Validation after": _common.percent(result["after"]),
+        }
+    )
+    st.markdown(_common.plain(result["text"]))

@@ -1,0 +1,247 @@
+"""What can be asked of a run, and why it stands where it does; the same on Train and on Runs."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from engine.errors import GraftError
+from engine.jobs import jobs
+from engine.runs import checkpoint, runs
+from pages._run import continue_ as _continue
+from pages._ui import clicks as _clicks
+from pages._ui import common as _common
+
+PLACE = "run"  # where what went wrong with these buttons is told
+
+
+def asked(run) -> str | None:
+    """ "pause" or "stop" while a run in progress has been asked for it and has not done it; else None.
+
+    Both at once: the worker looks for a stop first.
+    """
+    if run.status not in ("starting", "running"):
+        return None
+    return next((what for what in ("stop", "pause") if (run.path / what).exists()), None)
+
+
+def standing(run) -> tuple:
+    """What decides which words and buttons are due; when it changes, the page is drawn anew."""
+    silent = run.silent_seconds
+    return run.status, asked(run), None if silent is None else int(silent // 60)
+
+
+def buttons(run) -> None:
+    """The buttons of a run, for a row of them: none for one that was stopped without a model."""
+    status = run.status
+    if status == "queued":
+        _waiting(run)
+    elif status in _common.ACTIVE:
+        _running(run)
+    elif status in runs.RESUMABLE:
+        _resumable(run)
+    elif run.finished:
+        _continue.popover(run)
+
+
+def _button(label, action, run, act, *arguments, **options):
+    st.button(
+        label,
+        key=f"{action}_run",
+        on_click=_clicks.once,
+        args=(PLACE, (action, run.id), _clicks.drawing(), act, run, *arguments),
+        **options,
+    )
+
+
+# -- while it waits or works ----------------------------------------------------------------------
+
+
+def _waiting(run):
+    begun = has_begun(run)
+    _button(
+        "Take out of the queue" if begun else "Cancel",
+        "cancel",
+        run,
+        cancel,
+        icon=":material/close:",
+        help="It leaves the queue and keeps what it has learned; Resume puts it back."
+        if begun
+        else "It leaves the queue before it has begun; nothing is lost.",
+    )
+
+
+def has_begun(run) -> bool:
+    """Whether a run has a checkpoint to go on from."""
+    return bool(checkpoint.Checkpoints(run.path).listed())
+
+
+def cancel(run) -> None:
+    """Takes a waiting run out of the queue; one that has learned something can be resumed later."""
+    (jobs.pause if has_begun(run) else jobs.stop)(run)
+
+
+def _running(run):
+    wanted = asked(run)
+    if wanted:
+        words = {
+            "pause": "Pausing… it writes down where it is and frees the device",
+            "stop": "Stopping… it measures and keeps the best so far",
+        }
+        st.caption(f":material/pending: {words[wanted]}")
+    _button(
+        "Pause",
+        "pause",
+        run,
+        jobs.pause,
+        icon=":material/pause:",
+        disabled=wanted is not None,
+        help="Frees the device within seconds for the next run; Resume goes on exactly there.",
+    )
+    _button(
+        "Stop",
+        "stop",
+        run,
+        jobs.stop,
+        icon=":material/stop:",
+        disabled=wanted is not None,
+        help="Ends for good after the present step, with the best weights so far as its model.",
+    )
+
+
+def device_words(run) -> str:
+    """The device that a run has or had, for people, as Markdown; "" if it never had one."""
+    place = _common.plain(run.state.get("device") or "")
+    if not place:
+        return ""
+    known = _common.plain((run.environment.get("device") or {}).get("text") or "")
+    if place.startswith("gpu:"):
+        number = place.removeprefix("gpu:")
+        return f"GPU {number}: {known}" if known else f"GPU {number}"
+    return known or "CPU"
+
+
+def stuck(run) -> None:
+    """A warning if the worker gives no sign of life, with what to do; else nothing."""
+    silent = run.silent_seconds
+    if silent is None:
+        return
+    st.warning(
+        f"The run's process has given no sign of life for {_common.about(silent)}: it hangs, or it was "
+        "suspended. If that goes on, end it at once and resume it: it goes on from its last "
+        "checkpoint.",
+        icon=":material/heart_broken:",
+    )
+    _button(
+        "End it at once",
+        "kill",
+        run,
+        jobs.kill,
+        icon=":material/power_settings_new:",
+        help="Kills the run's process; what it did after its last checkpoint is done again.",
+    )
+
+
+# -- when it was broken off -----------------------------------------------------------------------
+
+
+def position(run) -> dict | None:
+    """Where a run's newest whole checkpoint stands; None if there is none.
+
+    To tell whole from damaged, all of a checkpoint is read: once, not in every rerun.
+    """
+    listed = checkpoint.Checkpoints(run.path).listed()
+    return _position(str(run.path), listed[-1].name) if listed else None
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _position(path: str, newest: str):
+    return checkpoint.Checkpoints(Path(path)).position()
+
+
+def _where(run, at) -> str:
+    """A position in words: "epoch 3 of stage 2 (unfrozen)", as Markdown."""
+    stages = run.recipe.stages
+    stage = stages[min(at["stage"], len(stages) - 1)]
+    epoch = min(at["epoch"] + 1, stage.epochs)
+    return f"epoch {epoch} of stage {at['stage'] + 1} ({_common.plain(stage.name)})"
+
+
+def _resumable(run):
+    at = position(run)
+    smaller = run.state.get("proposed_batch_size")
+    if smaller and not successor(run):
+        _button(
+            f"Go on with batch size {smaller}",
+            "smaller",
+            run,
+            jobs.restart_smaller,
+            smaller,
+            type="primary",
+            icon=":material/play_arrow:",
+            help="A new run with fewer images at a time, which need less memory; it begins where this "
+            "one was.",
+        )
+    _button(
+        f"Resume from step {_common.count(at['step'])}" if at else "Resume from the start",
+        "resume",
+        run,
+        jobs.resume,
+        # With less memory than it needs it would fail again; and a run has one primary button.
+        type="secondary" if smaller else "primary",
+        icon=":material/resume:",
+        help=f"Puts it into the queue; it goes on in {_where(run, at)}, exactly as if nothing had "
+        "happened."
+        if at
+        else "Puts it into the queue; it had not yet saved anything, so it begins again.",
+    )
+
+
+def successor(run):
+    """The run that went on from this one in smaller batches, or None."""
+    return _relative(run.state.get("went_on_as"))
+
+
+def _relative(identity):
+    if not identity:
+        return None
+    try:
+        return runs.get_run(_common.home(), identity)
+    except GraftError:  # deleted since
+        return None
+
+
+def why(run) -> None:
+    """Why a run is paused, interrupted or failed, in a box; nothing for others."""
+    status, error = run.status, run.error or ""
+    text = _common.plain(_common.sentence(error))
+    if status == "paused":
+        if not error:
+            at = position(run)
+            where = f" in {_where(run, at)}, step {_common.count(at['step'])}" if at else ""
+            text = f"Paused{where}: it holds no device meanwhile."
+        st.info(text, icon=":material/pause_circle:")
+    elif status == "interrupted":
+        st.warning(text, icon=":material/power_off:")
+    elif status == "failed":
+        _common.fail(error or "the run failed")
+
+
+def relatives(run) -> None:
+    """Links to the run that this one goes on from, and to the one that goes on from it."""
+    state = run.state
+    for identity, words in (
+        (run.recipe.continue_from or state.get("parent"), "Goes on from"),
+        (state.get("went_on_as"), "Went on with smaller batches as"),
+    ):
+        other = _relative(identity)
+        if other:
+            st.page_link(
+                "train.py",
+                label=f"{words} {_common.run_label(other)}",
+                icon=":material/account_tree:",
+                query_params={"run": other.id},
+            )
+        elif identity:
+            st.caption(
+                f":material/account_tree: {words} run {_common.plain(identity)}, which was deleted."
+            )

@@ -1,0 +1,68 @@
+"""Continue training: a small form that adds a stage to a finished run, as a new run."""
+
+import streamlit as st
+
+from engine.jobs import jobs
+from pages._configure import stages as _stages
+from pages._ui import clicks as _clicks
+from pages._ui import common as _common
+
+
+def popover(run) -> None:
+    """The button and the form of a run that has a model."""
+    last = run.recipe.stages[-1]
+    with st.popover("Continue training", icon=":material/forward:"):
+        st.markdown(
+            "**More training from here**, as a new run of its own. This run stays as it is; the new one "
+            "keeps its weights unless it finds better ones."
+        )
+        choices, words = _stages.parts(run.recipe.backbone.name, run.recipe.backbone.alpha)
+        if last.trainable not in choices:
+            choices = [*choices, last.trainable]
+        keys = {name: f"more_{name}_{run.id}" for name in ("trainable", "epochs", "learning_rate")}
+        st.selectbox(
+            "What learns (trainable)",
+            choices,
+            index=choices.index(last.trainable),
+            format_func=lambda choice: words.get(choice, choice),
+            key=keys["trainable"],
+        )
+        st.number_input(
+            "Length (epochs)", min_value=1, value=last.epochs, step=1, key=keys["epochs"]
+        )
+        st.number_input(
+            "Learning rate",
+            min_value=0.0,
+            value=last.learning_rate,
+            step=1e-4,
+            format="%g",
+            key=keys["learning_rate"],
+            help="Size of the steps. What learns more of the network wants a smaller one.",
+        )
+        st.caption(
+            f"All else is as in its last stage, {_common.plain(last.name)} (optimizer "
+            f"{last.optimizer}, schedule {last.schedule})."
+        )
+        st.button(
+            "Start",
+            key="continue_run",
+            icon=":material/play_arrow:",
+            on_click=_clicked,
+            args=(run, keys, _clicks.drawing()),
+        )
+
+
+def _clicked(run, keys, drawn):
+    # The fields as they are now: what was typed last counts.
+    wanted = {name: st.session_state[key] for name, key in keys.items()}
+    what = ("continue", run.id, *wanted.values())
+    _clicks.once("run", what, drawn, _start, run, wanted)
+
+
+def _start(run, wanted):
+    """Puts the continuation into the queue."""
+    last = run.recipe.stages[-1]
+    stage = last.model_dump(mode="json") | {"name": "more"} | wanted
+    # The same share of the stage: a warm-up longer than its stage is refused.
+    stage["warmup_epochs"] = last.warmup_epochs * wanted["epochs"] / last.epochs
+    return jobs.start(jobs.continued(run, [stage]), _common.home())

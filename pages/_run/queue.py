@@ -1,0 +1,212 @@
+"""The queue on a page: where a run stands, what starts next, and what an owner of the host may set."""
+
+import time
+from pathlib import Path
+
+import streamlit as st
+
+from engine.errors import GraftError
+from engine.host import device, settings
+from engine.jobs import jobs
+from engine.runs import queue, runs
+from pages._run import actions as _run_actions
+from pages._ui import clicks as _clicks
+from pages._ui import common as _common
+
+PLACE = "queue"  # where what went wrong with these buttons is told
+SHOWN = 20
+"""Waiting runs with buttons of their own; more would slow down every refresh."""
+
+
+def waiting() -> list[dict]:
+    """`engine.jobs.jobs.waiting`, asked for anew when somebody came or went, else now and then: for an
+    expected start it may read the recipes of all runs, seconds of work if there are hundreds."""
+    home = _common.home()
+    working = tuple(slot["run"] for slot in queue.slots(home))
+    when, entries = _waiting(str(home), tuple(queue.waiting(home)), working)
+    passed = time.time() - when
+    return [
+        entry | {"starts_in": seconds and max(0.0, seconds - passed)}
+        for entry in entries
+        for seconds in [entry["starts_in"]]
+    ]
+
+
+@st.cache_data(ttl=20, max_entries=16, show_spinner=False)
+def _waiting(home: str, order: tuple, working: tuple) -> tuple[float, list[dict]]:
+    return time.time(), jobs.waiting(Path(home))
+
+
+@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+def _takes(home: str, run_id: str) -> float | None:
+    """`engine.jobs.jobs.expected_seconds`, which may read all runs too."""
+    return jobs.expected_seconds(runs.get_run(Path(home), run_id), Path(home))
+
+
+def starts(seconds) -> str:
+    """When a run is expected to start, after "starts" or alone in a cell."""
+    if seconds is None:
+        return "after the runs before it"
+    return "in a moment" if seconds < 5 else f"in {_common.about(seconds)}"
+
+
+# -- Train: before the start, and while a run waits -----------------------------------------------
+
+
+def outlook() -> dict | None:
+    """What a run that is added now has before it: dict of place and starts_in (seconds, or None if it
+    cannot be told); None if it would start at once."""
+    home = _common.home()
+    ahead = waiting()
+    places = settings.get(home)["runs_per_device"] * len(_devices())
+    running = [run for run in jobs.active(home) if run.status != "queued"]
+    if not ahead and len(running) < places:
+        return None
+    if ahead:
+        last = ahead[-1]
+        takes = _takes(str(home), last["run"].id)
+        unknown = last["starts_in"] is None or takes is None
+        left = None if unknown else last["starts_in"] + takes
+    else:
+        etas = [run.eta for run in running]
+        left = None if None in etas else min(etas)
+    return {"place": len(ahead) + 1, "starts_in": left}
+
+
+@st.cache_data(ttl=600, show_spinner=False)
+def _devices() -> list[str]:
+    return device.devices()
+
+
+def place(run) -> None:
+    """Where a waiting run stands and when it is expected to start."""
+    entries = waiting()
+    mine = next((entry for entry in entries if entry["run"] == run), None)
+    if mine is None:  # it leaves the queue this moment
+        st.info("**Its turn has come.** It starts now.", icon=":material/schedule:")
+        return
+    st.info(
+        f"**Place {mine['place']} of {len(entries)} in the queue.** It starts "
+        f"{starts(mine['starts_in'])}; you can close this page meanwhile.",
+        icon=":material/schedule:",
+    )
+
+
+# -- Runs -----------------------------------------------------------------------------------------
+
+
+def section() -> None:
+    """The runs that wait, with buttons that change their order; nothing if none waits."""
+    if not queue.waiting(_common.home()):
+        _common.told(PLACE)
+        return
+    before = _standing()
+
+    def body():
+        with _common.guard():
+            if _standing() != before:
+                st.rerun()  # the table of runs shows their statuses too
+            _rows()
+
+    st.subheader("Queue", anchor=False)
+    st.fragment(body, run_every=2)()
+
+
+def _standing():
+    """Who waits, in which order, and who works."""
+    home = _common.home()
+    return queue.waiting(home), [slot["run"] for slot in queue.slots(home)]
+
+
+def _rows():
+    _common.told(PLACE)
+    entries = waiting()
+    for entry in entries[:SHOWN]:
+        _row(entry["run"], entry["place"], entry["starts_in"], len(entries))
+    if len(entries) > SHOWN:
+        st.caption(f"{len(entries) - SHOWN} more: `python -m engine queue` lists all.")
+
+
+def _row(run, number, seconds, count):
+    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+        words = f"**{number}.** {_name(run)}  \n:gray[:small[starts {starts(seconds)}]]"
+        st.markdown(words, width="stretch")
+        with st.container(horizontal=True, width="content", gap="xsmall", wrap=False):
+            for action, icon, words, disabled, act, arguments in (
+                ("up", "arrow_upward", "Earlier", number == 1, shift, (-1,)),
+                ("down", "arrow_downward", "Later", number == count, shift, (1,)),
+                ("first", "vertical_align_top", "Next to start", number == 1, jobs.move, (1,)),
+                ("cancel", "close", "Take out of the queue", False, _run_actions.cancel, ()),
+            ):
+                st.button(
+                    "",
+                    icon=f":material/{icon}:",
+                    key=f"{action}_{run.id}",
+                    help=f"{words} (place {number})",
+                    disabled=disabled,
+                    type="tertiary",
+                    on_click=_clicks.once,
+                    # The place is part of the name: two steps up are two clicks.
+                    args=(
+                        PLACE,
+                        (action, run.id, number),
+                        _clicks.drawing(),
+                        act,
+                        run,
+                        *arguments,
+                    ),  # fmt: skip
+                )
+
+
+def _name(run) -> str:
+    try:
+        return _common.run_label(run)
+    except GraftError:  # its recipe is damaged, which it will say when its turn comes
+        return _common.plain(run.id)
+
+
+def shift(run, by: int) -> None:
+    """Moves a waiting run by so many places from where it is now, which another page may have changed
+    since this one was drawn."""
+    order = queue.waiting(_common.home())
+    now = order.index(run.id) + 1 if run.id in order else 1
+    jobs.move(run, max(1, now + by))
+
+
+# -- settings of the host -------------------------------------------------------------------------
+
+LABELS = {
+    "runs_per_device": "Runs at the same time on a device (runs_per_device)",
+    "auto_resume": "Take interrupted runs up by themselves (auto_resume)",
+    "memory_limit_percent": "Memory that a run may take, in % (memory_limit_percent)",
+    "min_free_mb": "Disk space to keep free, in MiB (min_free_mb)",
+}
+
+
+def host_settings() -> None:
+    """A folded list of what holds for all runs of this host."""
+    with st.expander("Host settings", key="host_settings"), _common.guard():
+        st.caption("They hold for all runs on this host, whoever starts them.")
+        _common.told("settings")
+        for name, value in settings.get(_common.home()).items():
+            # Part of the key: another page may change it, and then the widget shows that.
+            key = f"setting_{name}@{value}"
+            options = {
+                "key": key, "help": settings.HELP[name], "on_change": _set, "args": (name, key, value),
+            }  # fmt: skip
+            if isinstance(value, bool):
+                st.toggle(LABELS[name], value, **options)
+            else:
+                st.number_input(LABELS[name], value=value, step=1, width=420, **options)
+
+
+def _set(name, key, before):
+    new = st.session_state[key]
+    if new is None:  # the field was emptied
+        new = before
+    st.session_state[key] = before  # what was refused is not left standing there
+    _clicks.do("settings", _change, name, new)
+
+
+def _change(name, new):
+    settings.change(_common.home(), **{name: new})

@@ -1,0 +1,292 @@
+"""What is shown of a run, the same on Train and on Runs: progress, curves, log, results."""
+
+import time
+
+import streamlit as st
+
+from engine.charts import training as charts
+from engine.estimate import preflight
+from engine.runs import runs
+from pages._run import actions as _run_actions
+from pages._run import queue as _queue
+from pages._ui import common as _common
+from pages._ui.live_chart import draw, payload
+
+PHASES = {
+    "data": "Preparing images",
+    "model": "Building the model",
+    "features": "Computing features",
+    "training": "Learning",
+    "evaluation": "Measuring on the test images",
+    "export": "Saving the classifier",
+}
+
+
+def live(run, *below) -> None:
+    """Progress, curves and what comes below them; refreshed every few seconds (`EVERY`) while the run is active.
+
+    Args:
+        run: the Run.
+        below: functions that draw something of a run, such as `notes`.
+    """
+    before = _run_actions.standing(run)
+    status = before[0]
+
+    def body():
+        with _common.guard():
+            now = runs.get_run(_common.home(), run.id)
+            if _run_actions.standing(now) != before:
+                st.rerun()  # the whole page: other words and other buttons are due
+            for part in (progress, curves, *below):
+                part(now)
+
+    # One that was broken off may be taken up by another page, or by itself.
+    slow = 5 if status in runs.RESUMABLE else None
+    st.fragment(body, run_every=_every() if status in _common.ACTIVE else slow)()
+
+
+def _every() -> int:
+    return EVERY.get(_common.device_text()["kind"], EVERY["cpu"])
+
+
+def progress(run) -> None:
+    """Where the run is: phase, stage, numbers, time left."""
+    history = _common.history_of(run)
+    latest, total = history.latest, history.start.get("total_steps")
+    if run.status == "queued":
+        _queue.place(run)
+        if not latest:  # nothing learned yet that there were numbers of
+            return
+    stage_count = len(history.start.get("stages") or run.recipe.stages)
+    if run.status in ("starting", "running"):
+        share, text = _bar(run, history, latest, total, stage_count)
+        st.progress(share, text=_common.plain(text))
+    by_epoch = history.epochs
+    shown = {
+        "Accuracy, train": (
+            _last(by_epoch["accuracy"], history.batches["accuracy"]),
+            _common.percent,
+        ),
+        "Accuracy, validation": (_last(by_epoch["val_accuracy"]), _common.percent),
+        "Loss, validation": (_last(by_epoch["val_loss"]), lambda v: f"{v:.3f}"),
+        "Speed": (latest.get("images_per_second"), lambda v: f"{_common.count(round(v))} images/s"),
+    }
+    if run.status in ("starting", "running"):
+        shown["Time left"] = (latest.get("eta_seconds"), _common.duration)
+    else:
+        shown["Duration"] = (run.seconds, _common.duration)
+    _common.metrics(
+        {label: "–" if v is None else text(v) for label, (v, text) in shown.items()}, 165
+    )
+
+
+def _bar(run, history, latest, total, stage_count):
+    if run.status != "running":
+        return 0.0, "Starting the training process"
+    step, phase = latest.get("step", 0), history.phase
+    name = PHASES.get(phase.get("phase"), phase.get("text", "Starting"))
+    if phase.get("phase") == "training" and total and latest and history.stages:
+        stage = history.stages[-1]
+        epochs = run.recipe.stages[min(len(history.stages), len(run.recipe.stages)) - 1].epochs
+        text = (
+            f"{name}: stage {len(history.stages)} of {stage_count} ({stage['name']}), epoch "
+            f"{latest.get('epoch', 0) + 1} of {epochs}, step {step} of {total}"
+        )
+        return min(1.0, step / total), text
+    done, whole = phase.get("done"), phase.get("total")
+    text = phase.get("text") or name
+    if whole:
+        text += f": {_common.count(done or 0)} of {_common.count(whole)}"
+        if phase.get("eta_seconds"):
+            text += f", {_common.duration(phase['eta_seconds'])} left"
+        return min(1.0, (done or 0) / whole), text
+    return (min(1.0, step / total) if total else 0.0), text
+
+
+def _last(*columns):
+    for values in columns:
+        for value in reversed(values):
+            if value is not None:
+                return value
+    return None
+
+
+def curves(run) -> None:
+    """The four charts of training."""
+    history = _common.history_of(run)
+    if not history.last_step:
+        active = run.status in _common.ACTIVE
+        st.caption("Charts begin with the first step." if active else "No training step was done.")
+        return
+    by = st.segmented_control(
+        "Horizontal axis",
+        ["step", "epoch"],
+        default="step",
+        required=True,
+        key=f"axis_{run.id}",
+        format_func=lambda v: v + "s",
+        persist_state="session",
+        label_visibility="collapsed",
+        help="A step is one batch of images; an epoch, all training images once.",
+    )
+    drawn = _drawn(run, history, by)
+    for column, names in zip(st.columns(2), (("accuracy", "rate"), ("loss", "speed")), strict=True):
+        with column:
+            for name in names:
+                draw(drawn[name], f"{name}_{run.id}")
+
+
+_CURVES = {
+    "accuracy": charts.accuracy,
+    "rate": charts.learning_rate,
+    "loss": charts.loss,
+    "speed": charts.throughput,
+}
+EVERY = {"gpu": 1, "cpu": 3}
+"""Seconds between two looks at a run: where there is no GPU the training needs every core, and each
+look costs the server some 80 ms of one."""
+DRAWING_SHARE = 0.02
+"""Share of one core that drawing a run's curves may take: on a host without a GPU the training needs
+every core. However many pages look at a run, its curves are drawn once."""
+LONGEST_PAUSE = 5
+"""Seconds that curves may lag behind at most."""
+
+
+def _drawn(run, history, by) -> dict:
+    """The curves' payloads, drawn anew if there is something new and it is their time."""
+    kept = _common.kept_of(run)
+    with kept["lock"]:
+        known = kept.setdefault(("curves", by), {"count": -1, "due": 0.0})
+        waiting = run.status in _common.ACTIVE and time.monotonic() < known["due"]
+        if known["count"] != history.count and not waiting:
+            begun = time.thread_time()
+            known["payloads"] = {n: payload(make(history, by)) for n, make in _CURVES.items()}
+            known["count"] = history.count
+            pause = (time.thread_time() - begun) / DRAWING_SHARE
+            known["due"] = time.monotonic() + min(pause, LONGEST_PAUSE)
+        return known["payloads"]
+
+
+def notes(run) -> None:
+    """What the run said of itself, warnings first."""
+    history = _common.history_of(run)
+    for note in sorted(history.notes, key=lambda n: n["event"] != "warning"):
+        text = _common.plain(note["text"])
+        if note["event"] == "warning":
+            st.warning(text, icon=":material/warning:")
+        else:
+            st.caption(f":material/info: {text}")
+
+
+def outcome(run) -> None:
+    """How the run ended, in one box; nothing while it is active."""
+    _run_actions.why(run)
+    if run.status == "failed":
+        st.markdown("The last lines of its log:")
+        st.code(run.log_tail(20) or "(empty)", language=None)
+    elif run.status == "stopped":
+        text = (
+            "Stopped before its end." if run.started else "Taken out of the queue before it began."
+        )
+        if run.finished:
+            text += f" The best weights of stage {run.kept_stage} were kept."
+        st.info(_common.plain(text), icon=":material/stop_circle:")
+    with _common.guard():
+        if run.finished and run.evaluation:
+            test = run.evaluation["test"]
+            low, high = test["interval"]
+            st.success(
+                f"**{_common.percent(test['accuracy'])} of the test images were named right**: "
+                f"{_common.count(test['n'], 'images')} it never learned from, 95 % interval "
+                f"{100 * low:.1f} to {100 * high:.1f} %.",
+                icon=":material/check_circle:",
+            )
+            if run.decisions:
+                st.caption(
+                    f":material/edit_note: Trained with your decisions about single images: "
+                    f"{_common.plain(run.decisions)}."
+                )
+            if lost := test.get("unreadable"):
+                st.caption(
+                    f"{_common.count(len(lost), 'test images')} could no longer be read and are left "
+                    f"out, for example {_common.plain(lost[0][0])}: {_common.plain(lost[0][1])}."
+                )
+
+
+def folded_stages(run) -> None:
+    """`stages`, folded."""
+    with st.expander("Stages", key=f"stages_{run.id}"):
+        stages(run)
+
+
+def stages(run) -> None:
+    """What every stage did: a table."""
+    history, rows = _common.history_of(run), []
+    names = {
+        "completed": "all epochs",
+        "early_stopping": "stopped early",
+        "diverged": "diverged",
+        "stopped": "stopped by you",
+    }
+    for stage in history.stages:
+        helped = stage.get("helped")
+        rows.append(
+            {
+                "Stage": stage["name"],
+                "How it ran": stage.get("path", "whole network"),
+                "Learned": _common.count(stage.get("trainable_params", 0)),
+                "Frozen": _common.count(stage.get("frozen_params", 0)),
+                "Best validation loss": stage.get("best_val_loss"),
+                "Best epoch": None if stage.get("best_epoch") is None else stage["best_epoch"] + 1,
+                "Ended": names.get(stage.get("reason"), "in progress"),
+                "Better than before": "–" if helped is None else "yes" if helped else "no, undone",
+                "Kept": "✓" if stage["name"] == run.kept_stage else "",
+            }
+        )
+    if rows:
+        st.dataframe(rows, hide_index=True)
+        st.caption(
+            "Learned and Frozen count the numbers (parameters) of the network that a stage changed or "
+            "left alone. The model keeps the stage with the lowest validation loss."
+        )
+        for stage in history.stages:
+            if stage.get("path") == "cached features":
+                st.caption(_common.plain(f"Stage {stage['name']}: {_cached_words(stage)}"))
+    else:
+        st.caption("No stage has begun.")
+    predicted(run)
+
+
+def predicted(run) -> None:
+    """What the preflight predicted beside what the run took; nothing before its end, or if there was
+    no preflight."""
+    rows = [] if run.status in _common.ACTIVE else preflight.compare(run)
+    if not rows:
+        return
+    st.markdown("**Predicted and actual**")
+    names = ("Stage", "Epochs", "Time", "Images a second", "Peak memory")
+    cells = preflight.comparison(rows)[1]
+    st.dataframe([dict(zip(names, row, strict=True)) for row in cells], hide_index=True)
+    st.caption(
+        "Each cell: predicted by the preflight before the start / actual. A stage that stopped early "
+        "took less; other work on this host makes both uncertain."
+    )
+
+
+def _cached_words(stage) -> str:
+    """What cached features spared a stage, and the proof that they changed nothing."""
+    kind = "" if stage["exact"] else f" of {stage['views']} fixed random views (an approximation)"
+    computed = f"{_common.count(stage['computed'])} features{kind} computed"
+    if stage["computed"]:
+        computed += f" in {_common.duration(stage['seconds'])} with {stage['runtime']}"
+    return (
+        f"{computed}, {_common.count(stage['known'])} taken from the cache; the probabilities of a "
+        f"probe batch differ by at most {stage['difference']:.1g} from the whole network's."
+    )
+
+
+def log(run, lines=40) -> None:
+    """The end of the run's log, folded."""
+    with st.expander("Log", key=f"log_{run.id}", on_change="rerun") as folded:
+        if folded.open:
+            st.code(run.log_tail(lines) or "(empty)", language=None)

@@ -1,0 +1,84 @@
+"""Models from elsewhere on the Runs page: an upload becomes a run that can be tested."""
+
+import tempfile
+from pathlib import Path
+
+import streamlit as st
+
+from engine.errors import GraftError
+from engine.imports import imports as importing
+from pages._ui import common as _common
+
+SCALES = {
+    "included": "nothing: it takes pixels from 0 to 255",
+    "tf": "scaled to -1 to 1 (tf)",
+    "torch": "0 to 1, less ImageNet's mean, by its deviation (torch)",
+    "caffe": "blue first, less ImageNet's mean (caffe)",
+}
+
+
+def section() -> None:
+    """A folded form for a zipped run folder or a .keras file."""
+    with st.expander("Import a run or a model from elsewhere"):
+        st.caption(
+            "A zip of a run's folder, or a .keras file. It is taken apart before Keras sees it: only known "
+            "layers and values pass, and it is loaded in a process of its own with limits. "
+            "On this host a folder can be given too: `python -m engine import PATH`."
+        )
+        file = st.file_uploader("The file", ["zip", "keras"], key="import_file")
+        labels, size, scale = None, None, "included"
+        if file and file.name.lower().endswith(".keras"):
+            text = st.text_area(
+                "Class names, one a line, in the order of its answers", key="import_labels"
+            )
+            labels = text.splitlines() if text.strip() else None
+            with st.container(horizontal=True, vertical_alignment="bottom"):
+                scale = st.selectbox(
+                    "What it expects to be done with pixels",
+                    list(SCALES),
+                    format_func=SCALES.get,
+                    key="import_scale",
+                    width=420,
+                )
+                size = st.number_input(
+                    "Image size, if it takes any (pixels)",
+                    32,
+                    1024,
+                    None,
+                    key="import_size",
+                    width=260,
+                )
+        if file and st.button("Import it", key="import", icon=":material/download:"):
+            _add(file, labels, size, scale)
+        for note in st.session_state.get("imported", ()):
+            st.caption(f":material/info: {_common.plain(note)}")
+
+
+def _add(file, labels, size, scale):
+    bar = st.progress(0.0, text="Reading the file")
+
+    def report(text, done=0, total=None):
+        bar.progress(min(1.0, done / total) if total else 0.0, text=_common.plain(text))
+
+    home = _common.home()
+    keras = file.name.lower().endswith(".keras")
+    try:
+        names = importing.checked_labels(labels) if labels else None
+        # Where `importing` sweeps what a server that was killed has left; named by us, not by a stranger.
+        (home / "runs").mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".import.", dir=home / "runs") as place:
+            path = Path(place) / ("model.keras" if keras else "run.zip")
+            path.write_bytes(file.getbuffer())
+            name = Path(file.name).stem[:60] if keras else None
+            made = importing.add(path, home, name, names, size, scale, report)
+    except GraftError as error:
+        bar.empty()
+        _common.fail(error)
+        return
+    except OSError as error:
+        bar.empty()
+        _common.fail(f"the file could not be kept in {home} ({error.strerror}); free some space")
+        return
+    st.session_state["imported"] = made.notes
+    _common.choose_run(made.run)
+    st.rerun()

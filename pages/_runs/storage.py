@@ -1,0 +1,59 @@
+"""The cache on a page: what is kept so as not to be computed again, its bound, the way to clear it."""
+
+import time
+
+import streamlit as st
+
+from engine.features import cache
+from engine.home import size_text
+from pages._ui import common as _common
+
+
+def section() -> None:
+    """A folded list of cached features and converted networks."""
+    home = _common.home()
+    found = cache.entries(home)
+    total = sum(entry.bytes for entry in found)
+    with st.expander(f"Cache: {size_text(total)} of cached features and converted networks"):
+        st.caption(
+            "What a frozen part gives for an image is computed once and shared by all runs; so is the "
+            "network converted for this host. Deleting it loses nothing: it is computed again when "
+            "it is needed. The least recently used goes first when the limit is reached."
+        )
+        if found:
+            st.dataframe(
+                [
+                    {
+                        "Kind": cache.KINDS[entry.kind],
+                        "What": entry.title,
+                        "Size (MB)": round(entry.bytes / 1e6, 1),
+                        "Last used": time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)),
+                        "In use": "yes" if entry.busy else "",
+                    }
+                    for entry in found
+                ],
+                hide_index=True,
+            )
+        else:
+            st.caption("Nothing is cached yet: the first run with a frozen stage fills it.")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            key = "cache_limit"
+            st.number_input(
+                "Limit (GiB)", 0.0, 100_000.0, cache.limit(home) / 2**30, step=1.0, format="%g", key=key, width=160,
+                on_change=_bound, args=(key,),
+            )  # fmt: skip
+            st.button(
+                "Clear the cache", key="clear_cache", icon=":material/delete_sweep:",
+                disabled=not found, on_click=_clear,
+            )  # fmt: skip
+
+
+def _bound(key):
+    with _common.guard():
+        cache.set_limit(_common.home(), st.session_state[key])
+
+
+def _clear():
+    freed, stay = cache.clear(_common.home())
+    kept = f"; {stay} in use by a run stay" if stay else ""
+    st.toast(f"Freed {size_text(freed)}{kept}.")

@@ -1,0 +1,352 @@
+"""Many images on the Test page: progress, a grid and a table of answers, figures, drift, CSV."""
+
+import time
+
+import numpy as np
+import streamlit as st
+
+from engine import home as homes
+from engine.charts import confidence as charts_confidence
+from engine.charts import training as charts
+from engine.errors import GraftError
+from engine.predict import batch_worker as batching
+from engine.predict import batches
+from pages._test import answers as _test_answers
+from pages._test import look as _test_look
+from pages._ui import common as _common
+from pages._ui import job as _job
+from pages._ui.grid import grid
+from pages._ui.live_chart import chart
+
+PAGE = 36
+ADDRESS = "/answers"
+SORTS = {
+    "name": "Name",
+    "least": "Least sure first",
+    "most": "Most sure first",
+    "far": "Least like training first",
+    "slow": "Slowest first",
+}
+
+
+def uploaded(run, zips, loose) -> None:
+    """Begins a batch for each zip, and for the loose files when asked to, and shows the last one.
+
+    Files arrive one by one, each with a rerun of the page: a batch that began by itself would begin anew
+    with every one of them.
+
+    Args:
+        run: the Run that answers.
+        zips, loose: lists of uploaded files.
+    """
+    begun = st.session_state.setdefault("batches", {})
+    groups = [(file, file.name) for file in zips]
+    if loose:
+        count = len(loose)
+        groups.append((loose, f"{count} image{'s' * (count != 1)}"))
+    keys, home = [], homes.home()
+    for source, title in groups:
+        files = source if isinstance(source, list) else [source]
+        identity = (run.id, *(file.file_id for file in files))
+        if identity not in begun and (not isinstance(source, list) or _asked(title)):
+            _begin(run, source, title, begun, identity)
+        found = begun.get(identity)
+        if isinstance(found, GraftError):  # told as long as the files are there
+            _common.fail(found)
+        elif found and (home / "batches" / found).exists():
+            keys.append(found)
+        elif found:
+            st.caption(f"{_common.plain(title)} was deleted; upload it again to classify it anew.")
+    if keys:
+        chosen = keys[-1]
+        if len(keys) > 1:
+            titles = {k: _common.plain(batches.open_(homes.home(), k).title) for k in keys}
+            chosen = st.pills("Batch", keys, default=chosen, format_func=titles.get, required=True)
+        show(run, chosen)
+
+
+def _asked(title):
+    return st.button(
+        f"Classify {title}", key="classify", type="primary", icon=":material/play_arrow:"
+    )
+
+
+def _begin(run, source, title, begun, identity):
+    """Keeps the key of a new batch, or what is wrong with the images, in a plain dict: a rerun that
+    arrives meanwhile breaks off where the page is touched, and would begin it twice."""
+    bar = st.progress(0.0, text="Taking the images in")
+
+    def progress(done, total):
+        bar.progress(done / total, text=f"Taking the images in: {done:,} of {total:,}")
+
+    try:
+        if isinstance(source, list):
+            source = [(file.name, file) for file in source]
+        begun[identity] = batches.start(homes.home(), run, source, title, progress).key
+    except GraftError as error:
+        begun[identity] = error
+    bar.empty()
+
+
+def earlier(run) -> None:
+    """Batches of this run that are still there."""
+    found = {batch.key: batch for batch in batches.listed(homes.home(), run)}
+    if not found:
+        st.caption(
+            f"No batch of this run is here. A zip, a folder or many images become one; it is kept for "
+            f"{batches.DAYS} days."
+        )
+        return
+    wanted = st.query_params.get("batch")
+    if st.session_state.get("earlier") not in found or wanted in found:
+        st.session_state["earlier"] = wanted if wanted in found else next(iter(found))
+    key = st.selectbox(
+        "Batch",
+        list(found),
+        key="earlier",
+        on_change=lambda: st.query_params.pop("batch", None),
+        format_func=lambda k: (
+            f"{found[k].title}, {time.strftime('%d %b %H:%M', time.localtime(found[k].created))}"
+        ),
+        width=520,
+    )
+    show(run, key)
+
+
+def show(run, key) -> None:
+    """One batch: its progress while it runs, its answers so far, and what they add up to."""
+    batch = batches.open_(homes.home(), key)
+    st.query_params["batch"] = key
+    state = batch.state()
+    if state["state"] == "running":
+        _job.progress(batch.state, batch.stop, "stop_batch", more=_peek)
+    elif state["state"] == "failed":
+        _common.fail(state["error"])
+    rows, result = batch.rows(), state["result"] or {}
+    _head(batch, rows, result)
+    if rows is None:
+        return
+    if result.get("drift"):
+        _drift(result["drift"])
+    elif state["state"] == "done":
+        st.caption(
+            "No word on drift: it takes a batch that ended, 30 images of it and 30 validation images."
+        )
+    figures = result.get("figures")
+    if result.get("stopped"):
+        figures = batching.figures(run.classes, rows)
+    if figures:
+        _figures(run, figures, key)
+    _answers(run, batch, rows)
+
+
+def _peek(state):
+    if state["done"] and st.button("Show what is there", key="peek", icon=":material/visibility:"):
+        st.rerun()
+
+
+def _head(batch, rows, result):
+    read = 0 if rows is None else int(rows.read.sum())
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{_common.plain(batch.title)}**: {_common.count(read, 'images')} answered")
+        if result.get("seconds"):
+            seconds = result["seconds"]
+            st.caption(f"in {seconds:.1f} s" if seconds < 10 else f"in {_common.duration(seconds)}")
+        if result.get("stopped"):
+            st.caption(":orange[stopped before its end; what was answered is here]")
+        if st.button("Delete", key=f"clear_{batch.key}", icon=":material/delete:"):
+            batch.clear()
+            st.query_params.pop("batch", None)
+            st.rerun()
+    lost = [] if rows is None else np.flatnonzero(~rows.read)
+    if len(lost):
+        with st.expander(f"{_common.count(len(lost))} could not be read", key="batch_lost"):
+            st.dataframe(
+                [{"File": str(rows.names[i]), "Why": str(rows.errors[i])} for i in lost.tolist()],
+                hide_index=True,
+            )
+
+
+def _drift(found):
+    box = st.warning if found["drifted"] else st.success
+    icon = ":material/trending_down:" if found["drifted"] else ":material/check_circle:"
+    box(f"**Drift.** {_common.plain(found['text'])}", icon=icon)
+    with st.expander("What was compared", key="batch_drift"):
+        st.dataframe(
+            [
+                {
+                    "Compared": name.capitalize(),
+                    "Differs": "yes" if test["differs"] else "no",
+                    "In words": test["text"],
+                    "p-value": f"{test['p']:.2g}",
+                }
+                for name, test in found["tests"].items()
+            ],
+            hide_index=True,
+        )
+        st.caption(
+            f"{_common.count(found['n'], 'images')} against {_common.count(found['validation'], 'validation images')} of "
+            "the run. Features by a kernel two-sample test (MMD), brightness, sharpness and size by "
+            "Kolmogorov-Smirnov, classes by chi-square; p-values corrected for five tests (Holm), told below "
+            "0.01."
+        )
+
+
+def _figures(run, figures, key):
+    low, high = figures["interval"]
+    st.info(
+        f"**{_common.percent(figures['accuracy'])} named like their folder**: "
+        f"{_common.count(figures['n'], 'images')}, 95 % interval {100 * low:.1f} to {100 * high:.1f} %.",
+        icon=":material/rule:",
+    )
+    with st.expander("Confusion matrix", key="batch_confusion"):
+        chart(charts.confusion_matrix(figures["confusion"], run.classes), f"batch_confusion_{key}")
+
+
+def _answers(run, batch, rows):
+    known = _test_answers.certainty(run)
+    verdicts = [None] * len(rows)
+    if not isinstance(known, str) and (
+        batch.calibration != (known.temperature, known.threshold)
+        or np.isnan(rows.distances[rows.read]).any()
+    ):
+        known = "these images were classified before the run was calibrated as it is now"
+        st.caption(
+            "No word on how sure: the run was calibrated since, or by another version of Graft. Classify the "
+            "images again."
+        )
+    if not isinstance(known, str):
+        read = np.flatnonzero(rows.read)
+        given = known.judge(
+            rows.probabilities[read], rows.distances[read], _test_answers.coverage()
+        )
+        for i, verdict in zip(read.tolist(), given, strict=True):
+            verdicts[i] = verdict
+        with st.expander("How far they are from training", key="batch_far"):
+            uploads = [verdict.distance for verdict in given]
+            chart(charts_confidence.distances(known, uploads), f"batch_far_{batch.key}")
+    table = batches.table(run, rows, verdicts)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        label = st.selectbox(
+            "Answered", ["every class", *run.classes], key="batch_class", width=160
+        )
+        kinds = [] if isinstance(known, str) else list(batches.SURE.values())
+        kind = st.selectbox(
+            "How sure", ["any", *kinds], key="batch_kind", width=150, disabled=not kinds
+        )
+        low, high = st.slider(
+            "Probability (%)", 0, 100, (0, 100), key="batch_probability", width=170
+        )
+        sort = st.selectbox(
+            "Sort by", list(SORTS), format_func=SORTS.get, key="batch_sort", width=190
+        )
+        view = st.segmented_control(
+            "As", ["Grid", "Table"], default="Grid", required=True, key="batch_view"
+        )
+    unlike = batches.SURE["unlike"]
+    chosen = [
+        i
+        for i, row in enumerate(table)
+        if not row["error"]
+        and (label == "every class" or label == row["answer"] and row["sure"] != unlike)
+        and kind in ("any", row["sure"])
+        and low <= 100 * row["probability"] <= high
+    ]
+    order = {
+        "name": lambda i: i,
+        "least": lambda i: table[i]["probability"],
+        "most": lambda i: -table[i]["probability"],
+        "far": lambda i: -(table[i]["distance"] or 0),
+        "slow": lambda i: -table[i]["seconds"],
+    }
+    chosen.sort(key=order[sort])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{_common.count(len(chosen))} of {_common.count(len(table), 'images')}")
+        st.download_button(
+            "Download as CSV",
+            # All of what is chosen, also what could not be read while nothing is filtered out.
+            lambda: batches.to_csv(
+                table if len(chosen) == int(rows.read.sum()) else [table[i] for i in chosen]
+            ),
+            "answers.csv",
+            "text/csv",
+            on_click="ignore",
+            key="batch_csv",
+            icon=":material/download:",
+        )
+    if view == "Table":
+        _table(batch, table, chosen)
+    else:
+        _grid(run, batch, rows, table, chosen)
+
+
+def _answer(row, probability: str = "") -> str:
+    """A photo of something else must not come back as a confident rose."""
+    if row["sure"] == batches.SURE["unlike"]:
+        return "none of these"
+    if row["sure"] == batches.SURE["far"]:
+        return f"perhaps {row['answer']}"
+    return row["answer"] + probability
+
+
+def _table(batch, table, chosen):
+    from pages._ui import live_chart as _live_chart
+
+    base = _live_chart.base()
+    st.dataframe(
+        [
+            {
+                "": f"{base}{ADDRESS}/{batch.key}/{i}",
+                "Image": table[i]["image"],
+                "Answer": _answer(table[i]),
+                "Probability": 100 * table[i]["probability"],
+                "How sure": table[i]["sure"],
+                "Second": table[i]["second"],
+                "Folder": table[i]["true_class"],
+                "Time (ms)": 1000 * table[i]["seconds"],
+            }
+            for i in chosen
+        ],
+        hide_index=True,
+        height=520,
+        column_config={
+            "": st.column_config.ImageColumn(width="small"),
+            "Probability": st.column_config.ProgressColumn(
+                format="%.1f %%", min_value=0, max_value=100
+            ),
+            "Time (ms)": st.column_config.NumberColumn(
+                format="%.0f", help="From bytes to the answer; two or more are worked on at once."
+            ),
+        },
+    )
+
+
+def _grid(run, batch, rows, table, chosen):
+    pages = -(-len(chosen) // PAGE)
+    page = st.pagination(pages, key="batch_page") if pages > 1 else 1
+    shown = chosen[(page - 1) * PAGE : page * PAGE]
+    tiles = []
+    for i in shown:
+        row = table[i]
+        sign = f" · {row['sure']}" if row["sure"] not in ("sure", "") else ""
+        wrong = row["true_class"] and row["true_class"] != row["answer"]
+        tiles.append(
+            {
+                "id": i,
+                "src": f"{ADDRESS}/{batch.key}/{i}",
+                "caption": _answer(row, f" {100 * row['probability']:.0f} %"),
+                "note": (
+                    f"folder: {row['true_class']}" if wrong else row["image"].rsplit("/", 1)[-1]
+                )
+                + sign,
+                "alt": f"{row['image']}: {row['answer']}",
+                "title": f"{row['image']}{sign}",
+            }
+        )
+    picked = grid(tiles, f"batch_grid_{batch.key}_{page}")
+    if picked:
+        names = ", ".join(_common.plain(table[i]["image"].rsplit("/", 1)[-1]) for i in picked[-1:])
+        if st.button(f"Look closer at {names}", key="batch_look", icon=":material/search:"):
+            _test_look.closer(run, table[picked[-1]]["image"], batch.image(picked[-1]))
+    else:
+        st.caption("Choose an image to look closer at it.")

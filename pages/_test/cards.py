@@ -1,0 +1,125 @@
+"""A few images of the Test page, a card each: the answer, how sure it is, and a closer look."""
+
+import time
+
+import streamlit as st
+
+from engine.charts import training as charts
+from engine.predict import batches
+from pages._test import answers as _test_answers
+from pages._test import look as _test_look
+from pages._ui import common as _common
+from pages._ui.live_chart import chart
+
+MOST = 12
+"""Answers on one page, and loose images that are answered here; more become a batch."""
+WIDTH = 226
+"""Of a card, in pixels: four stand side by side at 1440 pixels, two at 800, and one below the other on a phone."""
+
+
+def show(run, other, images) -> None:
+    """Cards of images.
+
+    Args:
+        run: the Run that answers.
+        other: a Run to compare with, or None.
+        images: list of (name, bytes or path, true label or None).
+    """
+    pages = -(-len(images) // MOST)
+    page = st.pagination(pages, key="answers_page") if pages > 1 else 1
+    shown = [
+        (name, _test_answers.shown(image), truth)
+        for name, image, truth in images[(page - 1) * MOST : page * MOST]
+    ]
+    with st.container(horizontal=True):
+        for place, (name, image, truth) in enumerate(shown):
+            with st.container(border=True, width=WIDTH if other is None else 2 * WIDTH):
+                _card(run, other, place, name, image, truth)
+    st.download_button(
+        "Download as CSV",
+        lambda: _csv(run, shown),
+        "answers.csv",
+        "text/csv",
+        on_click="ignore",
+        key="cards_csv",
+        icon=":material/download:",
+    )
+
+
+def _csv(run, shown):
+    """The answers of the cards that are shown, in the same columns as a batch's."""
+    answers = [_test_answers.answer(run, image) for _, image, _ in shown]
+    verdicts = [_test_answers.verdict(run, image) for _, image, _ in shown]
+    far = [verdict.distance if verdict else float("nan") for verdict in verdicts]
+    names, truths = [name for name, _, _ in shown], [truth or "" for _, _, truth in shown]
+    rows = batches.rows_of(names, answers, far, truths)
+    return batches.to_csv(batches.table(run, rows, verdicts))
+
+
+def _card(run, other, place, name, image, truth):
+    found = _test_answers.answer(run, image)
+    key = f"{place}_{image.content[:12]}"
+    _test_answers.picture(run, image, name)
+    if found.error:
+        st.error(_common.plain(f"{name}: {found.error}."), icon=":material/broken_image:")
+        return
+    if other is None:
+        _answer(run, image, truth, key)
+    else:
+        for column, one in zip(st.columns(2), (run, other), strict=True):
+            with column:
+                when = time.strftime("%d %b %H:%M", time.localtime(one.created))
+                accuracy = (one.evaluation or {}).get("test", {}).get("accuracy")
+                st.caption(
+                    f"{_common.plain(one.recipe.name)}, {when}, test {_common.percent(accuracy)}"
+                )
+                _answer(one, image, truth, f"{key}_{one.id}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{_common.plain(name)} · {1000 * found.seconds:.0f} ms")
+        if st.button("Look closer", key=f"look_{key}", icon=":material/search:"):
+            _test_look.closer(run, name, image.data)
+
+
+def _answer(run, image, truth, key):
+    found, verdict = _test_answers.answer(run, image), _test_answers.verdict(run, image)
+    label, probability = found.top(1)[0]
+    if verdict and verdict.kind == "unlike":
+        # What it would answer stays legible, but it is no headline.
+        st.markdown("#### none of these")
+        st.markdown(_test_answers.BADGES["unlike"], help=_distance(verdict))
+        st.caption(f"If it had to choose: {_common.plain(label)}, {100 * probability:.0f}&nbsp;%.")
+    else:
+        if verdict and verdict.kind == "far":
+            st.markdown(f"#### perhaps {_common.plain(label)}")
+        else:
+            st.markdown(f"#### {_common.plain(label)} &nbsp; {100 * probability:.0f} %")
+        if verdict:
+            _verdict(verdict)
+    if truth is not None:
+        sign = (
+            ":green[:material/check: right]"
+            if truth == label
+            else ":orange[:material/close: wrong]"
+        )
+        words = f"{sign}, it is" if not verdict or verdict.kind != "unlike" else "It is"
+        st.markdown(f"{words} **{_common.plain(truth)}**")
+    top = found.top(int(st.session_state["top_k"]))
+    listed = ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
+    chart(charts.top_k(top), f"answer_{key}", alt=f"Likeliest classes: {listed}")
+
+
+def _verdict(verdict):
+    text = _test_answers.BADGES[verdict.kind]
+    if verdict.kind == "unsure":
+        text += f": {_common.plain(' or '.join(verdict.likely) or 'no class is likely enough')}"
+    share = round(100 * _test_answers.coverage())
+    st.markdown(
+        text,
+        help=f"The classes that are likely enough hold the true one in {share} of 100 images. Sure: there is "
+        f"only one, its probability is {share} % or more, and the image is not far from training. "
+        f"{_distance(verdict)}",
+    )
+
+
+def _distance(verdict):
+    return f"Distance to the nearest training images: {verdict.distance:.2f}."

@@ -1,0 +1,86 @@
+"""Taking a classifier away: the tab of the Test page with exports, each with its certificate."""
+
+import streamlit as st
+
+from engine import home as homes
+from engine.exports import background as export_job
+from engine.exports import card as export_card
+from engine.exports import formats
+from pages._ui import clicks as _clicks
+from pages._ui import common as _common
+from pages._ui import job as _job
+
+PLACE = "export"
+
+
+def show(run) -> None:
+    """Every format: what it is for, a button that makes it, and what came of its check."""
+    st.caption(
+        "Each export is a zip with the model, labels, what must be done to an image before, a model card and "
+        "a short script that classifies an image with nothing but that format's runtime. It is loaded again "
+        "in a process of its own and compared with this run on validation images; the zip holds the "
+        "certificate."
+    )
+    for name, format in formats.FORMATS.items():
+        with st.container(border=True):
+            _format(run, name, format)
+    st.markdown("**Call it over HTTP**")
+    st.caption("A small server with an OpenAPI page, JSON answers, and limits on size and rate:")
+    st.code(f"python -m engine serve {run.id}", language="bash")
+
+
+def _format(run, name, format):
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{format.title}**")
+        precision = format.precisions[0]
+        if len(format.precisions) > 1:
+            precision = st.segmented_control(
+                "Precision",
+                format.precisions,
+                default=precision,
+                required=True,
+                key=f"precision_{name}",
+                label_visibility="collapsed",
+                help="; ".join(f"{p}: {formats.PRECISIONS[p]}" for p in format.precisions),
+            )
+    st.caption(format.about)
+    state = export_job.state(run, name, homes.home(), precision)
+    if state["state"] == "running":
+        return _job.progress(
+            lambda: export_job.state(run, name, homes.home(), precision),
+            lambda: export_job.cancel(run, name, homes.home(), precision),
+            f"stop_{name}_{precision}",
+        )
+    if state["state"] == "failed":
+        _common.fail(state["error"])
+    if state["state"] == "done":
+        return _done(state["result"], f"{name}_{precision}")
+    absent = formats.missing(name)
+    if absent:
+        st.caption(
+            f":material/extension: Needs {', '.join(absent)} on this host, which Graft does without otherwise: "
+            f"`pip install -r {formats.EXTRA}`"
+        )
+    elif st.button(
+        "Export and check", key=f"export_{name}_{precision}", icon=":material/ios_share:"
+    ):
+        _clicks.do(PLACE, export_job.begin, run, name, homes.home(), precision)
+        _common.told(PLACE)
+        st.rerun()
+
+
+def _done(found, key):
+    certificate = found["certificate"]
+    box = st.success if certificate["agrees"] else st.error
+    icon = ":material/verified:" if certificate["agrees"] else ":material/report:"
+    box(_common.plain(export_card.one_line(certificate)), icon=icon)
+    label = "Download" if certificate["agrees"] else "Download all the same"
+    st.download_button(
+        f"{label} ({found['bytes'] / 1e6:.1f} MB)",
+        found["path"].read_bytes,
+        found["path"].name,
+        "application/zip",
+        on_click="ignore",
+        key=f"download_{key}",
+        icon=":material/download:",
+    )

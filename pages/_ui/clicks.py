@@ -1,0 +1,101 @@
+"""Clicks that change something: done once, whatever else happens to the page meanwhile.
+
+Streamlit breaks a callback off where it touches the session or the page if another click has arrived,
+and the second of a double click would do all of it again. So the work of a click touches neither: what
+came of it is put into a plain dict, and the page, drawn next, finds it there.
+"""
+
+import secrets
+import threading
+import time
+
+import streamlit as st
+
+from engine.errors import GraftError
+from engine.runs import runs
+
+AGAIN = 3
+"""Seconds within which the same click of the same session is the second of a double click."""
+SHOWN = 10
+"""Seconds for which an error stays on a page that is drawn anew every second."""
+
+
+def _kept() -> dict:
+    return st.session_state.setdefault("clicks", {"done": {}, "error": None, "open": None})
+
+
+_used = {}
+"""What came of a button, by the number of its drawing (`drawing`): of the whole server, the oldest are
+forgotten."""
+REMEMBERED = 10_000
+_one_at_a_time = threading.Lock()
+"""Streamlit may run the callbacks of two clicks of one session at once, in two threads: seen 10 ms apart
+in one double click of thirty on a busy host."""
+
+
+def drawing() -> str:
+    """A number for a button that is being drawn, which two clicks on it have in common."""
+    return secrets.token_hex(8)
+
+
+def once(place: str, what: tuple, drawn: str, act, *arguments) -> None:
+    """A callback: calls `act(*arguments)` unless this session did the same a moment ago, or the very
+    button was clicked before.
+
+    If it returns a Run, the page shows that one next; a GraftError is told where `told(place)` is.
+
+    Args:
+        place: the part of the page that the click belongs to.
+        what: names the click: the action, and what it is done to.
+        drawn: the button's `drawing`: on a busy host the second click of two may be heard seconds
+            after the first has been answered.
+        act: a function of the engine, which touches no page.
+        arguments: of `act`.
+    """
+    kept = _kept()
+    with _one_at_a_time:
+        when, run = kept["done"].get(what, (None, None))
+        if drawn in _used:
+            run = _used[drawn]
+        elif when is None or time.monotonic() - when > AGAIN:
+            run = _do(kept, place, act, arguments)
+            # The time of its end: the second click waited for it.
+            kept["done"][what] = (time.monotonic(), run)
+            if kept["error"] is None:  # what went wrong may be tried again
+                _used[drawn] = run
+                while len(_used) > REMEMBERED:
+                    del _used[next(iter(_used))]
+        kept["open"] = run or kept["open"]
+
+
+def do(place: str, act, *arguments) -> None:
+    """The same as `once` for what may well be done again at once, such as a setting changed back."""
+    _do(_kept(), place, act, arguments)
+
+
+def _do(kept, place, act, arguments) -> str | None:
+    kept["error"] = None
+    try:
+        result = act(*arguments)
+    except GraftError as error:
+        kept["error"] = (time.monotonic(), place, error)
+        return None
+    return result.id if isinstance(result, runs.Run) else None
+
+
+def to_open() -> str | None:
+    """Id of the run that a click has made and that is to be shown now, or None."""
+    return _kept()["open"]
+
+
+def opened() -> None:
+    """Says that it is shown."""
+    _kept()["open"] = None
+
+
+def error_of(place: str) -> GraftError | None:
+    """What went wrong with the last click on a part of the page, or None."""
+    error = _kept()["error"]
+    if error and error[1] == place and time.monotonic() - error[0] < SHOWN:
+        return error[2]
+    return None

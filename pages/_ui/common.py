@@ -1,0 +1,307 @@
+"""What all pages share: the home, errors as sentences, the rail, numbers with units."""
+
+import contextlib
+import re
+import time
+
+import streamlit as st
+from PIL import Image, ImageDraw
+
+from engine import GraftError
+from engine import home as homes
+from engine.host import device
+from engine.jobs import jobs
+from engine.runs import runs
+from pages._ui import clicks as _clicks
+
+STATUS = {
+    "queued": ":material/schedule: Waiting",
+    "starting": ":material/hourglass_top: Starting",
+    "running": ":material/play_circle: Running",
+    "paused": ":material/pause_circle: Paused",
+    "interrupted": ":material/power_off: Interrupted",
+    "finished": ":material/check_circle: Finished",
+    "stopped": ":material/stop_circle: Stopped",
+    "failed": ":material/error: Failed",
+}
+ACTIVE = runs.ACTIVE
+
+
+def home():
+    """Graft's home folder."""
+    return homes.home()
+
+
+@contextlib.contextmanager
+def guard():
+    """Turns a GraftError into one sentence on the page."""
+    try:
+        yield
+    except GraftError as error:
+        fail(error)
+
+
+def fail(error) -> None:
+    """Shows an error as one sentence."""
+    st.error(plain(sentence(error)), icon=":material/error:")
+
+
+def told(place: str) -> None:
+    """Shows what went wrong with the last click on a part of the page; see `_clicks.once`."""
+    error = _clicks.error_of(place)
+    if error:
+        fail(error)
+
+
+def header(title: str, text: str) -> None:
+    """A page's title with one sentence about what is done here."""
+    st.title(title, anchor=False)
+    st.caption(text)
+
+
+def empty(text: str, page: str, label: str) -> None:
+    """An empty state: what is missing, and the way to it."""
+    with st.container(border=True):
+        st.markdown(text)
+        st.page_link(page, label=label, icon=":material/arrow_forward:")
+
+
+# -- the run that is looked at ------------------------------------------------------------------
+
+
+def chosen_run():
+    """The run that a click has just made, that the address names (`?run=`), or that was chosen before
+    in this session, or None.
+
+    An address wins over what was chosen, so that a link shows what its sender saw.
+    """
+    made = _clicks.to_open()
+    wanted = made or st.query_params.get("run") or st.session_state.get("run")
+    if not wanted:
+        return None
+    try:
+        run = runs.get_run(home(), wanted)
+        run.recipe  # noqa: B018  kept by the Run: a page takes it for readable
+    except GraftError as error:
+        choose_run(None)
+        _clicks.opened()
+        fail(error)
+        return None
+    choose_run(run)
+    if made:
+        st.session_state.pop("start_anew", None)
+        _clicks.opened()
+    return run
+
+
+def choose_run(run) -> None:
+    """Remembers a run for the other pages and puts it into the address; None forgets it."""
+    st.session_state["run"] = run.id if run else None
+    if not run:
+        st.query_params.pop("run", None)
+    elif st.query_params.get("run") != run.id:
+        st.query_params["run"] = run.id
+
+
+def run_text(run) -> str:
+    """A run in one line, such as "mine: sample on GraftSmall, 24 Nov 10:04", for where nothing reads
+    Markdown, such as the options of a selectbox."""
+    when = time.strftime("%d %b %H:%M", time.localtime(run.created))
+    return f"{run.recipe.name}: {run.recipe.dataset.title} on {run.recipe.backbone.title}, {when}"
+
+
+def run_label(run) -> str:
+    """The same for everywhere else."""
+    return plain(run_text(run))
+
+
+# -- the rail -----------------------------------------------------------------------------------
+
+
+@st.cache_data(ttl=600, show_spinner=False)
+def device_text() -> dict:
+    """`engine.host.device.describe()`, asked for every ten minutes."""
+    return device.describe()
+
+
+RUNNING_SHOWN = 3
+"""Runs in progress that the rail has room for."""
+
+# The mark: a shoot that joins a stem.
+_LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="150" height="40" viewBox="0 0 150 40">
+<g fill="none" stroke="#2a8f6d" stroke-width="3.4" stroke-linecap="round">
+<path d="M14 36V21"/><path d="M14 21L24 9" /><path d="M14 21C14 13 9 9 4 8"/></g>
+<circle cx="26" cy="7" r="4" fill="#2a8f6d"/><circle cx="14" cy="21" r="3.4" fill="#e0822d"/>
+<text x="40" y="30" font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="25"
+ font-weight="650" fill="#2a8f6d">Graft</text></svg>"""
+
+
+@st.cache_resource(show_spinner=False)
+def mark() -> Image.Image:
+    """The mark for the browser's tab; drawn here, as a Material icon would be fetched from outside."""
+    image = Image.new("RGBA", (64, 64))
+    pen = ImageDraw.Draw(image)
+    for line in ([(28, 60), (28, 36)], [(28, 36), (46, 14)], [(28, 36), (10, 16)]):
+        pen.line(line, fill="#2a8f6d", width=7)
+    pen.ellipse((40, 4, 56, 20), fill="#2a8f6d")
+    pen.ellipse((22, 30, 34, 42), fill="#e0822d")
+    return image
+
+
+def rail() -> None:
+    """Device and the run in progress, below the pages in the side bar."""
+    st.logo(_LOGO, size="large")
+    about = device_text()
+    icon = ":material/developer_board:" if about["kind"] == "gpu" else ":material/memory:"
+    st.caption(f"{icon} {about['text']}", help="What runs on this host compute with (device).")
+    with guard():
+        # Looks after the supervisor too, which may have been killed, or the host started anew.
+        busy = jobs.active(home())
+        # Quick while something runs; slow otherwise, to notice a run begun in another tab.
+        st.fragment(_live_line, run_every=2 if busy else 10)()
+
+
+def _live_line() -> None:
+    with guard():
+        active = [(run, run.status) for run in jobs.active(home())]
+        running = [run for run, status in active if status != "queued"]
+        waiting = sum(status == "queued" for _, status in active)
+        for run in running[:RUNNING_SHOWN]:
+            history = history_of(run)
+            latest, total = history.latest, history.start.get("total_steps")
+            facts = []
+            if total and latest.get("step"):
+                facts.append(f"{100 * latest['step'] / total:.0f} %")
+            if latest.get("eta_seconds") is not None:
+                facts.append(f"{duration(latest['eta_seconds'])} left")
+            line = f"{STATUS[run.status]}: **{plain(run.recipe.name)}**"
+            st.markdown("  \n".join([line, " · ".join(facts)]) if facts else line)
+        if len(running) > RUNNING_SHOWN:
+            st.caption(f"and {len(running) - RUNNING_SHOWN} more running")
+        if waiting:
+            st.caption(
+                f":material/schedule: {waiting} waiting", help="Runs in the queue: see **Runs**."
+            )
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _collected(path: str, run_id: str) -> dict:
+    import threading
+
+    from engine.runs.history import History
+
+    return {"history": History(), "offset": 0, "lock": threading.Lock()}
+
+
+def kept_of(run) -> dict:
+    """What the server keeps of a run for all who look at it: history, lock, drawn curves."""
+    return _collected(str(run.path), run.id)
+
+
+def history_of(run):
+    """A run's History, kept on the server and brought up to date with what is new only."""
+    kept = kept_of(run)
+    with kept["lock"]:
+        events, kept["offset"] = run.events(kept["offset"])
+        kept["history"].add(events)
+    return kept["history"]
+
+
+# -- words and numbers --------------------------------------------------------------------------
+
+
+def stage_words(stage) -> str:
+    """A stage in a stakeholder's words, the technical ones beside them."""
+    what = {"none": "train only the new head (frozen)", "all": "train the whole network (unfrozen)"}
+    part = what.get(stage.trainable, f"train the head and {plain(stage.trainable)} of the backbone")
+    epochs = f"{stage.epochs} epoch{'s' * (stage.epochs > 1)}"
+    return f"{part}, {epochs} with {stage.optimizer} at {stage.learning_rate:g} ({stage.schedule})"
+
+
+# Icons, links and single arrows are made once Markdown has been read, when a backslash is gone.
+_MADE_LATER = re.compile(
+    r"(?<=:)(?=//|material/|streamlit:)|(?<=@)(?=\w)|(?<=www)(?=\.)"
+    r"|(?<=(?<!\S)[-<>~])(?=(?:[-=>]|->)(?!\S))",
+    re.IGNORECASE,
+)
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!$:|~<>&-]|(?<=\d)\.(?=\s|$))")
+
+
+def plain(text: str) -> str:
+    """Text made by people, such as the name of a run, a stage, a class or a file, with nothing left that
+    Streamlit's Markdown would read: it is shown as it is, and asks no other host for a picture.
+
+    All that people made passes here on its way to a label, heading, caption, message or tooltip;
+    cells of tables, options of selectboxes and values of fields are no Markdown.
+    """
+    joined = _MADE_LATER.sub("\u2060", " ".join(text.split()))  # a word joiner, which nobody sees
+    return _MARKUP.sub(r"\\\1", joined)
+
+
+def sentence(text) -> str:
+    """An error or a part of a sentence with a capital letter and a full stop."""
+    text = str(text).strip().rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def duration(seconds) -> str:
+    """Seconds for people: "8 s", "2 min 05 s", "1 h 12 min"."""
+    if seconds is None:
+        return "–"
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def about(seconds) -> str:
+    """An estimate for people: "less than a minute", "about 5 min", "about 1 h 10 min"."""
+    if seconds < 60:
+        return "less than a minute"
+    if seconds < 3600:
+        return f"about {round(seconds / 60)} min"
+    minutes = 5 * round(seconds / 300)
+    return f"about {minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(value, digits=1) -> str:
+    """A fraction as "91.7 %"."""
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def accuracy_text(evaluation, part="test") -> str:
+    """Accuracy with its 95 % interval: "91.7 % (81.9 to 96.4)"."""
+    figures = (evaluation or {}).get(part)
+    if not figures:
+        return "–"
+    low, high = figures["interval"]
+    return f"{percent(figures['accuracy'])} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def count(number, unit="") -> str:
+    """A whole number with its unit: "3,670 images"."""
+    return f"{number:,}" + (f" {unit}" if unit else "")
+
+
+def metrics(values: dict, width: int = 150) -> None:
+    """Large numbers side by side, each of one width so that they stand still; they wrap."""
+    with st.container(horizontal=True):
+        for label, value in values.items():
+            st.metric(label, value, width=width)
+
+
+def short(number) -> str:
+    """A large number in few letters: "98 k", "2.4 M"."""
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
+
+
+def all_runs() -> tuple[list, list]:
+    """(runs, newest first; [(name, sentence)] of those whose recipe cannot be read)."""
+    return runs.readable_runs(home())
+
+
+def finished_runs() -> list:
+    """Runs with a model to use, newest first."""
+    return [run for run in all_runs()[0] if run.finished]

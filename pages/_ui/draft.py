@@ -1,0 +1,303 @@
+"""The recipe being put together: plain data in the session, and its differences in the address.
+
+The draft may be invalid while it is edited; `problems()` names what is wrong, field by field. The
+address holds a preset's name and what differs from it (`?preset=sample&set=stages.0.epochs=5`), so
+a refresh keeps it and a colleague can open it.
+"""
+
+import copy
+import json
+import time
+
+import streamlit as st
+
+from engine import home as homes
+from engine.errors import RecipeError
+from engine.estimate import proposal
+from engine.recipe import Recipe, apply_sets, load_preset, preset_names
+from pages._ui import common as _common
+
+_MISSING = object()
+HEARD = 5
+"""Seconds after which the browser has heard of a new address even if it has not said so."""
+
+
+def data() -> dict:
+    """The draft: plain data with every field of a recipe."""
+    if "draft" not in st.session_state:
+        _start_from_preset(preset_names()[0])
+    return st.session_state["draft"]
+
+
+def preset() -> str:
+    """Name of the preset that the draft started from."""
+    data()
+    return st.session_state["draft_preset"]
+
+
+def version() -> int:
+    """Grows when the draft was replaced from outside its widgets: part of every widget's key."""
+    return st.session_state.setdefault("draft_version", 0)
+
+
+def recipe() -> Recipe | None:
+    """The draft as a recipe, or None while something is wrong with it."""
+    return _checked()[0]
+
+
+def problems() -> dict:
+    """What is wrong: `{field path: sentence}`, empty for a valid draft."""
+    return _checked()[1]
+
+
+def _checked():
+    try:
+        return Recipe.from_dict(data()), {}
+    except RecipeError as error:
+        return None, error.problems
+
+
+def get(path: str, default=None):
+    """The draft's value at a path such as "stages.0.epochs"."""
+    value = data()
+    for key in path.split("."):
+        try:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        except (KeyError, IndexError, TypeError):
+            return default
+    return value
+
+
+def follows() -> bool:
+    """Whether the draft's dataset is looked at with the latest decisions about its images; else with
+    those that the recipe names (of a link, a run, a text), or with none."""
+    return st.session_state.setdefault("overlay_follows", True)
+
+
+def follow(yes: bool, overlay: str = "") -> None:
+    """Changes `follows`, and the decisions that the recipe names."""
+    st.session_state["overlay_follows"] = yes
+    data()["dataset"]["overlay"] = overlay
+
+
+def put(path: str, value) -> None:
+    """Changes one field. Decisions belong to one dataset: another one begins with its own latest."""
+    if path in ("dataset.name", "dataset.path", "dataset.images") and value != get(path):
+        follow(True)
+    *parents, last = path.split(".")
+    target = data()
+    for key in parents:
+        target = target[int(key)] if isinstance(target, list) else target[key]
+    target[int(last) if isinstance(target, list) else last] = value
+
+
+def replace(new: dict, preset_name: str | None = None, follow: bool | None = None) -> None:
+    """Puts other data in the draft's place, and gives every widget its new value.
+
+    Args:
+        new: every field of a recipe.
+        preset_name: that it started from, if that is another one now.
+        follow: what `follows` gives from now on; None leaves it.
+    """
+    if follow is not None:
+        st.session_state["overlay_follows"] = follow
+    st.session_state["draft"] = new
+    st.session_state["draft_preset"] = preset_name or st.session_state.get("draft_preset", "sample")
+    st.session_state["draft_version"] = version() + 1
+
+
+def use_preset(name: str, whole: bool = False) -> None:
+    """Starts again from a preset. The dataset and the split stay what they are, unless `whole`."""
+    new = load_preset(name).to_dict()
+    if not whole:
+        new |= {key: copy.deepcopy(data()[key]) for key in ("dataset", "split")}
+    replace(new, name, True if whole else None)
+
+
+def undo_changes() -> None:
+    """Puts every setting back to the preset's, but keeps the dataset."""
+    new = load_preset(preset()).to_dict()
+    if new["dataset"] != data()["dataset"] and new["split"]["method"] == "slices":
+        # Slices name the parts of the preset's own dataset.
+        new["split"] = Recipe.model_fields["split"].default.model_dump(mode="json")
+    replace(new | {"dataset": copy.deepcopy(data()["dataset"])})
+
+
+def choose_dataset(dataset: dict) -> None:
+    """Changes the dataset, and with it a recipe that nobody has edited: to the one that suits the new
+    dataset (`engine.estimate.proposal`). An edited recipe stays, and so does an edited split."""
+    before, home = data(), homes.home()
+    new = copy.deepcopy(before) | {"dataset": dataset}
+    kind = proposal.preset_for(dataset, home)
+    if kind == proposal.preset_for(before["dataset"], home) or not _untouched(home):
+        replace(new, follow=True)
+        return
+    made = proposal.propose(dataset, home)
+    keep = ("dataset",) if before["split"] == _proposed()["split"] else ("dataset", "split")
+    replace(made.recipe | {key: new[key] for key in keep}, made.preset, True)
+    st.session_state["draft_proposed"] = made.recipe
+    st.session_state["proposal_warning"] = made.warning
+
+
+def propose() -> None:
+    """Puts the recipe that suits the dataset in the draft's place; dataset and split stay."""
+    made = proposal.propose(data()["dataset"], homes.home())
+    kept = {key: copy.deepcopy(data()[key]) for key in ("dataset", "split")}
+    replace(made.recipe | kept, made.preset)
+    st.session_state["draft_proposed"] = made.recipe
+    st.session_state["proposal_warning"] = made.warning
+
+
+def _proposed() -> dict:
+    """The recipe that this draft started from."""
+    made = st.session_state.get("draft_proposed")
+    return made or load_preset(preset()).to_dict()
+
+
+def _untouched(home) -> bool:
+    """Whether the draft is the recipe proposed for its dataset, and nobody has changed it."""
+    own = ("dataset", "split")
+    start, now = _proposed(), data()
+    same = all(now[key] == start[key] for key in start if key not in own)
+    return same and preset() == proposal.preset_for(now["dataset"], home)
+
+
+def _start_from_preset(name: str) -> None:
+    replace(load_preset(name).to_dict(), name)
+
+
+def use_text(text: str) -> None:
+    """Replaces the draft by YAML text. Raises RecipeError, and then changes nothing."""
+    replace(Recipe.from_yaml(text).to_dict(), follow=False)
+
+
+def choose_backbone(name: str) -> None:
+    """Changes the backbone, and with it what belonged to the one before: weights, width, size."""
+    from engine.models import backbones
+
+    before, known = data()["backbone"], backbones.names()
+    if before["name"] in known and name in known:
+        # Only a size that nobody chose: the one the backbone before was trained on.
+        if data()["image_size"] == backbones.get(before["name"]).image_size:
+            put("image_size", backbones.get(name).image_size)
+    own = "run" if name.startswith("run:") else "builtin" if name == "GraftSmall" else "imagenet"
+    new = copy.deepcopy(data()) | {"backbone": {"name": name, "alpha": None, "weights": own}}
+    replace(new)
+
+
+def choose_source(source: str) -> None:
+    """Changes the dataset's source; the name or path that belongs to the other one is put aside,
+    and comes back with it."""
+    aside = st.session_state.setdefault("dataset_aside", {})
+    before = data()["dataset"]
+    aside[before["source"]] = {key: before[key] for key in ("name", "path")}
+    back = aside.get(source, {"name": "", "path": ""}) | {"overlay": ""}
+    choose_dataset(copy.deepcopy(before) | back | {"source": source})
+
+
+# -- stages -------------------------------------------------------------------------------------
+
+
+def edit_stages(action: str, place: int) -> None:
+    """ "duplicate", "remove", "up" or "down" the stage at a place; "add" one at the end."""
+    new = copy.deepcopy(data())
+    stages = new["stages"]
+    if action in ("add", "duplicate"):
+        made = copy.deepcopy(stages[place])
+        names = {stage["name"] for stage in stages}
+        made["name"] = next(
+            n for i in range(2, 99) if (n := f"{made['name'][:36]} {i}") not in names
+        )
+        stages.insert(place + 1, made)
+    elif action == "remove" and len(stages) > 1:
+        del stages[place]
+    elif action in ("up", "down"):
+        other = place + (1 if action == "down" else -1)
+        if 0 <= other < len(stages):
+            stages[place], stages[other] = stages[other], stages[place]
+    replace(new)
+
+
+# -- the address --------------------------------------------------------------------------------
+
+
+def differences() -> list[str]:
+    """Settings that turn the draft's preset into the draft, as `path=value`."""
+    return _differences(load_preset(preset()).to_dict(), data(), "")
+
+
+def changes() -> list[str]:
+    """`differences` without those of the dataset, which is no part of a preset."""
+    return [setting for setting in differences() if not setting.startswith("dataset.")]
+
+
+def _differences(old, new, prefix):
+    found = []
+    for key, value in new.items():
+        path, before = f"{prefix}{key}", old.get(key, _MISSING)
+        if isinstance(value, dict) and isinstance(before, dict):
+            found += _differences(before, value, path + ".")
+        elif key == "stages" and len(before) == len(value):
+            for place, stage in enumerate(value):
+                found += _differences(before[place], stage, f"stages.{place}.")
+        elif value != before:
+            found.append(f"{path}={json.dumps(value, ensure_ascii=False)}")
+    return found
+
+
+def load_from_url() -> None:
+    """Takes the draft from the address if that is not what this session wrote there.
+
+    A click made before the browser heard of the address written last comes with an older one: taken for
+    a link, that would throw away what has changed since. So the browser's way back, too, does nothing
+    within `HEARD` of a change that nothing was clicked after.
+    """
+    named, sets = st.query_params.get("preset"), st.query_params.get_all("set")
+    given = [named, *sets]
+    if given == (st.session_state.get("draft_in_url") or [None]):
+        _replaced().clear()
+        return
+    replaced = _replaced().get(json.dumps(given))
+    if not (named or sets) or (replaced and time.monotonic() - replaced < HEARD):
+        return
+    st.session_state["draft_in_url"] = given
+    try:
+        named = named or _preset_of(sets)
+        # Through Recipe, so that a link with a bad value says so and leaves the draft alone.
+        new = Recipe.from_dict(apply_sets(load_preset(named).to_dict(), sets)).to_dict()
+        replace(new, named, follow=False)
+        st.session_state.pop("draft_proposed", None)
+    except RecipeError as error:
+        st.session_state["link_problem"] = f"The link's recipe cannot be used: {error}."
+    if st.session_state.get("link_problem"):
+        text = _common.plain(st.session_state.pop("link_problem"))
+        st.warning(text, icon=":material/link_off:")
+
+
+def _preset_of(sets) -> str:
+    """The preset of a link that names none: the one that suits its dataset."""
+    plain = load_preset(preset_names()[0]).to_dict()
+    return proposal.preset_for(apply_sets(plain, sets)["dataset"], homes.home())
+
+
+def _replaced() -> dict:
+    """When an address was replaced of which the browser may still not have heard, by that address."""
+    return st.session_state.setdefault("draft_replaced", {})
+
+
+def keep_in_url() -> None:
+    """Writes the draft's differences into the address; the plain default leaves it clean."""
+    if "draft" not in st.session_state:
+        return
+    sets = differences()
+    named = preset() if sets or preset() != preset_names()[0] else None
+    wanted = [named, *sets] if named else None
+    before = st.session_state.get("draft_in_url")
+    if before and before != wanted:
+        _replaced()[json.dumps(before)] = time.monotonic()
+    st.session_state["draft_in_url"] = wanted
+    present = [st.query_params.get("preset"), *st.query_params.get_all("set")]
+    if present != (wanted or [None]):
+        rest = {k: v for k, v in st.query_params.items() if k not in ("preset", "set")}
+        new = rest | ({"preset": named} if named else {}) | ({"set": sets} if sets else {})
+        st.query_params.from_dict(new)

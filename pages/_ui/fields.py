@@ -1,0 +1,159 @@
+"""One widget for one field of the recipe: help, limits and problems come from the engine."""
+
+import streamlit as st
+
+from engine.recipe import field_help, field_info
+from pages._dataset import data as _dataset_data
+from pages._ui import common as _common
+from pages._ui import draft as _draft
+
+# What people read for a value; the value itself, the technical term, stands beside it.
+WORDS = {
+    "dataset.source": {
+        "sample": "Built-in sample (generated)",
+        "tfds": "TensorFlow Datasets",
+        "folder": "Folder on this host",
+        "zip": "Zip file",
+        "saved": "Put together here",
+    },
+    "split.method": {
+        "auto": "As the source divides it, else by percentage (auto)",
+        "stratified": "By percentage, whatever the source has (stratified)",
+        "slices": "By slices of the source, such as train[:10%] (slices)",
+        "source": "As the source divides it, and not otherwise (source)",
+    },
+    "resize": {"antialias": "Filtered (antialias)", "plain": "Unfiltered (plain)"},
+    "augmentation.flip": {
+        "none": "No mirroring (none)",
+        "horizontal": "Left to right (horizontal)",
+        "both": "Also top to bottom (both)",
+    },
+    "head.pooling": {"avg": "Average (avg)", "max": "Strongest (max)"},
+    "feature_cache": {"auto": "Where exact (auto)", "off": "Never (off)"},
+    "class_weights": {
+        "none": "All images alike (none)",
+        "balanced": "Rare classes more (balanced)",
+    },
+    "stages.batch_norm": {"keep": "As pretrained (keep)", "update": "Follow my images (update)"},
+    "stages.schedule": {
+        "constant": "Stays the same (constant)",
+        "inverse_time": "Falls with every step (inverse_time)",
+        "cosine": "Glides down to zero (cosine)",
+        "exponential": "Falls every epoch (exponential)",
+    },
+}
+
+
+def field(path: str, label: str, **options) -> None:
+    """Draws the widget of one field and, below it, what is wrong with its value.
+
+    Args:
+        path: the field, such as "stages.0.epochs".
+        label: a stakeholder's words; the unit is added.
+        options: `choices` to offer (list) where the recipe itself allows more; `words` for them
+            ({value: text}); `area=True` for a long text; `pick=True` for a segmented control;
+            everything else goes to the widget.
+    """
+    info, plain = field_info(path), _plain(path)
+    value = _draft.get(path)
+    key = f"{path}@{_draft.version()}"
+    choices = options.pop("choices", None) or info["choices"]
+    words = options.pop("words", None) or WORDS.get(plain, {})
+    area, pick = options.pop("area", False), options.pop("pick", False)
+    if info["unit"] and not choices:
+        label = f"{label} ({info['unit']})"
+    options |= {"key": key, "help": field_help(path), "on_change": _store, "args": (path, key)}
+    # The draft's value is each widget's default, so that a browser which mounts one that it has never seen
+    # shows and sends back that value; a draft replaced from outside shows at once by the new key.
+    if isinstance(value, bool):
+        st.toggle(label, value, **options)
+    elif choices:
+        choices = list(choices) if value in choices else [*choices, value]
+        options["format_func"] = lambda item: words.get(item, str(item))
+        if pick:
+            st.segmented_control(label, choices, default=value, required=True, **options)
+        else:
+            st.selectbox(label, choices, choices.index(value), **options)
+    elif isinstance(info["default"], (int, float)) or isinstance(value, (int, float)):
+        _number(label, value, info, options)
+    else:
+        text = "" if value is None else str(value)
+        (st.text_area if area else st.text_input)(label, text, **options)
+    problem(path)
+
+
+def problem(path: str) -> None:
+    """What is wrong with a field or a group, in red with a sign; nothing if it is right."""
+    text = _draft.problems().get(path)
+    if text:
+        st.caption(f":red[:material/error: {_common.plain(text)}]")
+
+
+def split_fields() -> None:
+    """Widgets of the split: percentages, or slices of the source."""
+    field("split.method", "How the images are divided")
+    grid = st.grid(4, min_column_width=170)
+    slices = _draft.get("split.method") == "slices"
+    defaults = {
+        "train": (75.0, "train[25%:]"),
+        "validation": (15.0, "train[10%:25%]"),
+        "test": (10.0, "train[:10%]"),
+    }
+    labels = {
+        "train": "To learn from (train)",
+        "validation": "To tune on (validation)",
+        "test": "To measure on (test)",
+    }
+    for part in labels:
+        path = f"split.{part}"
+        if isinstance(_draft.get(path), str) != slices:
+            _draft.put(path, defaults[part][slices])
+        with grid.cell():
+            field(path, labels[part])
+    with grid.cell():
+        field("split.seed", "Another division (seed)")
+    problem("split")
+    division = _dataset_data.division()
+    if division:
+        st.caption(f":material/call_split: {_common.plain(division)}")
+
+
+def _number(label, value, info, options):
+    whole = isinstance(value, int) and not isinstance(info["default"], float)
+    kind = int if whole else float
+    low, high = (None if v is None else kind(v) for v in (info["minimum"], info["maximum"]))
+    value = kind(value)
+    # A draft from a link may be out of bounds, which Streamlit refuses and the recipe explains.
+    if low is not None:
+        value = max(value, low)
+    if high is not None:
+        value = min(value, high)
+    if whole:
+        options.setdefault("step", 1)
+    else:
+        options.setdefault("step", 0.05 if high is not None and high <= 1 else 1.0)
+        options.setdefault("format", "%g")
+    st.number_input(label, min_value=low, max_value=high, value=value, **options)
+
+
+def _plain(path: str) -> str:
+    return ".".join(part for part in path.split(".") if not part.isdigit())
+
+
+def _store(path: str, key: str) -> None:
+    value = st.session_state[key]
+    if value is None:
+        return
+    # Streamlit calls this without a change when a page is left while it is still being drawn.
+    if value == _draft.get(path):
+        return
+    if path == "backbone.name":
+        _draft.choose_backbone(value)
+        return
+    if path == "dataset.source":
+        _draft.choose_source(value)
+        return
+    # A text field that may be empty, such as backbone.weights: empty means "its own default".
+    if value == "" and _draft.get(path) is not None and field_info(path)["default"] is None:
+        value = None
+    _draft.put(path, value)

@@ -1,0 +1,86 @@
+"""Thumbnails by address, `/thumbs/KEY/CONTENT`: browsers keep them, and a page of many costs nothing.
+
+The content's SHA-256 is the name, so what an address shows never changes, and nobody can guess it.
+"""
+
+import re
+import zipfile
+from functools import lru_cache
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from engine import home as homes
+from engine.data import datasets
+from engine.errors import GraftError
+from engine.images import thumbnails
+from engine.predict import batches, feedback
+from engine.runs import runs
+
+ADDRESS = "/thumbs"
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+def address(spec) -> str:
+    """The address below which a dataset's thumbnails lie, by content."""
+    return f"{ADDRESS}/{datasets.key(spec)}"
+
+
+async def of_batch(request) -> Response:
+    """The thumbnail of an image of a batch (`engine.predict.batches`), `/answers/KEY/ROW`; 404 if there is none."""
+    return await _given(_of_batch, request.path_params["key"], request.path_params["row"])
+
+
+def _of_batch(key, row) -> bytes | None:
+    try:
+        return batches.open_(homes.home(), key).thumbnail(int(row))
+    except (OSError, ValueError, IndexError, zipfile.BadZipFile, GraftError):
+        return None
+
+
+async def of_mark(request) -> Response:
+    """A marked image (`engine.predict.feedback`), made small, `/marks/RUN/CONTENT`; 404 if there is none."""
+    return await _given(_of_mark, request.path_params["run"], request.path_params["content"])
+
+
+def _of_mark(run, content) -> bytes | None:
+    try:
+        found = runs.get_run(homes.home(), run)
+        return feedback.thumbnail(found, content)
+    except (OSError, GraftError):
+        return None
+
+
+async def _given(find, *what) -> Response:
+    data = await run_in_threadpool(find, *what)
+    if not data:
+        return Response(status_code=404)
+    return Response(data, media_type=_media_type(data), headers=FOREVER)
+
+
+async def answer(request) -> Response:
+    """The thumbnail of one image of a prepared dataset; 404 if there is none."""
+    key, content = request.path_params["key"], request.path_params["content"]
+    if not re.fullmatch(r"[a-z0-9-]{1,80}", key) or not re.fullmatch(r"[0-9a-f]{64}", content):
+        return Response(status_code=404)
+    return await _given(_thumbnail, key, content)
+
+
+def _media_type(data: bytes) -> str:
+    return "image/webp" if data[8:12] == b"WEBP" else "image/jpeg"
+
+
+def _thumbnail(key, content) -> bytes | None:
+    path = homes.home() / "datasets" / key
+    try:
+        dataset, rows, store = _opened(path, (path / "manifest.json").stat().st_mtime_ns)
+        return store.get(dataset, rows[content]) if content in rows else None
+    except (OSError, GraftError):  # not prepared (any more), or the file has gone or changed
+        return None
+
+
+@lru_cache(maxsize=4)
+def _opened(path, changed):
+    dataset = datasets.Dataset(path)
+    rows = {content: row for row, content in enumerate(dataset.contents.tolist())}
+    return dataset, rows, thumbnails.Thumbnails(homes.home(), dataset.source_fingerprint)

@@ -1,0 +1,364 @@
+"""Datasets: sources, preparing, splits."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from conftest import encode, picture, real_data
+
+from engine.cli.dataset_argument import spec_of
+from engine.data import datasets, splits
+from engine.data import prepare_worker as ingest
+from engine.errors import DatasetError, RecipeError
+from engine.images import preview
+from engine.recipe import DatasetSpec, SplitSpec, load_preset
+
+
+def folder_spec(path):
+    return DatasetSpec(source="folder", path=str(path))
+
+
+def test_a_folder_is_read_where_it_lies(class_folder, own_home):
+    dataset = ingest.ingest(folder_spec(class_folder), own_home)
+    assert dataset.classes == ("blue", "green", "red")
+    assert len(dataset) == 36 and set(np.bincount(dataset.labels)) == {12}
+    assert dataset.image_bytes(0) == (class_folder / dataset.names[0]).read_bytes()
+    assert set(dataset.widths) == {64} and set(dataset.formats) == {"JPEG"}
+
+
+def test_unreadable_files_are_named_and_left_out(class_folder, own_home):
+    good = (class_folder / "red" / "00.jpg").read_bytes()
+    (class_folder / "red" / "cut.jpg").write_bytes(good[:300])
+    (class_folder / "red" / "empty.png").write_bytes(b"")
+    (class_folder / "blue" / "words.jpg").write_text("not an image")
+    (class_folder / "blue" / "notes.txt").write_text("no image by its name, so no one misses it")
+    (class_folder / "green" / "avif.jpg").write_bytes(encode(picture(), "AVIF"))
+    (class_folder / "empty class").mkdir()
+    os.symlink("/nowhere.jpg", class_folder / "red" / "dangling.jpg")
+    dataset = ingest.ingest(folder_spec(class_folder), own_home)
+    assert {name for name, _ in dataset.unreadable} == {
+        "red/cut.jpg", "red/empty.png", "blue/words.jpg", "red/dangling.jpg",
+    }  # fmt: skip
+    assert len(dataset) == 37 and "green/avif.jpg" in dataset.names
+    assert dataset.classes == ("blue", "green", "red")
+
+
+@pytest.mark.parametrize("case", ["missing", "file", "empty", "one class"])
+def test_a_folder_that_is_no_dataset_gets_a_sentence(case, class_folder, tmp_path, own_home):
+    path = {"missing": tmp_path / "none", "file": class_folder / "red" / "00.jpg",
+            "empty": tmp_path / "empty", "one class": class_folder}[case]  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    if case == "one class":
+        shutil.rmtree(class_folder / "red")
+        shutil.rmtree(class_folder / "blue")
+    with pytest.raises(DatasetError) as caught:
+        ingest.ingest(folder_spec(path), own_home)
+    assert "folder" in str(caught.value)
+    assert not list((own_home / "datasets").glob(f"*{path.name}*/manifest.json"))
+
+
+def test_a_changed_folder_is_prepared_again(class_folder, own_home):
+    spec = folder_spec(class_folder)
+    before = ingest.ingest(spec, own_home)
+    assert not datasets.outdated(spec, own_home)
+    (class_folder / "red" / "new.png").write_bytes(encode(picture(seed=999)))
+    assert datasets.outdated(spec, own_home)
+    after = ingest.ingest(spec, own_home)
+    assert len(after) == len(before) + 1 and after.fingerprint != before.fingerprint
+
+
+def test_own_parts_of_a_folder(class_folder, tmp_path, own_home):
+    root = tmp_path / "parts"
+    for part, sub in (("train", slice(0, 8)), ("val", slice(8, 10)), ("test", slice(10, 12))):
+        for colour in ("red", "green", "blue"):
+            (root / part / colour).mkdir(parents=True)
+            for file in sorted((class_folder / colour).iterdir())[sub]:
+                shutil.copy(file, root / part / colour)
+    dataset = ingest.ingest(folder_spec(root), own_home)
+    assert dataset.classes == ("blue", "green", "red")
+    parts = dataset.split(SplitSpec())
+    assert {part: len(i) for part, i in parts.items()} == {"train": 24, "validation": 6, "test": 6}
+    assert all(
+        "/" in dataset.names[i] and dataset.names[i].startswith("val") for i in parts["validation"]
+    )
+
+
+def test_background_preparation_reports_and_can_be_cancelled(own_home):
+    spec = DatasetSpec(source="sample", images=20_000)
+    assert datasets.state(spec, own_home)["state"] == "missing"
+    datasets.prepare(spec, own_home)
+    assert datasets.state(spec, own_home)["state"] == "preparing"
+    datasets.cancel(spec, own_home)
+    assert datasets.state(spec, own_home)["state"] == "missing"
+    assert not [p for p in (own_home / "datasets").iterdir() if p.is_dir()]
+    with pytest.raises(DatasetError, match="not prepared"):
+        datasets.open_dataset(spec, own_home)
+
+
+def test_failed_preparation_says_why(own_home, class_folder):
+    spec = folder_spec(class_folder)
+    for file in class_folder.rglob("*.jpg"):
+        file.write_bytes(b"broken")
+    datasets.prepare(spec, own_home)
+    while (state := datasets.state(spec, own_home))["state"] == "preparing":
+        pass
+    assert state["state"] == "failed" and "at least two are needed" in state["error"]
+
+
+def arrays(count=200, classes=4, seed=0):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, count)
+    contents = np.array([f"content-{i}" for i in range(count)])
+    return labels, contents, np.full(count, "train"), [f"class {i}" for i in range(classes)]
+
+
+def test_stratified_splits_are_disjoint_complete_seeded_and_even():
+    labels, contents, sources, classes = arrays()
+    first = splits.split(SplitSpec(), labels, contents, sources, classes)
+    again = splits.split(SplitSpec(), labels, contents, sources, classes)
+    other = splits.split(SplitSpec(seed=1), labels, contents, sources, classes)
+    everything = np.concatenate(list(first.values()))
+    assert sorted(everything) == list(range(200))
+    assert all(np.array_equal(first[p], again[p]) for p in first)
+    assert not np.array_equal(first["test"], other["test"])
+    for part, share in (("test", 0.10), ("validation", 0.15), ("train", 0.75)):
+        for label in range(4):
+            wanted = share * (labels == label).sum()
+            assert abs((labels[first[part]] == label).sum() - wanted) <= 1.01
+
+
+OWN = {
+    "train test": "The source has its own train and test; validation (15 %) is cut from train.",
+    "train val": "The source has its own train and validation; test (10 %) is cut from train.",
+    "train dev testing": "The source has its own train, validation and test.",
+    "train test extra": "The source has its own train and test; validation (15 %) is cut from train; "
+    "its extra (100 images) are not used.",
+    "train test added": "The source has its own train and test; validation (15 %) is cut from train; "
+    "images added here are divided by percentage.",
+}
+
+
+@pytest.mark.parametrize("names", OWN)
+def test_the_parts_of_a_source_are_its_parts_by_default(names):
+    labels, contents, _, classes = arrays()
+    sources = np.array([names.split()[min(i // 50, names.count(" "))] for i in range(200)])
+    parts = splits.split(SplitSpec(), labels, contents, sources, classes)
+    where = {part: set(indices.tolist()) for part, indices in parts.items()}
+    stay = {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
+    for own, part in stay.items():
+        assert set(np.flatnonzero(sources == own).tolist()) <= where[part]
+    train = set(np.flatnonzero(sources == "train").tolist())
+    for part in set(splits.PARTS) - {stay.get(name, name) for name in names.split()}:
+        share = getattr(SplitSpec(), part) / 100
+        assert abs(len(train & where[part]) - share * len(train)) <= 4
+    used = set.union(*where.values())
+    assert used == set(np.flatnonzero(sources != "extra").tolist())
+    assert splits.in_words(SplitSpec(), sources) == OWN[names]
+
+
+@pytest.mark.parametrize("names", ["train", "test", "train added", "train extra", "val test"])
+def test_a_source_without_train_and_another_part_is_divided_by_percentage(names):
+    labels, contents, _, classes = arrays()
+    sources = np.array([names.split()[i % (1 + names.count(" "))] for i in range(200)])
+    found = splits.split(SplitSpec(), labels, contents, sources, classes)
+    wanted = splits.split(SplitSpec(method="stratified"), labels, contents, sources, classes)
+    for part in splits.PARTS:
+        assert np.array_equal(found[part], wanted[part])
+    assert "no train and test of its own" in splits.in_words(SplitSpec(), sources)
+
+
+def test_stratified_mixes_the_parts_of_a_source_and_says_so():
+    labels, contents, sources, classes = arrays()
+    own = np.repeat(["train", "test"], [150, 50])
+    spec = SplitSpec(method="stratified")
+    mixed = splits.split(spec, labels, contents, own, classes)
+    plain = splits.split(spec, labels, contents, sources, classes)
+    assert all(np.array_equal(mixed[part], plain[part]) for part in splits.PARTS)
+    assert "source's own test are then trained on" in splits.in_words(spec, own)
+
+
+def test_a_class_that_the_own_train_part_lacks_is_named_with_the_way_out():
+    labels, contents, sources, classes = arrays()
+    own = np.where(labels == 2, "test", sources)
+    with pytest.raises(DatasetError, match="no training image is left for class 2.*stratified"):
+        splits.split(SplitSpec(), labels, contents, own, classes)
+
+
+def test_the_split_follows_content_and_copies_stay_together():
+    labels, contents, sources, classes = arrays()
+    parts = splits.split(SplitSpec(), labels, contents, sources, classes)
+    order = np.random.default_rng(1).permutation(200)
+    shuffled = splits.split(SplitSpec(), labels[order], contents[order], sources, classes)
+    for part in parts:
+        assert set(contents[parts[part]]) == set(contents[order][shuffled[part]])
+    contents[100:] = contents[:100]  # every image twice, some under another label
+    parts = splits.split(SplitSpec(), labels, contents, sources, classes)
+    found = [set(contents[i]) for i in parts.values()]
+    assert not (found[0] & found[1] or found[0] & found[2] or found[1] & found[2])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_there_before_keeps_its_part_when_images_are_added(seed):
+    labels, contents, sources, classes = arrays(400, seed=seed)
+    spec, old = SplitSpec(seed=seed, test=20, validation=20, train=60), 150
+    generations = np.array([0] * old + [1] * 3 + [2] * 47 + [3] * 200)
+    contents[-5:] = contents[:5]  # added again, perhaps under another label
+    before = splits.split(spec, labels[:old], contents[:old], sources[:old], classes)
+    after = splits.split(spec, labels, contents, sources, classes, generations)
+    for part in before:
+        assert np.array_equal(before[part], after[part][after[part] < old])
+        assert set(np.flatnonzero(np.isin(contents[:5], contents[after[part]]))) == set(
+            before[part][before[part] < 5]
+        )
+    for part, share in (("test", 0.2), ("validation", 0.2), ("train", 0.6)):
+        for label in range(4):
+            wanted = share * (labels == label).sum()
+            assert abs((labels[after[part]] == label).sum() - wanted) <= 3
+
+
+def test_moved_images_are_in_their_part_whatever_the_method():
+    labels, contents, sources, classes = arrays()
+    moved = np.full(200, "", "U10")
+    moved[:8] = "test"
+    slices = SplitSpec(
+        method="slices", test="train[:10%]", validation="train[10%:25%]", train="train[25%:]"
+    )
+    for spec in (SplitSpec(), slices):
+        parts = splits.split(spec, labels, contents, sources, classes, moved=moved)
+        assert set(range(8)) <= set(parts["test"].tolist())
+        assert sorted(np.concatenate(list(parts.values()))) == list(range(200))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"train": "train[5%:]"}, "share"), ({"test": "train[:0%]"}, "empty"),
+     ({"test": "tset[:10%]"}, "no split 'tset'"), ({"test": "train[10%]"}, "not a slice")],
+)  # fmt: skip
+def test_bad_slices_get_a_sentence(changes, words):
+    labels, contents, sources, classes = arrays()
+    spec = load_preset("reference").split.model_copy(update=changes)
+    with pytest.raises(DatasetError, match=words):
+        splits.split(spec, labels, contents, sources, classes)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["train[:10%]", "train[10%:25%]", "train[25%:]", "train[-7:]", "train[3:8]+test", "test[33%:]"],
+)
+def test_slices_mean_what_tfds_means(expression):
+    import tensorflow_datasets as tfds
+
+    counts, starts = {"train": 347, "test": 91}, {"train": 0, "test": 347}
+    sources = np.repeat(["train", "test"], [347, 91])
+    infos = {
+        name: tfds.core.SplitInfo(name=name, shard_lengths=[count], num_bytes=0)
+        for name, count in counts.items()
+    }
+    wanted = []
+    for part in tfds.core.ReadInstruction.from_spec(expression).to_absolute(infos):
+        low = part.from_ or 0
+        high = counts[part.splitname] if part.to is None else part.to
+        wanted += [starts[part.splitname] + i for i in range(low, high)]
+    assert splits._slice(expression, sources).tolist() == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    "name", ["kaggle:flowers", "huggingface:cats/small:1.0.0", "some-one:cats:1.0.0", "kaggle:v1.0"]
+)
+def test_tfds_names_whose_code_comes_from_elsewhere_are_refused(name, own_home, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds, "builder", lambda *_: pytest.fail("the builder was called"))
+    words = "code from there would be downloaded and run"
+    with pytest.raises(RecipeError) as caught:
+        load_preset("flowers", [f"dataset.name={name}"])
+    assert words in caught.value.problems["dataset"]
+    with pytest.raises(DatasetError, match=words):
+        spec_of(name, own_home)
+    # As from a recipe that was written before they were refused.
+    with pytest.raises(DatasetError, match=words):
+        ingest.ingest(DatasetSpec.model_construct(source="tfds", name=name, overlay=""), own_home)
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist", "tf_flowers:3.*.*", "imagenette/320px-v2", "imagenette/320px-v2:1.0.0"]
+)
+def test_tfds_names_with_config_and_version_are_taken(name, own_home):
+    assert spec_of(name, own_home) == DatasetSpec(source="tfds", name=name)
+
+
+@pytest.mark.parametrize("name", ["tf_flower", "coco", "beans"])
+def test_tfds_names_that_cannot_be_had_get_a_sentence(name, own_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    import tensorflow_datasets.core.constants as constants
+
+    monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(ingest, "_reach", _unreachable)
+    words = {"tf_flower": "did you mean", "coco": "not an image classification",
+             "beans": "could not be downloaded"}[name]  # fmt: skip
+    with pytest.raises(DatasetError) as caught:
+        ingest.ingest(DatasetSpec(source="tfds", name=name), own_home)
+    assert words in str(caught.value)
+
+
+def test_any_tfds_builder_with_images_and_labels_will_do(own_home, tmp_path, monkeypatch):
+    """A builder of our own: small grey pictures, two splits, keys named in another way."""
+    import tensorflow_datasets as tfds
+
+    class TinyDigits(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = tmp_path  # where TFDS would look for the builder's metadata
+
+        def _info(self):
+            features = {
+                "picture": tfds.features.Image(shape=(28, 28, 1)),
+                "digit": tfds.features.ClassLabel(num_classes=3),
+            }
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(30), "test": self._generate_examples(9)}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                pixels = np.random.default_rng([i, count]).integers(0, 255, (28, 28, 1), np.uint8)
+                yield i, {"picture": pixels, "digit": i % 3}
+
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    dataset = ingest.ingest(DatasetSpec(source="tfds", name="tiny_digits"), own_home)
+    assert len(dataset) == 39 and dataset.classes == ("0", "1", "2")
+    parts = dataset.split(SplitSpec())
+    assert {part: len(i) for part, i in parts.items()} == {"train": 24, "validation": 6, "test": 9}
+    assert set(dataset.source_splits[parts["test"]]) == {"test"}
+    assert preview.network_view(dataset, [0], load_preset("sample")).shape == (1, 96, 96, 3)
+
+
+def _unreachable(urls):
+    raise OSError("the host cannot be reached")
+
+
+@real_data
+def test_real_tfds_flowers(graft_home):
+    dataset = ingest.ingest(load_preset("flowers").dataset, graft_home)
+    assert set(dataset.classes) == {"daisy", "dandelion", "roses", "sunflowers", "tulips"}
+    assert len(dataset) == 3458 and not dataset.unreadable
+    given = load_preset("flowers").split
+    assert given.method == "auto"
+    divided, stratified = dataset.split(given), given.model_copy(update={"method": "stratified"})
+    for part, indices in dataset.split(stratified).items():
+        assert np.array_equal(divided[part], indices)
+    sizes = {p: len(i) for p, i in dataset.split(load_preset("reference").split).items()}
+    assert sizes == {"train": 2594, "validation": 518, "test": 346}
+
+
+def test_the_sample_is_prepared_like_any_other(graft_home, trained_run):
+    spec = load_preset("sample").dataset
+    assert datasets.state(spec, graft_home)["state"] == "ready"
+    dataset = datasets.open_dataset(spec, graft_home)
+    assert len(dataset) == 600 and "generated" in dataset.description.lower()
+    given = load_preset("sample").split
+    assert given.method == "auto"
+    divided, stratified = dataset.split(given), given.model_copy(update={"method": "stratified"})
+    for part, indices in dataset.split(stratified).items():
+        assert np.array_equal(divided[part], indices)

@@ -1,0 +1,192 @@
+"""Parts and classes told apart, in folders and zips alike, and a source's own parts as the default."""
+
+import hashlib
+import json
+import zipfile
+
+import pytest
+from conftest import encode, picture
+
+from engine.data import additions
+from engine.data import prepare_worker as ingest
+from engine.data.sources import archive, layout
+from engine.data.sources import collection as saved
+from engine.errors import DatasetError
+from engine.jobs import jobs
+from engine.recipe import DatasetSpec, Recipe, load_preset
+
+PARTS = ["train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/4.png"]
+PETS = ("cat", "dog")
+
+UNDERSTOOD = {
+    # an empty folder, or one without images, is no class
+    "beside nothing": (PARTS, PETS, {"train", "test"}),
+    "beside documents": ([*PARTS, "docs/a.txt", "docs/more/b.txt"], PETS, {"train", "test"}),
+    "beside hidden images": ([*PARTS, "__MACOSX/train/._1.png"], PETS, {"train", "test"}),
+    "an unlabelled test": ([*PARTS[:2], "test/3.png"], PETS, {"train"}),
+    # common names
+    "sets": (["training_set/cat/1.png", "training_set/dog/2.png", "test_set/cat/3.png"], PETS,
+             {"train", "test"}),
+    "seg": (["seg_train/cat/1.png", "seg_train/dog/2.png", "seg-test/dog/3.png"], PETS,
+            {"train", "test"}),
+    "years": (["Train2017/cat/1.png", "Train2017/dog/2.png", "val2017/dog/3.png"], PETS,
+              {"train", "validation"}),
+    "eval": (["train/cat/1.png", "train/dog/2.png", "Eval/dog/3.png"], PETS, {"train", "eval"}),
+    # classes that are named like parts
+    "test among others": (["cat/1.png", "dog/2.png", "test/3.png"], ("cat", "dog", "test"), {"train"}),
+    "trains": (["bullet train/1.png", "car/2.png", "test tube/3.png", "cup/4.png"],
+               ("bullet train", "car", "cup", "test tube"), {"train"}),
+    "tests": (["blood_test/a/1.png", "urine_test/b/2.png"], ("blood_test", "urine_test"), {"train"}),
+    "same folders": (["red/big/1.png", "red/small/2.png", "blue/big/3.png", "blue/small/4.png"],
+                     ("blue", "red"), {"train"}),
+}  # fmt: skip
+
+UNCLEAR = {
+    "another folder of images": ([*PARTS, "preview/1.png"], "beside others ('preview')"),
+    "another part": (["train/cat/1.png", "train/dog/2.png", "holdout/cat/3.png"], "('holdout')"),
+    "two names": (["train/cat/1.png", "train_val/cat/3.png", "test/cat/2.png"], "('train_val')"),
+    "two of one part": ([*PARTS, "testing/cat/5.png"], "more than once for one part"),
+    "no classes": (["train_images/1.png", "test_images/2.png"], "no class folders in them"),
+    "parts in parts": (
+        ["seg_train/seg_train/cat/1.png", "seg_test/seg_test/cat/2.png"], "like parts again",
+    ),
+    "nearly parts": (
+        ["trainset/cat/1.png", "trainset/dog/2.png", "testset/cat/3.png", "testset/dog/4.png"],
+        "all hold the same ('cat', 'dog')",
+    ),
+}  # fmt: skip
+
+
+def as_folder(path, files):
+    for number, name in enumerate(files):
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode(picture(24, 16, seed=number)) if ".png" in name else b"words")
+    return DatasetSpec(source="folder", path=str(path))
+
+
+def as_zip(path, files):
+    as_folder(path, files)
+    with zipfile.ZipFile(path.with_suffix(".zip"), "w") as packed:
+        for name in files:
+            packed.write(path / name, f"pets/{name}")
+    return DatasetSpec(source="zip", path=str(path.with_suffix(".zip")))
+
+
+@pytest.fixture(params=[as_folder, as_zip], ids=["folder", "zip"])
+def source(request):
+    return request.param
+
+
+@pytest.mark.parametrize("case", UNDERSTOOD)
+def test_parts_and_classes_are_told_apart(case, source, tmp_path, own_home):
+    files, classes, parts = UNDERSTOOD[case]
+    spec = source(tmp_path / "pets", files)
+    (tmp_path / "pets" / "annotations").mkdir(exist_ok=True)
+    dataset = ingest.ingest(spec, own_home)
+    assert dataset.classes == classes
+    assert set(dataset.source_splits.tolist()) == parts
+
+
+def test_what_lies_beside_the_classes_of_a_folder_is_named(tmp_path, own_home):
+    files = [*PARTS, "loose.png", "docs/a.txt", "docs/b.txt", "test/c.png"]
+    dataset = ingest.ingest(as_folder(tmp_path / "pets", files), own_home)
+    (tmp_path / "pets" / "empty").mkdir()
+    assert dict(dataset.skipped) == {
+        "docs/": "no file in it is an image by its name",
+        "loose.png": "it lies in no class folder",
+        "test/c.png": "it lies in no class folder",
+    }
+
+
+@pytest.mark.parametrize("case", UNCLEAR)
+def test_what_may_be_parts_stops_with_what_was_found_and_what_to_do(
+    case, source, tmp_path, own_home
+):
+    files, words = UNCLEAR[case]
+    spec = source(tmp_path / "pets", files)
+    with pytest.raises(DatasetError) as caught:
+        ingest.ingest(spec, own_home)
+    said = str(caught.value)
+    assert words in said and "name parts train, validation and test" in said and "\n" not in said
+    assert not list((own_home / "datasets").glob("*/manifest.json"))
+
+
+def test_a_zip_that_may_be_parts_is_not_added_as_classes(tmp_path, own_home):
+    spec = as_zip(tmp_path / "pets", UNCLEAR["another folder of images"][0])
+    saved.create(own_home, "mine")
+    with pytest.raises(DatasetError, match="named like parts"):
+        additions.add_zip(own_home, "mine", spec.path)
+    # Images to be classified need no classes, so there it does not matter.
+    with archive.Archive(spec.path, 0, loose=True) as found:
+        assert len(found.entries) == 5
+
+
+def test_renaming_is_a_way_out(tmp_path, own_home):
+    spec = as_folder(tmp_path / "pets", [*PARTS, "preview/cat/1.png"])
+    with pytest.raises(DatasetError):
+        ingest.ingest(spec, own_home)
+    (tmp_path / "pets" / "preview").rename(tmp_path / "pets" / "validation")
+    assert ingest.ingest(spec, own_home).classes == PETS
+
+
+def test_a_part_is_called_as_before_where_its_name_is_usual():
+    named = ["Train", "val", "seg_train", "my test", "train_test", "latest", "2020", ""]
+    assert [layout.part_of(name) for name in named] == [
+        "train", "val", "train", "test", None, None, None, None,
+    ]  # fmt: skip
+
+
+# -- training -----------------------------------------------------------------------------------
+
+SHORT = ["stages.0.epochs=1", "stages.1.epochs=1", "backbone.weights=none", "image_size=32"]
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory):
+    """A folder with train, valid and test of two classes, 20 images each."""
+    root = tmp_path_factory.mktemp("parts") / "pets"
+    for number, part in enumerate(("train", "valid", "test")):
+        for label in range(2):
+            (root / part / PETS[label]).mkdir(parents=True)
+            for i in range(20):
+                image = picture(32, 32, seed=1000 * number + 100 * label + i)
+                image.save(root / part / PETS[label] / f"{i}.png")
+    return root
+
+
+def finished(recipe, home):
+    run = jobs.wait(jobs.start(recipe, home))
+    assert run.status == "finished", f"{run.error}\n{run.log_tail()}"
+    return run, json.loads((run.path / "split.json").read_text())
+
+
+def recipe_for(pets, *sets):
+    return load_preset("sample", [*SHORT, "dataset.source=folder", f"dataset.path={pets}", *sets])
+
+
+def test_training_tests_on_the_sources_own_test_images_alone(pets, own_home):
+    run, split = finished(recipe_for(pets), own_home)
+    for part, own in (("train", "train"), ("validation", "valid"), ("test", "test")):
+        assert set(split[part]) == {
+            hashlib.sha256(file.read_bytes()).hexdigest() for file in (pets / own).rglob("*.png")
+        }
+    notes = [event["text"] for event in run.events()[0] if event["event"] == "note"]
+    assert "The source has its own train, validation and test." in notes
+    assert run.evaluation["test"]["n"] == 40
+
+
+def test_a_run_whose_recipe_says_stratified_stays_so_and_can_be_continued(pets, own_home):
+    """As runs are that were made when this was the default."""
+    before = recipe_for(pets, "split.method=stratified")
+    kept = Recipe.from_yaml(before.to_yaml())
+    assert kept.split.method == "stratified"
+    run, split = finished(kept, own_home)
+    stage = kept.stages[-1].model_dump(mode="json") | {"name": "more"}
+    _, again = finished(jobs.continued(run, [stage]), own_home)
+    assert again == split
+    assert {len(split[part]) for part in ("train", "validation", "test")} == {78, 18, 24}
+    # Divided otherwise, images it has learnt from would be tested on.
+    other = jobs.continued(run, [stage]).model_copy(update={"split": recipe_for(pets).split})
+    refused = jobs.wait(jobs.start(other, own_home))
+    assert refused.status == "failed" and "keep the split" in refused.error

@@ -1,0 +1,254 @@
+"""Exports: every format answers as the run does, by itself, and says so in its certificate."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import encode, picture
+from PIL import Image
+
+from engine import home as homes
+from engine.cli import export as cli_export  # noqa: F401  importing it adds its command
+from engine.cli.options import app
+from engine.errors import GraftError
+from engine.exports import background as export_job  # noqa: F401  importing it adds its command
+from engine.exports import certify as export_check  # noqa: F401  importing it adds its command
+from engine.exports import exports as exporting  # noqa: F401  importing it adds its command
+from engine.exports import formats  # noqa: F401  importing it adds its command
+from engine.images import decode as images  # noqa: F401  importing it adds its command
+from engine.predict.classifier import Classifier
+from engine.runs import runs  # noqa: F401  importing it adds its command
+
+ALL = [
+    (name, precision) for name, about in formats.FORMATS.items() for precision in about.precisions
+]
+
+
+@pytest.fixture(scope="session")
+def exported(informative_run):
+    """A function that exports the run, each way once."""
+    made = {}
+
+    def get(format, precision="float32"):
+        if formats.missing(format):
+            pytest.skip(f"needs {formats.EXTRA}")
+        if (format, precision) not in made:
+            made[format, precision] = exporting.export(informative_run, format, precision=precision)
+        return made[format, precision]
+
+    return get
+
+
+@pytest.fixture
+def unpacked(exported, tmp_path):
+    """A function that exports and unpacks."""
+
+    def get(format, precision="float32"):
+        with zipfile.ZipFile(exported(format, precision)["path"]) as archive:
+            archive.extractall(tmp_path / format)
+        return tmp_path / format
+
+    return get
+
+
+@pytest.fixture
+def moved_run(informative_run, own_home):
+    """A copy of the run on a host without its dataset, with another temperature."""
+    path = own_home / "runs" / informative_run.id
+    shutil.copytree(informative_run.path, path, ignore=shutil.ignore_patterns("exports"))
+    found = homes.read_json(path / "confidence.json", {})
+    homes.write_json(path / "confidence.json", found | {"temperature": 2.0})
+    return runs.Run(path)
+
+
+@pytest.mark.parametrize(("format", "precision"), ALL)
+def test_every_export_agrees_with_the_run(exported, informative_run, format, precision):
+    found = exported(format, precision)
+    certificate = found["certificate"]
+    print(json.dumps(certificate, indent=1))
+    validation = homes.read_json(informative_run.path / "split.json")["validation"]
+    assert certificate["images"] == min(export_check.IMAGES, len(set(validation)))
+    assert "validation part" in certificate["images_from"]
+    assert certificate["agrees"] and exporting.kept(informative_run, format, precision) == found
+    if precision != "int8":
+        assert certificate["equal_labels"] == 1 and certificate["largest_difference"] < 1e-3
+    assert certificate["equal_labels"] >= 0.97
+    if format in ("litert", "onnx"):  # by itself: nothing of Graft, nothing of TensorFlow
+        assert not any(certificate["imported"].values())
+    if precision == "int8":
+        sizes = [exported(format, p)["bytes"] for p in ("float32", "float16", "int8")]
+        assert sizes == sorted(sizes, reverse=True)
+    with zipfile.ZipFile(found["path"]) as archive:
+        names, card = archive.namelist(), archive.read("MODEL_CARD.md").decode()
+        labels = archive.read("labels.txt").decode().splitlines()
+        stated = json.loads(archive.read("preprocessing.json"))
+    assert {"classify.py", "certificate.json", "recipe.yaml"} <= set(names)
+    assert any(name.startswith(formats.FORMATS[format].model) for name in names)
+    assert labels == informative_run.classes
+    assert stated["input"]["shape"][1] == informative_run.architecture["image_size"]
+    low, high = informative_run.evaluation["test"]["interval"]
+    assert f"({low:.1%} to {high:.1%})" in card and "it agrees" in card
+    assert "Licence of the images" in card and "not stated" in card
+
+
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_its_script_says_what_the_app_says(unpacked, informative_run, tmp_path, format):
+    example = informative_run.examples()[0]["path"]
+    answer = Classifier(informative_run).predict([example])[0].top(1)[0]
+    command = [sys.executable, "-I", unpacked(format) / "classify.py", example]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    probability, label = done.stdout.splitlines()[0].split(maxsplit=1)
+    assert label == answer[0] and float(probability) == pytest.approx(answer[1], abs=1e-3)
+
+
+def test_its_script_prepares_images_as_the_app_does(
+    unpacked, informative_run, monkeypatch, tmp_path
+):
+    """A photo on its side and a drawing with transparency."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("classify", unpacked("litert") / "classify.py")
+    spec.loader.exec_module(classify := importlib.util.module_from_spec(spec))
+    turned, clear = picture(90, 60), picture(80, 70, mode="RGBA")
+    exif = turned.getexif()
+    exif[0x0112] = 6  # the orientation of a phone held upright
+    clear.putalpha(128)
+    (tmp_path / "a.jpg").write_bytes(encode(turned, "JPEG", exif=exif))
+    (tmp_path / "b.png").write_bytes(encode(clear))
+    model = Classifier(informative_run)
+    for name in ("a.jpg", "b.png"):
+        ours = images.load(tmp_path / name, model.size, model.resize)
+        assert np.array_equal(classify.read(tmp_path / name), ours)
+
+
+def test_a_saved_model_answers_the_bytes_of_image_files(unpacked, exported, informative_run):
+    import tensorflow as tf
+
+    served = tf.saved_model.load(str(unpacked("saved_model") / "saved_model"))
+    files = [row["path"].read_bytes() for row in informative_run.examples()[:4]]
+    files.append(encode(picture(300, 200)))  # another size, another format
+    given = served.signatures["serving_default"](tf.constant(files))["probabilities"].numpy()
+    ours = Classifier(informative_run).probabilities(files)
+    assert given.shape == ours.shape and np.abs(given - ours).max() < 0.05
+    encoded = exported("saved_model")["certificate"]["encoded"]
+    assert encoded["refused"] == 0 and encoded["equal_labels"] > 0.98
+
+
+def test_one_that_disagrees_says_so_everywhere(moved_run, own_home, monkeypatch, capsys):
+    # The temperature is in the export, and examples stand in for the dataset.
+    found = exporting.export(moved_run, "litert")
+    certificate = found["certificate"]
+    assert certificate["agrees"] and certificate["temperature"] == 2.0
+    assert "example images" in certificate["images_from"]
+    assert certificate["images"] == len(moved_run.examples())
+
+    from engine.exports import convert as export_formats
+
+    truthful = export_formats.answering
+
+    def confused(run):
+        model = truthful(run)
+        logits = model.get_layer("logits")
+        logits.set_weights([weights[..., ::-1] for weights in logits.get_weights()])
+        return model
+
+    monkeypatch.setattr(export_formats, "answering", confused)
+    found = exporting.export(moved_run, "litert")
+    assert not found["certificate"]["agrees"] and found["path"].stem.endswith("-DISAGREES")
+    assert [p.name for p in found["path"].parent.glob("*.zip")] == [found["path"].name]
+    with zipfile.ZipFile(found["path"]) as archive:
+        assert "DOES NOT AGREE" in archive.read("MODEL_CARD.md").decode()
+
+    arguments = ["export", moved_run.id, "--format", "litert", "--home", str(own_home)]
+    with pytest.raises(SystemExit) as ended:
+        app(arguments)
+    said = capsys.readouterr()
+    assert ended.value.code == 1 and said.out.strip().splitlines()[-1] == str(found["path"])
+    assert "DOES NOT AGREE" in said.err
+
+    # Calibrated anew, the run answers otherwise, so what was kept no longer counts.
+    homes.write_json(moved_run.path / "confidence.json", {"temperature": 1.5})
+    assert exporting.kept(moved_run, "litert") is None
+
+
+def test_in_the_background_as_pages_and_commands_do(moved_run, own_home, tmp_path, capsys):
+    assert export_job.state(moved_run, "litert", own_home)["state"] == "missing"
+    export_job.begin(moved_run, "litert", own_home)
+    export_job.begin(moved_run, "litert", own_home)  # the same one
+    assert export_job.state(moved_run, "litert", own_home)["state"] == "running"
+    export_job.cancel(moved_run, "litert", own_home)
+    assert export_job.state(moved_run, "litert", own_home)["state"] == "missing"
+    assert not list((moved_run.path / "exports").glob("*.zip"))
+
+    arguments = ["export", moved_run.id, "--format", "litert", "--home", str(own_home)]
+    app([*arguments, "--output", str(tmp_path / "out"), "--json"], standalone_mode=False)
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["path"] == str(tmp_path / "out" / f"{moved_run.id}-litert.zip")
+    assert zipfile.is_zipfile(printed["path"]) and printed["certificate"]["agrees"]
+    now = export_job.state(moved_run, "litert", own_home)
+    assert now["state"] == "done" and now["result"]["certificate"] == printed["certificate"]
+
+
+@pytest.mark.parametrize(
+    ("format", "precision", "says"),
+    [
+        ("gguf", "float32", "there is no format 'gguf'; choose one of keras"),
+        ("keras", "int8", "cannot be exported in 'int8'; choose float32"),
+        ("onnx", "float32", "pip install -r requirements-export.txt"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(
+    informative_run, own_home, monkeypatch, format, precision, says
+):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)  # as if it were not installed
+    for refused in (exporting.export, export_job.begin):
+        with pytest.raises(GraftError) as error:
+            refused(informative_run, format, home=own_home, precision=precision)
+        assert says in str(error.value)
+
+
+def test_an_unfinished_run_is_refused(own_home):
+    from engine.recipe import load_preset
+
+    run = runs.create(load_preset("sample"), own_home)
+    with pytest.raises(GraftError, match="has no model to export"):
+        export_job.begin(run, "keras", own_home)
+
+
+def test_one_that_cannot_be_loaded_is_no_export(moved_run, monkeypatch):
+    from engine.exports import convert as export_formats
+
+    monkeypatch.setattr(export_formats, "litert", lambda model, path, *_: path.write_bytes(b"junk"))
+    with pytest.raises(GraftError, match="could not be loaded and run by itself"):
+        exporting.export(moved_run, "litert")
+    assert [p.name for p in (moved_run.path / "exports").iterdir()] == [".lock"]
+
+
+def test_classify_py_reads_deep_grey_as_graft_does(unpacked, informative_run, tmp_path):
+    folder = unpacked("litert")
+    deep = np.linspace(0, 65535, 300 * 200).reshape(200, 300).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    code = "import sys, numpy, classify; numpy.save(sys.argv[2], classify.read(sys.argv[1]))"
+    command = [sys.executable, "-c", code, tmp_path / "deep.png", tmp_path / "read.npy"]
+    subprocess.run(command, cwd=folder, check=True)
+    size = informative_run.architecture["image_size"]
+    ours = images.load(tmp_path / "deep.png", size, informative_run.recipe.resize)
+    assert np.abs(np.load(tmp_path / "read.npy").astype(int) - ours).max() <= export_check.LEVELS
+
+
+def test_an_export_made_again_that_fails_is_no_success(informative_run, exported, graft_home):
+    import time
+
+    exported("litert")
+    request = export_job._request(informative_run, "litert", graft_home, "float32")
+    request.parent.mkdir(exist_ok=True)
+    homes.write_json(request, {"started": time.time() + 60, "error": "the disk is full"})
+    state = export_job.state(informative_run, "litert", graft_home)
+    request.unlink()
+    assert (state["state"], state["error"]) == ("failed", "the disk is full")
+    assert export_job.state(informative_run, "litert", graft_home)["state"] == "done"

@@ -1,0 +1,403 @@
+"""Inspecting a dataset: planted faults are found, decisions count, nothing is done twice."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from conftest import encode, has_real_data, picture
+from PIL import Image, ImageFilter
+
+from engine.data import curation, datasets
+from engine.data import prepare_worker as ingest
+from engine.data.sources import sample
+from engine.host import processes
+from engine.images import thumbnails
+from engine.images.thumbnails import Thumbnails
+from engine.inspection import findings, inspection
+from engine.inspection import worker as inspecting
+from engine.recipe import DatasetSpec, SplitSpec, load_preset
+from tests.support import planted
+
+PHOTOS = 600
+OWN_PARTS = SplitSpec(method="source")
+
+
+def _photos(home):
+    """tf_flowers photos, or drawings of the sample where there are none."""
+    if not has_real_data():
+        return [(sample.CLASSES[label], data) for _, label, data in sample.generate(PHOTOS)]
+    spec = DatasetSpec(source="tfds", name="tf_flowers")
+    datasets.prepare(spec, home)
+    while datasets.state(spec, home)["state"] == "preparing":
+        threading.Event().wait(0.1)
+    photos = datasets.open_dataset(spec, home)
+    chosen = np.random.default_rng(0).choice(len(photos), PHOTOS, replace=False)
+    return [(photos.classes[photos.labels[i]], photos.image_bytes(i)) for i in chosen]
+
+
+class Inspected:
+    """A planted dataset that was inspected in the background, as a page does it."""
+
+    def __init__(self, home, folder, recipe):
+        self.home, self.recipe = home, recipe
+        self.planted = planted.plant(_photos(home), folder)
+        self.spec = DatasetSpec(source="folder", path=str(folder))
+        ingest.ingest(self.spec, home)
+        inspection.start(self.spec, home, recipe)
+        ended = inspection.wait(self.spec, home, recipe)
+        assert ended["state"] == "done", ended["error"]
+
+    def open(self, overlay=""):
+        """(dataset, inspection) with decisions."""
+        spec = self.spec.model_copy(update={"overlay": overlay})
+        return (
+            datasets.open_dataset(spec, self.home),
+            inspection.open_inspection(spec, self.home, self.recipe),
+        )
+
+    def find(self, overlay="", split=OWN_PARTS):
+        """(dataset, {kind: Finding}) with decisions."""
+        dataset, seen = self.open(overlay)
+        parts = dataset.split(split) if split else None
+        return dataset, {f.kind: f for f in findings.find(dataset, seen, parts)}
+
+
+@pytest.fixture(scope="module")
+def inspected(graft_home, tmp_path_factory):
+    """Faults planted among real photos, or among drawings, inspected with features."""
+    recipe = load_preset("flowers" if has_real_data() else "sample")
+    return Inspected(graft_home, tmp_path_factory.mktemp("planted"), recipe)
+
+
+def test_planted_faults_are_found(inspected, capsys):
+    dataset, found = inspected.find()
+    scores = planted.scores(inspected.planted, dataset, list(found.values()))
+    with capsys.disabled():
+        where = "tf_flowers photos" if has_real_data() else "drawings"
+        print(f"\n{PHOTOS} {where}\n{'kind':20}planted  recall  precision")
+        for kind, (recall, precision) in scores.items():
+            print(f"{kind:20}{planted.COUNTS[kind]:7}{recall:8.2f}{precision:11.2f}")
+    for kind in ("unreadable", "exact_duplicates", "too_dark", "blurry", "tiny_class"):
+        assert scores[kind][0] == 1, kind
+    assert scores["unreadable"][1] == scores["too_dark"][1] == 1
+    # The photos have copies of their own, each looked at and true: a few of 28 pairs among 3,458.
+    assert scores["near_duplicates"][0] >= 0.9 and scores["near_duplicates"][1] >= 0.8
+    suspects = [dataset.names[i] for i in found["mislabelled"].indices[:30].tolist()]
+    assert len(set(suspects) & set(inspected.planted.labels)) >= 8
+    assert all(f.count and f.advice and f.title for f in found.values())
+
+
+def test_copies_in_two_parts_are_leakage_until_they_are_decided_on(inspected):
+    dataset, found = inspected.find()
+    leaks = found["leakage"]
+    copies = {frozenset(pair) for pair in inspected.planted.originals.items()}
+    assert copies <= planted.named(inspected.planted, dataset, leaks, "leakage")
+    assert "train" in leaks.title and "test" in leaks.title and leaks.severity == "high"
+
+    # Leaving out what is suggested ends it, and takes one of each pair away: the one in train.
+    out = findings.suggested_exclusions(leaks, dataset)
+    names = {dataset.names[i] for i in out.tolist()}
+    assert set(inspected.planted.originals.values()) <= names
+    assert not names & set(inspected.planted.originals)
+    made = curation.decisions(dataset, out, "exclude")
+    curated, after = inspected.find(curation.decide(inspected.home, inspected.spec, "copies", made))
+    assert "leakage" not in after and len(curated) == len(dataset) - len(out)
+    curation.undo(inspected.home, inspected.spec)
+
+    # So does moving each group into one part.
+    members = np.concatenate(leaks.groups)
+    made = curation.decisions(dataset, members, "move", "train")
+    overlay = curation.decide(inspected.home, inspected.spec, "together", made)
+    _, after = inspected.find(overlay)
+    assert (
+        "leakage" not in after
+        and after["exact_duplicates"].count == found["exact_duplicates"].count
+    )
+    curation.undo(inspected.home, inspected.spec)
+
+
+def test_the_same_picture_under_two_labels_is_named_and_neither_is_thrown_away(inspected):
+    dataset, found = inspected.find()
+    group = found["exact_duplicates"].groups[0]
+    other = next(c for c in dataset.classes if c != dataset.classes[dataset.labels[group[0]]])
+    made = curation.decisions(dataset, group[:1], "relabel", other)
+    curated, after = inspected.find(curation.decide(inspected.home, inspected.spec, "wrong", made))
+    curation.undo(inspected.home, inspected.spec)
+    conflicts = [{curated.names[i] for i in g.tolist()} for g in after["label_conflict"].groups]
+    assert {dataset.names[i] for i in group.tolist()} in conflicts
+    assert not set(group) & set(findings.suggested_exclusions(after["exact_duplicates"], curated))
+    assert not len(findings.suggested_exclusions(after["label_conflict"], curated))
+
+
+def test_a_relabelled_image_is_no_longer_suspect(inspected):
+    dataset, found = inspected.find()
+    first = found["mislabelled"].indices[:1]
+    other = next(c for c in dataset.classes if c != dataset.classes[dataset.labels[first[0]]])
+    made = curation.decisions(dataset, first, "relabel", other)
+    curated, after = inspected.find(curation.decide(inspected.home, inspected.spec, "label", made))
+    curation.undo(inspected.home, inspected.spec)
+    still = {curated.names[i] for i in after["mislabelled"].indices.tolist()}
+    assert dataset.names[first[0]] not in still
+    assert after["mislabelled"].count == found["mislabelled"].count - 1
+
+
+def test_findings_need_no_split(inspected):
+    _, found = inspected.find(split=None)
+    assert "leakage" not in found and planted.LONELY in found["tiny_class"].title
+    assert {"exact_duplicates", "near_duplicates", "unreadable", "blurry"} <= set(found)
+
+
+def test_an_inspection_is_kept_and_is_not_made_again(inspected):
+    _, seen = inspected.open()
+    kept = (inspected.home / "inspections" / seen.source_fingerprint[:24] / "pixels.npz").stat()
+    inspection.start(inspected.spec, inspected.home, inspected.recipe)
+    assert inspection.state(inspected.spec, inspected.home, inspected.recipe)["state"] == "done"
+    assert (
+        kept
+        == (inspected.home / "inspections" / seen.source_fingerprint[:24] / "pixels.npz").stat()
+    )
+
+
+def test_the_command_line_lists_the_findings(inspected):
+    command = [sys.executable, "-m", "engine", "inspect", str(inspected.planted.folder), "--json"]
+    command += ["--home", str(inspected.home), "--recipe", inspected.recipe.name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    kinds = {f["kind"]: f for f in said["findings"]}
+    assert sorted(kinds["too_dark"]["leave_out"]) == sorted(inspected.planted.names["too_dark"])
+    assert {name for name, _ in said["dataset"]["unreadable"]} == set(
+        inspected.planted.names["unreadable"]
+    )
+    assert kinds["mislabelled"]["images"][0]["suggested"] in said["dataset"]["classes"]
+    # The parts are those that training would have.
+    assert said["division"] == "The source has its own train, validation and test."
+    dataset = datasets.open_dataset(inspected.spec, inspected.home)
+    parts = dataset.split(inspected.recipe.split)
+    for image in kinds["leakage"]["images"]:
+        assert dataset.names.index(image["name"]) in parts[image["part"]]
+
+
+def test_the_command_line_inspects_the_division_of_training(own_home, class_folder):
+    """Without parts of its own and without a recipe, too; and it names what lies beside the classes."""
+    (class_folder / "docs").mkdir()
+    (class_folder / "docs" / "notes.txt").write_text("words")
+    for part in ("train", "test"):
+        for colour in ("red", "green", "blue"):
+            target = class_folder / part / colour
+            target.mkdir(parents=True)
+            every = 1 if part == "train" else 4
+            for file in sorted((class_folder / colour).glob("*.jpg"))[::every]:
+                shutil.copy(file, target)
+    for colour in ("red", "green", "blue"):
+        shutil.rmtree(class_folder / colour)
+    command = [sys.executable, "-m", "engine", "inspect", str(class_folder), "--pixels"]
+    command += ["--home", str(own_home)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "its own train and test; validation (15 %) is cut from train" in done.stdout
+    assert "docs/ (no file in it is an image by its name)" in done.stderr
+    said = json.loads(subprocess.run([*command, "--json"], capture_output=True, timeout=600).stdout)
+    spec = DatasetSpec(source="folder", path=str(class_folder))
+    dataset = datasets.open_dataset(spec, own_home)
+    parts = dataset.split(load_preset("flowers").split)
+    leaks = next(f for f in said["findings"] if f["kind"] == "leakage")["images"]
+    assert {image["name"] for image in leaks if image["part"] == "test"} == {
+        dataset.names[i] for i in parts["test"].tolist()
+    }
+
+
+def test_the_command_line_refuses_what_is_no_dataset(own_home):
+    command = [
+        sys.executable,
+        "-m",
+        "engine",
+        "inspect",
+        "/nowhere/at/all",
+        "--home",
+        str(own_home),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+# -- without a backbone -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder_spec(class_folder, own_home):
+    spec = DatasetSpec(source="folder", path=str(class_folder))
+    ingest.ingest(spec, own_home)
+    return spec
+
+
+def test_an_inspection_needs_a_prepared_dataset(own_home, class_folder):
+    from engine.errors import DatasetError
+
+    spec = DatasetSpec(source="folder", path=str(class_folder))
+    assert inspection.state(spec, own_home)["state"] == "missing"
+    assert inspection.open_inspection(spec, own_home) is None
+    with pytest.raises(DatasetError, match="not prepared"):
+        inspection.start(spec, own_home)
+
+
+def test_measures_say_what_a_person_sees(own_home, tmp_path):
+    blocks = np.random.default_rng(1).integers(0, 255, (12, 16, 3), np.uint8)
+    usual = Image.fromarray(blocks).resize((640, 480), Image.Resampling.NEAREST)
+    made = {
+        "usual": usual,
+        "half": usual.resize((320, 240), Image.Resampling.LANCZOS),
+        "blurred": usual.filter(ImageFilter.GaussianBlur(9)),
+        "dark": usual.point(lambda v: v // 20),
+        "white": Image.new("RGB", (320, 240), "white"),
+    }
+    for name, image in made.items():
+        for label in ("a", "b"):
+            path = tmp_path / "pictures" / label / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(image))
+    spec = DatasetSpec(source="folder", path=str(tmp_path / "pictures"))
+    dataset = ingest.ingest(spec, own_home)
+    inspecting.inspect(spec, own_home)
+    pixels = inspection.open_inspection(spec, own_home).pixels
+    row = {name.split("/")[1].split(".")[0]: i for i, name in enumerate(dataset.names)}
+
+    def value(measure, name):
+        return float(pixels[measure][row[name]])
+
+    luma = np.asarray(usual.convert("L"), float)
+    assert value("brightness", "usual") == pytest.approx(luma.mean(), abs=0.01)
+    assert value("contrast", "usual") == pytest.approx(luma.std(), abs=0.01)
+    assert value("brightness", "white") == 255 and value("contrast", "white") == 0
+    assert (
+        value("entropy", "white") == 0 < value("entropy", "dark") < value("entropy", "usual") <= 8
+    )
+    assert value("sharpness", "blurred") < value("sharpness", "usual") / 4
+    # Another size of the same picture is as sharp.
+    assert value("sharpness", "half") == pytest.approx(value("sharpness", "usual"), rel=0.3)
+    # Both sizes are one group, as are the copies of each in the other class.
+    assert pixels["groups"][row["half"]] == pixels["groups"][row["usual"]] >= 0
+
+
+def test_an_interrupted_inspection_goes_on_where_it_was(folder_spec, own_home, monkeypatch):
+    monkeypatch.setattr(inspecting, "BATCH", 8)
+
+    def stop(stage, text, done, total):
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        inspecting.inspect(folder_spec, own_home, report=stop)
+    assert inspection.open_inspection(folder_spec, own_home) is None
+    begun = []
+    inspecting.inspect(
+        folder_spec, own_home, report=lambda stage, text, done, total: begun.append((stage, done))
+    )
+    assert begun[0] == ("pixels", 16)  # whole batches only
+
+    whole = inspection.open_inspection(folder_spec, own_home)
+    folder = thumbnails.folder(own_home, whole.source_fingerprint)
+    dataset = datasets.open_dataset(folder_spec, own_home)
+    assert Thumbnails(own_home, dataset.source_fingerprint).count() == len(dataset)
+    shutil.rmtree(folder)
+    inspecting.inspect(folder_spec, own_home)
+    again = inspection.open_inspection(folder_spec, own_home)
+    for name, values in whole.pixels.items():
+        np.testing.assert_array_equal(values, again.pixels[name], name)
+
+
+def test_a_cancelled_inspection_leaves_no_process_and_can_be_started_again(folder_spec, own_home):
+    inspection.start(folder_spec, own_home)
+    pid = inspection.pid(folder_spec, own_home)
+    inspection.cancel(folder_spec, own_home)
+    assert processes.born(pid) is None
+    assert inspection.state(folder_spec, own_home)["state"] in ("missing", "done")
+    inspection.start(folder_spec, own_home)
+    assert inspection.wait(folder_spec, own_home)["state"] == "done"
+
+
+def test_a_killed_inspection_says_so(folder_spec, own_home):
+    inspection.start(folder_spec, own_home)
+    processes.end(processes.identity(inspection.pid(folder_spec, own_home)))
+    now = inspection.state(folder_spec, own_home)
+    assert now["state"] == "done" or (now["state"] == "failed" and "start it again" in now["error"])
+
+
+def test_images_that_went_away_are_passed_over(folder_spec, own_home, class_folder):
+    (class_folder / "red" / "03.jpg").unlink()
+    inspecting.inspect(folder_spec, own_home)
+    dataset = datasets.open_dataset(folder_spec, own_home)
+    seen = inspection.open_inspection(folder_spec, own_home)
+    gone = dataset.names.index("red/03.jpg")
+    assert np.isnan(seen.pixels["brightness"][gone]) and seen.report["pixels"]["lost"] == 1
+    for finding in findings.find(dataset, seen, dataset.split(SplitSpec())):
+        assert (gone in finding.indices) == (finding.kind == "lost")
+
+
+def test_results_follow_images_whose_files_were_renamed(folder_spec, own_home, class_folder):
+    inspecting.inspect(folder_spec, own_home)
+    before = datasets.open_dataset(folder_spec, own_home)
+    measured = inspection.open_inspection(folder_spec, own_home).pixels["brightness"]
+    brightness = dict(zip(before.contents.tolist(), measured.tolist(), strict=True))
+    for number, path in enumerate(sorted(class_folder.glob("*/*.jpg"), reverse=True)):
+        path.rename(path.with_name(f"new-{number:03d}.jpg"))
+    after = ingest.ingest(folder_spec, own_home)
+    assert (
+        after.fingerprint == before.fingerprint
+        and after.contents.tolist() != before.contents.tolist()
+    )
+    seen = inspection.open_inspection(folder_spec, own_home)
+    assert seen.pixels["brightness"].tolist() == [brightness[c] for c in after.contents.tolist()]
+
+
+def test_odd_sizes_uneven_classes_and_empty_images_are_named(own_home, tmp_path):
+    root = tmp_path / "pictures"
+    for label, count in (("many", 130), ("some", 13)):
+        (root / label).mkdir(parents=True)
+        for i in range(count):
+            size = (400, 60) if (label, i) == ("some", 3) else (64, 48)
+            picture(*size, seed=i + 1000 * (label == "some")).save(root / label / f"{i:03d}.png")
+    Image.new("RGB", (64, 48), (120, 130, 110)).save(root / "many" / "grey.png")
+    spec = DatasetSpec(source="folder", path=str(root))
+    dataset = ingest.ingest(spec, own_home)
+    inspecting.inspect(spec, own_home)
+    seen = inspection.open_inspection(spec, own_home)
+    found = {f.kind: f for f in findings.find(dataset, seen, None)}
+    assert [dataset.names[i] for i in found["odd_size"].indices] == ["some/003.png"]
+    assert [dataset.names[i] for i in found["low_information"].indices] == ["many/grey.png"]
+    assert "131 images of many" in found["imbalance"].title
+    assert {"exact_duplicates", "near_duplicates", "leakage", "mislabelled"}.isdisjoint(found)
+
+
+def test_thumbnails_are_small_kept_and_shared(folder_spec, own_home):
+    dataset = datasets.open_dataset(folder_spec, own_home)
+    store, made = Thumbnails(own_home, dataset.source_fingerprint), []
+    threads = [
+        threading.Thread(target=lambda: made.append([store.get(dataset, i) for i in range(36)]))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 8 and all(each == made[0] for each in made)
+    for data in made[0]:
+        assert max(Image.open(io.BytesIO(data)).size) <= thumbnails.SIDE
+    # Kept: the files are not needed any more.
+    shutil.rmtree(folder_spec.path)
+    assert Thumbnails(own_home, dataset.source_fingerprint).get(dataset, 5) == made[0][5]
+
+
+def test_pages_can_open_an_inspection_without_heavy_libraries():
+    code = (
+        "import sys; from engine import inspection, findings, thumbnails; "
+        "sys.exit(', '.join({'tensorflow', 'keras', 'sklearn', 'scipy'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,263 @@
+"""Names that people gave, full of mark-up and addresses elsewhere: pages show them as they are."""
+
+import json
+import re
+import shutil
+import time
+import urllib.parse
+
+import filelock
+import numpy as np
+import pytest
+from conftest import encode, picture
+from google.protobuf.message import Message
+from playwright.sync_api import expect
+from test_browser import browser_context_args, browser_type_launch_args  # noqa: F401
+from test_pages import as_read, open_page
+
+from engine import home as homes
+from engine import load_preset
+from engine.charts import dataset as charts_dataset
+from engine.charts import training as charts
+from engine.data import datasets
+from engine.data import prepare_worker as ingest
+from engine.jobs import jobs
+from engine.models import backbones, freezing
+from engine.recipe import DatasetSpec, Recipe
+from engine.runs import checkpoint, queue, runs, trash
+from pages._ui import common as _common
+from tests.support.browser import GrowingRun, chromium, server
+
+PICTURE = "![x](http://evil.example/p.png)"
+NAME = f"{PICTURE} :red[r] <b>b</b> $x$ [l](//evil) `c`"
+FOLDER = ":red[r] <b>b $x$ ![x](p.png)"  # a part of a path has no slash
+CLASS = "![x](p.png) <b>*c* `d`"
+STAGE = "1. __s__ www.evil.example"
+RAW = re.compile(r"!\[x\]\(|:red\[r\]|<b>|\$x\$|(?<!!)\[l\]\(|`[cd]`|\*c\*|__s__|://evil|www\.evil")
+NOT_MARKDOWN = {
+    ("BidiComponent", "json"),
+    ("Code", "code_text"),
+    ("Image", "alt"),
+    ("Selectbox", "options"),
+    ("Selectbox", "raw_value"),
+    ("TextArea", "default"),
+    ("TextInput", "default"),
+}
+"""What Streamlit shows without reading it as Markdown."""
+
+
+def hostile_recipe(folder) -> dict:
+    """The sample's recipe with such names, on a folder with such names."""
+    recipe = load_preset("sample").to_dict() | {"name": NAME, "description": NAME}
+    recipe["dataset"] |= {"source": "folder", "path": str(folder)}
+    recipe["stages"][1]["name"] = STAGE
+    return Recipe.from_dict(recipe).to_dict()
+
+
+def renamed(run, recipe):
+    """Puts such names into all that a run has written."""
+    for path in [*run.path.glob("*.json*"), *run.path.glob("examples/*.json")]:
+        text = path.read_text()
+        for word, name in (("balloon", CLASS), ("circle", CLASS), ("unfrozen", STAGE)):
+            text = text.replace(json.dumps(word), json.dumps(name))
+        path.write_text(text)
+    (run.path / "recipe.yaml").write_text(json.dumps(recipe))
+    if (run.path / "reference.npz").exists():
+        with np.load(run.path / "reference.npz") as stored:
+            values = dict(stored)
+        values["classes"] = np.array([CLASS, *values["classes"][1:]])
+        np.savez(run.path / "reference.npz", **values)
+
+
+@pytest.fixture(scope="module")
+def named(trained_run, tmp_path_factory):
+    """(home, {status: run}): one run of each status, on a folder of images, all with such names."""
+    home = homes.home(tmp_path_factory.mktemp("named"))
+    folder = tmp_path_factory.mktemp("images") / FOLDER
+    for label in (CLASS, "plain"):
+        (folder / label).mkdir(parents=True)
+        for seed in range(12):
+            data = encode(picture(seed=seed + 100 * (label == CLASS)))
+            (folder / label / f"{seed} {PICTURE[:6]}.png").write_bytes(data)
+    recipe = hostile_recipe(folder)
+    ingest.ingest(DatasetSpec.model_validate(recipe["dataset"]), home)
+    shutil.copytree(trained_run.path, home / "runs" / trained_run.id)
+    found = {"finished": runs.get_run(home, trained_run.id)}
+    growing = GrowingRun(home)
+    growing.grow(50)
+    growing.log.write("warning", text=f"A warning about {NAME}")
+    found["running"] = growing.run
+    for status in ("queued", "failed", "interrupted", "paused", "stopped"):
+        run = runs.create(load_preset("sample"), home)
+        at = {"stage": 1, "epoch": 2, "batch": 0, "step": 9, "ended": False}
+        checkpoint.Checkpoints(run.path).save(at, {"w": np.zeros(1)})
+        error = None if status in ("queued", "paused") else f"it broke at {NAME}"
+        run.update(status=status, error=error, kept_stage=STAGE, went_on_as=found["running"].id)
+        found[status] = run
+    (found["stopped"].path / "inference.tflite").write_bytes(b"stands for a model")
+    queue.add(home, found["queued"].id)
+    for run in found.values():
+        renamed(run, recipe)
+    gone = runs.create(load_preset("sample"), home)
+    renamed(gone, recipe)
+    gone.update(status="failed")
+    trash.delete(gone)
+    with filelock.FileLock(home / jobs.LOCK):  # nothing is started
+        yield home, {status: runs.get_run(home, run.id) for status, run in found.items()}
+    found["running"].update(status="failed", ended=time.time())
+
+
+@pytest.fixture
+def opened(named, monkeypatch):
+    """Opens a page of that home."""
+    monkeypatch.setenv("GRAFT_HOME", str(named[0]))
+    return open_page
+
+
+def texts(app):
+    """(element, field, text) of every text that a page sends to the browser."""
+    return _of_block(app._tree)  # with dialogs, which have no name of their own
+
+
+def _of_block(block):
+    for node in block.children.values():
+        if isinstance(getattr(node, "proto", None), Message):
+            yield from _of_message(node.proto, type(node.proto).__name__)
+        if hasattr(node, "children"):
+            yield from _of_block(node)
+
+
+def _of_message(message, kind):
+    for field, value in message.ListFields():
+        for each in value if field.is_repeated else [value]:
+            if isinstance(each, str):
+                yield kind, field.name, each
+            elif isinstance(each, Message):
+                yield from _of_message(each, type(each).__name__)
+
+
+def check(app, *shown):
+    """Nothing that Markdown would read is left of the names, and they are there."""
+    assert not app.exception
+    read = [row for row in texts(app) if row[:2] not in NOT_MARKDOWN]
+    assert not [row for row in read if RAW.search(row[2])]
+    everything = "\n".join(as_read(text) for *_, text in read)
+    for name in shown:
+        assert name in everything
+
+
+def view(app, key, name):
+    """The page with one of its tabs open."""
+    app.session_state[key] = name
+    return app.run()
+
+
+# -- the pages ------------------------------------------------------------------------------------
+
+
+def test_the_way_to_look_finds_a_name_that_is_not_escaped(opened, named, monkeypatch):
+    monkeypatch.setattr(_common, "plain", str)
+    with pytest.raises(AssertionError):
+        check(opened("runs", run=named[1]["failed"].id))
+
+
+@pytest.mark.parametrize("where", ["train", "runs"])
+def test_a_run_of_any_status_shows_its_names_as_they_are(opened, named, where):
+    for run in named[1].values():
+        app = opened(where, run=run.id)
+        check(app, NAME, FOLDER)
+        stages = {"paused": f"({STAGE})", "interrupted": f"({STAGE})", "stopped": f"stage {STAGE} "}
+        if run.status in stages:
+            check(app, stages[run.status])
+    assert f"A warning about {NAME}" in "".join(
+        as_read(item.value) for item in opened(where, run=named[1]["running"].id).warning
+    )
+
+
+def test_every_view_of_a_run_shows_names_as_they_are(opened, named):
+    app = opened("runs", run=named[1]["finished"].id)
+    for name in ("Charts", "Confusion matrix", "Each class", "Stages", "Recipe", "Log"):
+        check(view(app, "run_view", name), NAME)
+
+
+def test_answers_show_names_of_classes_as_they_are(opened, named):
+    app = opened("test", run=named[1]["finished"].id)
+    for name in ("How sure it may be", "Marked images", "Take it away", "Try it"):
+        check(view(app, "test_view", name), CLASS)
+    control = next(item for item in app.button_group if item.label == "Images from")
+    check(control.set_value("Test images of this run").run(), f"#### {CLASS}")
+    look = next(item for item in app.button if item.label == "Look closer")
+    check(look.click().run(), f"Right: {CLASS}")
+
+
+def test_a_link_with_such_names_is_shown_as_it_is(opened, named):
+    recipe = named[1]["finished"].recipe
+    sets = [f"name={json.dumps(NAME)}", f"description={json.dumps(NAME)}"]
+    sets += [f"stages.1.name={json.dumps(STAGE)}", "dataset.source=folder"]
+    sets += [f"dataset.path={json.dumps(recipe.dataset.path)}"]
+    check(opened("configure", preset="sample", set=sets), NAME, FOLDER, f"Stage 2: {STAGE}")
+    app = opened("train", preset="sample", set=sets, run="none")
+    check(app, FOLDER)
+    app = opened("dataset", preset="sample", set=sets)
+    for name in ("Images", "Findings", "Map", "Counts and sizes", "Decisions"):
+        check(view(app, "dataset_view", name))
+    check(view(app, "dataset_view", "What the network will see"), CLASS)
+
+
+@pytest.mark.parametrize("where", ["dataset", "configure", "train"])
+def test_a_bad_link_is_quoted_as_it_is(opened, where):
+    sets = [f"name={json.dumps(2 * NAME)}", f"backbone.name={json.dumps(NAME)}"]
+    check(opened(where, preset="sample", set=sets), NAME)
+    check(opened("runs", run=PICTURE), PICTURE)
+
+
+def test_charts_show_names_as_they_are(named):
+    home, found = named
+    run = found["finished"]
+    dataset = datasets.open_dataset(run.recipe.dataset, home)
+    places = np.zeros((len(dataset), 2))
+    rows = freezing.freeze_map(backbones.blocks("GraftSmall"), run.recipe.stages, 10)
+    for figure in (
+        charts.planned_learning_rate([(CLASS, [0.1, 0.2])], 1),
+        charts.confusion_matrix(np.eye(len(run.classes)), run.classes),
+        charts.per_class(run.evaluation["test"]["per_class"]),
+        charts.freeze_map(rows, [CLASS, STAGE]),
+        charts.top_k([(CLASS, 0.9)]),
+        charts_dataset.class_counts(dataset),
+        charts_dataset.embedding_map(dataset, places, "class"),
+    ):
+        figure.update_traces(customdata=None)  # data for the page, never drawn
+        read = str(figure.to_dict())
+        assert "&lt;b&gt;*c" in read
+        assert "<b>*c" not in read
+
+
+# -- the browser ----------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not chromium(), reason="needs a browser: apt-get install chromium")
+def test_no_page_asks_another_host_or_links_to_it(named, tmp_path, page):
+    home, found = named
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    running, finished = found["running"].id, found["finished"].id
+    draft = urllib.parse.quote(f"description={json.dumps(NAME)}")
+    shown = re.compile(re.escape(NAME).replace("://", ":\u2060?//"))
+    with server(home, tmp_path / "log") as (address, _):
+        for path, drawn in (
+            (f"train?run={running}", "Loss (how wrong the answers are)"),
+            (f"runs?run={finished}", "Loss (how wrong the answers are)"),
+            (f"test?run={finished}", None),
+            (f"configure?preset=sample&set={draft}", None),
+        ):
+            page.goto(f"{address}/{path}")
+            expect(page.locator("body")).to_contain_text(shown, timeout=60_000)
+            if drawn:
+                chart = page.get_by_role("img", name=drawn).locator(".main-svg").first
+                expect(chart).to_be_visible(timeout=60_000)
+            outside = "[href*=evil], [src*=evil], [*|href*=evil]"
+            assert page.locator(outside).count() == 0
+    assert asked
+    own = re.compile(r"(http|ws)://127\.0\.0\.1:|data:|blob:")
+    assert not [url for url in asked if not own.match(url)]

@@ -1,0 +1,454 @@
+"""The queue, pause and resume without a browser: what pages and commands show, and what a click asks.
+
+Nothing is trained: the supervisor's lock is held, so that no worker ever starts.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import filelock
+import numpy as np
+import pytest
+import typer
+from streamlit.testing.v1 import AppTest
+from test_cli import graft
+from test_pages import as_read, button, open_page, said
+
+from engine import load_preset
+from engine.cli import runs as cli_runs
+from engine.home import home as make_home
+from engine.host import processes, settings
+from engine.jobs import jobs
+from engine.runs import checkpoint, queue, runs, trash
+from pages._ui import common as _common
+from tests.support.browser import GrowingRun
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty home in which nothing is ever started."""
+    monkeypatch.setenv("GRAFT_HOME", str(tmp_path))
+    folder = make_home()
+    with filelock.FileLock(folder / jobs.LOCK):
+        yield folder
+
+
+def made(home, name, status="queued", step=None, **state):
+    """A run that stands somewhere; with a checkpoint at a step; in the queue if it waits."""
+    run = runs.create(load_preset("sample", [f"name={name}"]), home)
+    if step is not None:
+        at = {"stage": 1, "epoch": 2, "batch": 0, "step": step, "ended": False}
+        checkpoint.Checkpoints(run.path).save(at, {"w": np.zeros(1)})
+    run.update(status=status, **state)
+    if status == "queued":
+        queue.add(home, run.id)
+    return run
+
+
+def finished(home, name="done"):
+    """A run with something that stands for a model."""
+    run = made(home, name, "finished", started=1.0, ended=2.0)
+    (run.path / "inference.tflite").write_bytes(b"stands for a model")
+    return run
+
+
+@pytest.fixture
+def busy(home):
+    """A run in progress that has the only place."""
+    growing = GrowingRun(home)
+    queue.add(home, growing.run.id)
+    queue.claim(home, ["cpu"], 1, lambda run, device: processes.identity())
+    growing.run.update(device="cpu")
+    growing.grow(20)
+    return growing
+
+
+def primary(app):
+    """Labels of the primary buttons."""
+    return [item.label for item in app.button if item.proto.type == "primary"]
+
+
+def ready(**query):
+    """The Train page with what is about to start, although something runs."""
+    app = AppTest.from_file(open_page.__globals__["SHELL"], default_timeout=60)
+    app.session_state["start_anew"] = True
+    app.switch_page("train.py").run()
+    assert not app.exception, app.exception
+    return app
+
+
+# -- Train ----------------------------------------------------------------------------------------
+
+
+def test_every_status_has_words_and_a_sign():
+    assert set(_common.STATUS) == set(runs.STATUSES)
+
+
+def test_start_says_where_the_run_will_stand_and_queues_it(home, busy):
+    first = made(home, "first")
+    app = ready()
+    assert "**growing** is in progress" in said(app)
+    assert "takes place 2 in the queue and starts after the runs before it" in said(app)
+    button(app, "Add to the queue").click().run()
+    assert not app.exception and not app.error
+    second = next(run for run in runs.list_runs(home) if run not in (first, busy.run))
+    assert queue.waiting(home) == [first.id, second.id]
+    assert app.query_params["run"] in (second.id, [second.id])
+    assert "Place 2 of 2 in the queue" in said(app)
+    # More may follow, from this tab or another.
+    button(app, "New run").click().run()
+    assert "takes place 3" in said(app)
+
+
+def test_nothing_in_progress_starts_at_once(home):
+    app = ready()
+    assert button(app, "Start training") and not app.info
+
+
+def test_a_double_click_is_done_once_and_shows_the_run_it_made(home):
+    def script():
+        import streamlit as st
+
+        from pages._ui import clicks as _clicks
+
+        made = st.session_state.setdefault("made", [])
+        # The same drawing, as for two clicks of which the second is heard late; and another one.
+        drawn = st.session_state.setdefault("drawn", _clicks.drawing())
+        st.button("Go", on_click=_clicks.once, args=("here", ("go", 1), drawn, made.append, 1))
+        again = ("here", ("go", 2), _clicks.drawing(), made.append, 2)
+        st.button("Anew", on_click=_clicks.once, args=again)
+
+    app = AppTest.from_function(script, default_timeout=30).run()
+    for _ in range(2):
+        app.button[0].click().run()
+    app.session_state["clicks"]["done"].clear()  # three seconds and more have passed
+    app.button[0].click().run()
+    for _ in range(2):
+        app.button[1].click().run()
+    assert app.session_state["made"] == [1, 2]
+
+
+def test_waiting_run_shows_its_place_its_start_and_can_be_cancelled(home, busy):
+    first, second = made(home, "first"), made(home, "second")
+    assert "Place 1 of 2 in the queue.** It starts in less than a minute" in said(
+        open_page("train", run=first.id)
+    )
+    app = open_page("train", run=second.id)
+    assert "It starts after the runs before it" in said(app)
+    button(app, "Cancel").click().run()
+    assert second.status == "stopped" and queue.waiting(home) == [first.id]
+    assert "Taken out of the queue before it began" in said(app)
+    assert primary(app) == ["New run"]
+
+
+def test_a_waiting_run_that_has_learned_something_is_not_lost_by_cancelling(home, busy):
+    run = made(home, "resumed", step=345)
+    app = open_page("train", run=run.id)
+    button(app, "Take out of the queue").click().run()
+    assert run.status == "paused" and not queue.waiting(home)
+    assert primary(app) == ["Resume from step 345"]
+
+
+def test_running_run_shows_its_device_and_can_be_paused(home, busy):
+    app = open_page("train", run=busy.run.id)
+    assert any(item.value == ":material/memory: CPU" for item in app.caption)
+    button(app, "Pause").click().run()
+    assert (busy.run.path / "pause").exists()
+    assert "Pausing…" in said(app)
+    assert button(app, "Pause").disabled and button(app, "Stop").disabled
+
+
+def test_a_stop_that_another_page_asked_for_is_shown(home, busy):
+    jobs.stop(busy.run)
+    app = open_page("train", run=busy.run.id)
+    assert "Stopping…" in said(app) and button(app, "Stop").disabled
+
+
+def test_a_worker_without_a_sign_of_life_can_be_ended(home):
+    growing = GrowingRun(home)
+    growing.grow(5)
+    worker = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        growing.run.update(**processes.identity(worker.pid))
+        assert not open_page("train", run=growing.run.id).warning
+        long_ago = time.time() - 3 * runs.NO_EVENT
+        os.utime(growing.run.path / "events.jsonl", (long_ago, long_ago))
+        app = open_page("train", run=growing.run.id)
+        assert "no sign of life for about 1 h 30 min" in said(app)
+        button(app, "End it at once").click().run()
+        worker.wait(10)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert growing.run.status == "failed"
+    assert primary(app) == ["Resume from the start"]
+
+
+@pytest.mark.parametrize("page", ["train", "runs"])
+@pytest.mark.parametrize(
+    ("status", "error", "words"),
+    [
+        ("paused", None, "Paused in epoch 3 of stage 2 (unfrozen), step 345"),
+        ("paused", "the disk is nearly full", "The disk is nearly full."),
+        ("interrupted", "the worker ended without a word", "The worker ended without a word."),
+        ("failed", "the loss was not a number", "The loss was not a number."),
+    ],
+)
+def test_a_run_that_was_broken_off_says_why_and_is_resumed(home, page, status, error, words):
+    run = made(home, "broken", status, step=345, error=error, started=1.0, ended=2.0)
+    app = open_page(page, run=run.id)
+    assert words in said(app)
+    assert primary(app) == ["Resume from step 345"]
+    button(app, "Resume from step 345").click().run()
+    assert not app.exception and not app.error
+    assert run.status == "queued" and queue.waiting(home) == [run.id]
+
+
+def test_without_a_checkpoint_a_run_is_resumed_from_the_start(home):
+    run = made(home, "early", "interrupted", error="x")
+    assert primary(open_page("train", run=run.id)) == ["Resume from the start"]
+
+
+def test_a_run_out_of_memory_goes_on_with_smaller_batches(home):
+    run = made(
+        home, "large", "failed", step=345, error="the memory ran out", proposed_batch_size=16
+    )
+    app = open_page("train", run=run.id)
+    assert primary(app) == ["Go on with batch size 16"]
+    assert button(app, "Resume from step 345")
+    button(app, "Go on with batch size 16").click().run()
+    (new,) = (other for other in runs.list_runs(home) if other != run)
+    assert new.recipe.batch_size == 16 and queue.waiting(home) == [new.id]
+    assert app.query_params["run"] in (new.id, [new.id])
+    assert any("Goes on from large" in link.proto.label for link in app.get("page_link"))
+    app = open_page("train", run=run.id)
+    assert any("Went on with smaller batches" in x.proto.label for x in app.get("page_link"))
+    assert "Go on with batch size 16" not in [item.label for item in app.button]
+    queue.remove(home, new.id)
+    new.update(status="stopped")
+    trash.delete(new)
+    assert f"Went on with smaller batches as run {new.id}, which was deleted" in said(
+        open_page("train", run=run.id)
+    )
+
+
+@pytest.mark.parametrize("page", ["train", "runs"])
+def test_a_finished_run_is_trained_further(home, page):
+    run = finished(home)
+    app = open_page(page, run=run.id)
+    assert primary(app) == ["Test this model"]
+    assert "keeps its weights unless it finds better ones" in said(app)
+    app.selectbox(key=f"more_trainable_{run.id}").select("all")
+    app.number_input(key=f"more_epochs_{run.id}").set_value(2)
+    app.number_input(key=f"more_learning_rate_{run.id}").set_value(1e-5).run()
+    button(app, "Start").click().run()
+    assert not app.exception and not app.error
+    (new,) = (other for other in runs.list_runs(home) if other != run)
+    (stage,) = new.recipe.stages
+    assert (stage.name, stage.trainable, stage.epochs) == ("more", "all", 2)
+    assert stage.learning_rate == 1e-5 and new.recipe.continue_from == run.id
+    assert stage.optimizer == run.recipe.stages[-1].optimizer
+    assert app.query_params["run"] in (new.id, [new.id])
+
+
+def test_a_value_that_a_continuation_cannot_have_is_a_sentence(home):
+    run = finished(home)
+    app = open_page("train", run=run.id)
+    app.number_input(key=f"more_learning_rate_{run.id}").set_value(0.0).run()
+    button(app, "Start").click().run()
+    assert any("learning_rate" in as_read(e.value) and "above 0" in e.value for e in app.error)
+    assert len(runs.list_runs(home)) == 1
+
+
+# -- the rail, and the supervisor -----------------------------------------------------------------
+
+
+def test_the_rail_shows_what_runs_and_how_many_wait(home, busy):
+    made(home, "first"), made(home, "second")
+    shown = said(open_page("dataset"))
+    assert "Running: **growing**" in shown and "2 waiting" in shown
+
+
+def test_any_page_brings_a_killed_supervisor_back(home, monkeypatch):
+    asked = []
+    monkeypatch.setattr(jobs, "supervise", asked.append)
+    open_page("dataset")
+    assert not asked, "nothing waits and nothing runs"
+    made(home, "first")
+    open_page("dataset")
+    assert asked
+
+
+# -- Runs: the queue and the settings -------------------------------------------------------------
+
+
+def test_the_queue_is_reordered_and_left(home):
+    a, b, c = (made(home, name).id for name in "abc")
+    app = open_page("runs")
+    assert "Queue" in [item.value for item in app.subheader]
+    app.button(key=f"up_{c}").click().run()
+    assert queue.waiting(home) == [a, c, b]
+    app.button(key=f"down_{a}").click().run()
+    assert queue.waiting(home) == [c, a, b]
+    app.button(key=f"first_{b}").click().run()
+    assert queue.waiting(home) == [b, c, a]
+    app.button(key=f"cancel_{c}").click().run()
+    assert queue.waiting(home) == [b, a]
+    assert not app.exception and not app.error
+    assert app.button(key=f"up_{b}").disabled and app.button(key=f"down_{a}").disabled
+
+
+def test_a_run_that_another_page_took_out_of_the_queue_is_a_sentence(home):
+    made(home, "a")
+    run = made(home, "b")
+    app = open_page("runs")
+    jobs.stop(run)
+    app.button(key=f"up_{run.id}").click().run()
+    assert "no longer waits (it is stopped)" in said(app)
+
+
+def test_moving_counts_from_where_the_run_is_now(home):
+    a, b, c = (made(home, name) for name in "abc")
+    app = open_page("runs")
+    jobs.move(c, 1)  # another page was quicker
+    app.button(key=f"up_{c.id}").click().run()
+    assert queue.waiting(home) == [c.id, a.id, b.id]
+
+
+def test_settings_of_the_host_are_changed_and_bad_ones_refused(home):
+    app = open_page("runs")
+    app.number_input(key="setting_runs_per_device@1").set_value(3).run()
+    assert settings.get(home)["runs_per_device"] == 3
+    app.toggle(key="setting_auto_resume@False").set_value(True).run()
+    assert settings.get(home)["auto_resume"] is True
+    app.number_input(key="setting_runs_per_device@3").set_value(99).run()
+    assert any("whole number from 1 to 16; 99 was given" in item.value for item in app.error)
+    assert settings.get(home)["runs_per_device"] == 3
+    assert app.number_input(key="setting_runs_per_device@3").value == 3
+
+
+def test_an_empty_queue_takes_no_room(home):
+    assert "Queue" not in [item.value for item in open_page("runs").subheader]
+
+
+# -- commands -------------------------------------------------------------------------------------
+
+
+def test_commands_of_the_queue(home, busy):
+    a, b = made(home, "a"), made(home, "b")
+    found = json.loads(graft("queue", "--json", home=home).stdout)
+    assert [(e["place"], e["run"]) for e in found["waiting"]] == [(1, a.id), (2, b.id)]
+    assert found["running"][0]["run"] == busy.run.id and found["running"][0]["device"] == "cpu"
+    shown = graft("queue", home=home).stdout
+    assert busy.run.id in shown and "place 2" in shown
+    done = graft("queue-move", b.id, 1, home=home)
+    assert done.returncode == 0 and "is at place 1 of 2" in done.stderr
+    done = graft("stop", a.id, home=home)
+    assert "has left the queue and will not start" in done.stderr and a.status == "stopped"
+    done = graft("queue-move", a.id, 1, home=home)
+    assert done.returncode == 2 and "no longer waits" in done.stderr
+    done = graft("pause", b.id, home=home)
+    assert f"python -m engine resume {b.id}" in done.stderr and b.status == "paused"
+    done = graft("resume", b.id, "--no-wait", home=home)
+    assert done.stdout.strip() == b.id and "at place 1" in done.stderr
+    done = graft("pause", busy.run.id, home=home)
+    assert "was asked to pause" in done.stderr and (busy.run.path / "pause").exists()
+
+
+def test_commands_that_make_a_new_run(home, busy):
+    done = graft("train", "sample", "--queue", home=home)
+    assert done.returncode == 0 and queue.waiting(home) == [done.stdout.strip()]
+    assert "at place 1; it starts in about" in done.stderr
+    failed = made(home, "large", "failed", step=345, error="the memory ran out")
+    done = graft("resume", failed.id, "--batch-size", 16, "--no-wait", home=home)
+    new = runs.get_run(home, done.stdout.strip())
+    assert new.recipe.batch_size == 16 and new.state["parent"] == failed.id
+    old = finished(home)
+    done = graft(
+        "continue", old.id, "--epochs", 2, "--trainable", "all", "--rate", 1e-5, "--no-wait",
+        home=home,
+    )  # fmt: skip
+    new = runs.get_run(home, done.stdout.strip())
+    assert new.recipe.continue_from == old.id
+    assert new.recipe.stages[0].model_dump()["learning_rate"] == 1e-5
+
+
+def test_commands_that_cannot_be_followed_are_a_sentence(home):
+    run, other = finished(home), made(home, "broken", "failed", error="x")
+    for arguments, words in (
+        (["resume", run.id], "only a paused, interrupted or failed run is resumed"),
+        (["pause", run.id], "nothing to pause"),
+        (["continue", run.id, "--epochs", 0], "must be at least 1; 0 was given"),
+        (["continue", other.id, "--epochs", 1], "no model to go on from"),
+        (["settings", "speed=1"], "there is no setting 'speed'"),
+        (["settings", "runs_per_device"], "must look like"),
+    ):
+        done = graft(*arguments, home=home)
+        assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+
+def test_settings_on_the_command_line(home):
+    done = graft("settings", "runs_per_device=2", "auto_resume=True", "--json", home=home)
+    assert json.loads(done.stdout)["runs_per_device"] == 2
+    assert settings.get(home)["auto_resume"] is True
+    assert "memory_limit_percent" in graft("settings", home=home).stdout
+
+
+@pytest.fixture
+def interrupts():
+    """Puts Ctrl-C back to what it was."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "code", "words"),
+    [
+        ("finished", None, 0, ""),
+        ("stopped", None, 0, ""),
+        ("paused", None, 1, "is paused"),
+        ("failed", "the memory ran out", 1, "--batch-size 16"),
+        ("interrupted", "the worker ended", 1, "To go on: python -m engine resume"),
+    ],
+)
+def test_the_end_of_a_followed_run(home, interrupts, capsys, status, error, code, words):
+    growing = GrowingRun(home)
+    growing.grow(20)
+    seen = growing.run.events()[1]
+    growing.log.write("resume", stage=0, epoch=1, step=15, text="Taken up at step 15.")
+    growing.grow(5)
+    smaller = 16 if status == "failed" else None
+    growing.run.update(status=status, error=error, proposed_batch_size=smaller)
+    if code:
+        with pytest.raises(typer.Exit) as ended:
+            cli_runs.watch(growing.run, seen=seen)
+        assert ended.value.exit_code == code
+    else:
+        cli_runs.watch(growing.run, seen=seen)
+    printed = capsys.readouterr()
+    assert printed.out.strip() == growing.run.id
+    assert words in printed.err and "Taken up at step 15." in printed.err
+    assert "epoch 1:" not in printed.err, "what was seen before is not shown again"
+
+
+def test_a_run_that_waits_says_its_place_while_it_is_followed(home, busy, capsys):
+    from engine.cli import terminal
+
+    made(home, "first")
+    run = made(home, "second")
+
+    class Bar:
+        class console:
+            print = staticmethod(lambda text, **_: print(text))
+
+    assert terminal._tell_place(Bar, run, None) == 2
+    assert terminal._tell_place(Bar, run, 2) == 2
+    jobs.move(run, 1)
+    assert terminal._tell_place(Bar, run, 2) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and "at place 2" in lines[0] and "starts in about" in lines[1]
