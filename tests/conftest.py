@@ -4,13 +4,9 @@ Real photos are used where TFDS_DATA_DIR and KERAS_HOME are set (see README, Tes
 sample otherwise.
 """
 
-import io
-import os
 import shutil
-from pathlib import Path
 
 import filelock
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,18 +14,9 @@ from engine import home as homes
 from engine.jobs import jobs
 from engine.recipe import load_preset
 from engine.runs import runs
-
-REAL = "needs TFDS_DATA_DIR with tf_flowers and KERAS_HOME with MobileNetV2 0.35 weights (README, Tests)"
-
-
-def has_real_data() -> bool:
-    """Whether real photos and real ImageNet weights lie where the variables point."""
-    photos = Path(os.environ.get("TFDS_DATA_DIR", "/nowhere")) / "tf_flowers"
-    weights = Path(os.environ.get("KERAS_HOME", "/nowhere")) / "models"
-    return photos.exists() and any(weights.glob("mobilenet_v2*0.35_224_no_top.h5"))
-
-
-real_data = pytest.mark.skipif(not has_real_data(), reason=REAL)
+from tests.support.browser import chromium
+from tests.support.pictures import picture
+from tests.support.real_data import REAL, has_real_data
 
 
 @pytest.fixture(scope="session")
@@ -88,20 +75,6 @@ def informative_run(request, graft_home):
     return request.getfixturevalue("flowers_run" if has_real_data() else "trained_run")
 
 
-def picture(width=64, height=48, seed=0, mode="RGB") -> Image.Image:
-    """A smooth random picture: compresses like a photo, and no two seeds are alike."""
-    random = np.random.default_rng(seed)
-    small = Image.fromarray(random.integers(0, 255, (6, 8, 3), np.uint8).astype(np.uint8))
-    return small.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
-
-
-def encode(image, format="PNG", **options) -> bytes:
-    """The bytes of an image file."""
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
-
-
 @pytest.fixture
 def class_folder(tmp_path):
     """A class-per-folder directory: three classes of 12 pictures of different colours."""
@@ -114,3 +87,15 @@ def class_folder(tmp_path):
                 root / colour / f"{i:02d}.jpg"
             )
     return root
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args():
+    """Debian's Chromium, without what a container does not have."""
+    options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+    return {"executable_path": chromium(), "args": options}
+
+
+@pytest.fixture(scope="session")
+def browser_context_args():
+    return {"viewport": {"width": 1440, "height": 1000}}

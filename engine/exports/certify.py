@@ -290,7 +290,7 @@ def main(path: str, work: str, count: str, network: str) -> None:
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {platform.system()}",
     }
     # Only now: what the export needs has been noted.
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     measured |= _speeds(classify.probabilities, Path(network), pixels[:BATCH])
     (work / "measured.json").write_text(json.dumps(measured))
 

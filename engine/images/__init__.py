@@ -1,0 +1,1 @@
+"""Images: from bytes to pixels in one place, augmentation, thumbnails, and what pixels say. Light."""

@@ -1,0 +1,1 @@
+"""Models from elsewhere, taken apart before Keras sees them. Light, but for the worker."""

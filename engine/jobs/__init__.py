@@ -1,0 +1,1 @@
+"""Jobs: runs in a queue and in processes of their own. Light, but for the worker."""

@@ -1,0 +1,48 @@
+"""Recipes: plain, validated data that decide a result.
+
+recipe = load_preset("flowers", ["stages.0.epochs=2"])
+text = recipe.to_yaml()
+assert Recipe.from_yaml(text) == recipe
+"""
+
+from engine.recipe.recipe import (
+    Recipe,
+    all_fields,
+    apply_sets,
+    field_help,
+    field_info,
+    load,
+    load_preset,
+    preset_names,
+    preset_text,
+)
+from engine.recipe.specs import (
+    SAVED_NAME,
+    AugmentationSpec,
+    BackboneSpec,
+    DatasetSpec,
+    HeadSpec,
+    SplitSpec,
+    StageSpec,
+    tfds_problem,
+)
+
+__all__ = [
+    "SAVED_NAME",
+    "AugmentationSpec",
+    "BackboneSpec",
+    "DatasetSpec",
+    "HeadSpec",
+    "Recipe",
+    "SplitSpec",
+    "StageSpec",
+    "all_fields",
+    "apply_sets",
+    "field_help",
+    "field_info",
+    "load",
+    "load_preset",
+    "preset_names",
+    "preset_text",
+    "tfds_problem",
+]

@@ -1,0 +1,1 @@
+"""A finished run over HTTP. Light."""

@@ -1,0 +1,1 @@
+"""Training: the path from a recipe to a result. Heavy: imports TensorFlow."""

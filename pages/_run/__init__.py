@@ -1,0 +1,1 @@
+"""A run, shown and acted upon: shared by Train and Runs."""

@@ -1,0 +1,1 @@
+"""What pages share: the draft, fields, charts, grids, progress of jobs, words."""

@@ -11,26 +11,13 @@ from playwright.sync_api import expect
 
 from engine import home as homes
 from engine import load_preset
-from tests.support.browser import GrowingRun, chromium, server
+from tests.support.browser import TRAINING, GrowingRun, answered, chromium, server, title, upload
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not chromium(), reason="needs a browser: apt-get install chromium"),
 ]
 PAGES = ("dataset", "configure", "train", "test", "runs")
-TRAINING = 120_000  # milliseconds: a bound for a wait, never a measurement
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args():
-    """Debian's Chromium, without what a container does not have."""
-    options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-    return {"executable_path": chromium(), "args": options}
-
-
-@pytest.fixture(scope="session")
-def browser_context_args():
-    return {"viewport": {"width": 1440, "height": 1000}}
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +33,6 @@ def live(walk_home, tmp_path_factory):
         yield found
 
 
-@pytest.fixture(autouse=True)
-def patience(page):
-    """A shared machine with two cores is slow now and then."""
-    expect.set_options(timeout=60_000)
-    page.set_default_timeout(60_000)
-
-
 @pytest.fixture
 def growing(walk_home):
     """A run in progress that grows when a test says so; it ends with the test, as nothing is measured
@@ -61,11 +41,6 @@ def growing(walk_home):
     run.grow(20)
     yield run
     run.fail("the test is over")
-
-
-def title(page, name):
-    """The page's heading."""
-    return page.get_by_role("heading", name=name, exact=True, level=1)
 
 
 def chart(page, alt):
@@ -129,20 +104,6 @@ def draw(folder):
         files.append(folder / f"{label}.png")
         sample.render(number, seed=12_345).save(files[-1])
     return list(sample.CLASSES), files
-
-
-def upload(page, *files: Path):
-    """Puts files into the uploader and waits until each is listed."""
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files([str(f) for f in files])
-    for file in files:
-        expect(page.get_by_text(file.name).first).to_be_visible()
-
-
-def answered(page, count):
-    """Waits for so many answers; the likeliest class of each, sure or not."""
-    bars = page.get_by_role("img", name=re.compile("Likeliest classes: "))
-    expect(bars).to_have_count(count)
-    return [bar.get_attribute("aria-label").split()[2] for bar in bars.all()]
 
 
 def test_second_tab_and_refresh_show_the_same_running_charts(live, growing, page, context):

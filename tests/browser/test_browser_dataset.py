@@ -10,12 +10,11 @@ import zipfile
 import pytest
 from PIL import Image
 from playwright.sync_api import TimeoutError, expect
-from test_browser import browser_context_args, browser_type_launch_args, title  # noqa: F401
 
 from engine import home as homes
 from engine.data.sources import sample
 from engine.runs import runs
-from tests.support.browser import chromium, server
+from tests.support.browser import chromium, server, title
 
 pytestmark = [
     pytest.mark.browser,

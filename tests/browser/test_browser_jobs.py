@@ -5,20 +5,13 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-# Fixtures: what Chromium is started with, and patience.
-from test_browser import (  # noqa: F401
-    TRAINING,
-    browser_context_args,
-    browser_type_launch_args,
-    patience,
-    title,
-)
-
 from engine import GraftError
 from engine import home as homes
 from engine.jobs import jobs
 from engine.runs import queue, runs
-from tests.support.browser import chromium, server
+
+# Fixtures: what Chromium is started with, and patience.
+from tests.support.browser import TRAINING, chromium, server, title
 
 pytestmark = [
     pytest.mark.browser,

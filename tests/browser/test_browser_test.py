@@ -8,20 +8,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import picture
 from playwright.sync_api import expect
-from test_browser import (  # noqa: F401  # noqa: F401
-    answered,
-    browser_context_args,
-    browser_type_launch_args,
-    patience,
-    title,
-    upload,
-)
 
 from engine.exports import formats
 from engine.images.decode import EXTENSIONS
-from tests.support.browser import chromium, server
+from tests.support.browser import answered, chromium, server, title, upload
+from tests.support.pictures import picture
 
 pytestmark = [
     pytest.mark.browser,

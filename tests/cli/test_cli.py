@@ -1,18 +1,11 @@
 """The command line, as a user or a script meets it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from conftest import picture
 
-
-def graft(*arguments, home):
-    """Runs `python -m engine …` and returns the finished process."""
-    command = [sys.executable, "-m", "engine", *map(str, arguments)]
-    environment = {**__import__("os").environ, "GRAFT_HOME": str(home)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+from tests.support.cli import graft
+from tests.support.pictures import picture
 
 
 def test_train_follow_show_predict_evaluate(graft_home, tmp_path, class_folder):

@@ -9,7 +9,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import encode, picture
 
 from engine.data import datasets
 from engine.data import prepare_worker as ingest
@@ -17,6 +16,7 @@ from engine.data.sources import archive
 from engine.errors import DatasetError, ImageError
 from engine.recipe import DatasetSpec
 from tests.support import hostile_zips
+from tests.support.pictures import encode, picture
 
 
 def spec_of(path):

@@ -6,8 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-from test_cli import graft
-from test_pages import open_page, said
 
 from engine.data import datasets
 from engine.data import prepare_worker as ingest
@@ -17,6 +15,8 @@ from engine.images.thumbnails import Thumbnails
 from engine.inspection import findings, inspection
 from engine.inspection import worker as inspecting
 from engine.recipe import DatasetSpec, load_preset
+from tests.support.cli import graft
+from tests.support.pages import open_page, said
 
 SPEC = DatasetSpec(source="sample", images=60)
 NOTHING = "Nothing to mend"

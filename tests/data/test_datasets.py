@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import encode, picture, real_data
 
 from engine.cli.dataset_argument import spec_of
 from engine.data import datasets, splits
@@ -13,6 +12,8 @@ from engine.data import prepare_worker as ingest
 from engine.errors import DatasetError, RecipeError
 from engine.images import preview
 from engine.recipe import DatasetSpec, SplitSpec, load_preset
+from tests.support.pictures import encode, picture
+from tests.support.real_data import real_data
 
 
 def folder_spec(path):

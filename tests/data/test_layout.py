@@ -5,7 +5,6 @@ import json
 import zipfile
 
 import pytest
-from conftest import encode, picture
 
 from engine.data import additions
 from engine.data import prepare_worker as ingest
@@ -14,6 +13,7 @@ from engine.data.sources import collection as saved
 from engine.errors import DatasetError
 from engine.jobs import jobs
 from engine.recipe import DatasetSpec, Recipe, load_preset
+from tests.support.pictures import encode, picture
 
 PARTS = ["train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/4.png"]
 PETS = ("cat", "dog")

@@ -5,16 +5,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-from conftest import encode
 
 from engine.data.sources import sample
 from engine.images import decode as images
 from engine.models.builtin import network, source_task
-
-ROOT = Path(__file__).parent.parent
+from tests.support import ROOT
+from tests.support.pictures import encode
 
 
 def test_the_sample_is_repeatable_balanced_and_decodable():

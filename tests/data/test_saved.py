@@ -7,7 +7,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import encode, picture
 
 from engine.cli import main as command_line
 from engine.cli.dataset_argument import spec_of
@@ -18,6 +17,7 @@ from engine.data.sources import collection as saved
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, SplitSpec
 from tests.support import hostile_zips
+from tests.support.pictures import encode, picture
 
 SPLITS = (
     SplitSpec(),

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import picture
 from PIL import Image
 
 from engine import home
@@ -14,6 +13,7 @@ from engine.errors import DatasetError, GraftError
 from engine.jobs import jobs
 from engine.recipe import load_preset
 from engine.runs import runs
+from tests.support.pictures import picture
 from tests.support.unreadable import Prepared
 
 

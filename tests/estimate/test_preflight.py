@@ -1,7 +1,6 @@
 """The preflight: what is predicted before a run, and how it is compared with the run."""
 
 import pytest
-from test_pages import open_page, prepared, said
 
 from engine import home as homes
 from engine.data import prepare_worker as ingest
@@ -9,6 +8,7 @@ from engine.errors import GraftError
 from engine.estimate import preflight, probes
 from engine.jobs import jobs
 from engine.recipe import load_preset
+from tests.support.pages import open_page, prepared, said
 
 SETS = ["dataset.images=160", "augmentation=none", "stages.0.epochs=2", "stages.1.epochs=1"]
 

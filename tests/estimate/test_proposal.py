@@ -2,12 +2,12 @@
 
 import pytest
 import test_pages
-from test_pages import button, open_page
 
 from engine import home as homes
 from engine.data.sources import collection as saved
 from engine.estimate import proposal
 from engine.recipe import DatasetSpec, load_preset
+from tests.support.pages import button, open_page
 
 DATASET = {"name": "", "path": "", "images": 600, "overlay": ""}
 

@@ -4,8 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from test_cli import graft
-from test_pages import button, open_page, prepared, said
 
 from engine import home as homes
 from engine.charts import rates as charts_rates
@@ -14,6 +12,8 @@ from engine.data import prepare_worker as ingest
 from engine.estimate import probes
 from engine.estimate import rate_test as rates
 from engine.recipe import RecipeError, load_preset
+from tests.support.cli import graft
+from tests.support.pages import button, open_page, prepared, said
 
 NOISE = 0.01 * np.random.default_rng(0).standard_normal(rates.STEPS)
 

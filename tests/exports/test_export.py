@@ -8,7 +8,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import encode, picture
 from PIL import Image
 
 from engine import home as homes
@@ -22,6 +21,7 @@ from engine.exports import formats  # noqa: F401  importing it adds its command
 from engine.images import decode as images  # noqa: F401  importing it adds its command
 from engine.predict.classifier import Classifier
 from engine.runs import runs  # noqa: F401  importing it adds its command
+from tests.support.pictures import encode, picture
 
 ALL = [
     (name, precision) for name, about in formats.FORMATS.items() for precision in about.precisions

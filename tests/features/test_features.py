@@ -8,9 +8,6 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import has_real_data
-from test_pages import open_page
-from test_training import events, train
 
 from engine import home as homes
 from engine import load_preset
@@ -20,6 +17,9 @@ from engine.features import cache
 from engine.features import store as features
 from engine.images import augment
 from engine.jobs import jobs
+from tests.support.pages import open_page
+from tests.support.real_data import has_real_data
+from tests.support.training import events, train
 
 SMALL = ["dataset.images=100", "augmentation=none"]
 TWO = (

@@ -4,13 +4,13 @@ import io
 
 import numpy as np
 import pytest
-from conftest import encode, picture
 from PIL import Image
 
 from engine.errors import ImageError
 from engine.images import augment
 from engine.images import decode as images
 from engine.recipe import AugmentationSpec
+from tests.support.pictures import encode, picture
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import encode, picture
 from PIL import Image
-from test_cli import graft
 
 from engine.errors import GraftError
 from engine.imports import imports as importing
@@ -19,6 +17,8 @@ from engine.imports import keras_file as import_model
 from engine.predict.classifier import Classifier
 from engine.runs import runs
 from tests.support import hostile_models as hostile
+from tests.support.cli import graft
+from tests.support.pictures import encode, picture
 
 HEAVY = ("keras", "tensorflow", "h5py")
 

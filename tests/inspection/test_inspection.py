@@ -9,7 +9,6 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import encode, has_real_data, picture
 from PIL import Image, ImageFilter
 
 from engine.data import curation, datasets
@@ -22,6 +21,8 @@ from engine.inspection import findings, inspection
 from engine.inspection import worker as inspecting
 from engine.recipe import DatasetSpec, SplitSpec, load_preset
 from tests.support import planted
+from tests.support.pictures import encode, picture
+from tests.support.real_data import has_real_data
 
 PHOTOS = 600
 OWN_PARTS = SplitSpec(method="source")

@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import real_data
 from PIL import Image
 
 from engine import load_preset
@@ -14,6 +13,7 @@ from engine.data import prepare_worker as ingest
 from engine.features import of_dataset as dataset_features
 from engine.inspection import suspects
 from engine.recipe import DatasetSpec
+from tests.support.real_data import real_data
 
 CLASSES = ["a", "b", "c"]
 

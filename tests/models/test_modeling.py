@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from engine.errors import BackboneError, RecipeError
 from engine.models import backbones, freezing, modeling
 from engine.recipe import Recipe, StageSpec
+from tests.support import ROOT
 
 CLASSES = ["a", "b", "c"]
 PHOTOS = np.random.default_rng(0).uniform(0, 255, (8, 64, 64, 3)).astype("float32")
@@ -322,7 +322,7 @@ for alpha in (0.35, 0.5):
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment | {"HTTPS_PROXY": nowhere, "no_proxy": "", "NO_PROXY": ""},
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,

@@ -12,8 +12,7 @@ from PIL import Image
 from engine.errors import ImageError
 from engine.images import decode as images
 from engine.predict.classifier import Classifier
-from tests.support import hostile_uploads
-from tests.support.browser import ROOT
+from tests.support import ROOT, hostile_uploads
 
 MOST_MEMORY = 1.10
 """Of what the process took before (issue: within 10%)."""

@@ -9,11 +9,8 @@ import urllib.parse
 import filelock
 import numpy as np
 import pytest
-from conftest import encode, picture
 from google.protobuf.message import Message
 from playwright.sync_api import expect
-from test_browser import browser_context_args, browser_type_launch_args  # noqa: F401
-from test_pages import as_read, open_page
 
 from engine import home as homes
 from engine import load_preset
@@ -27,6 +24,8 @@ from engine.recipe import DatasetSpec, Recipe
 from engine.runs import checkpoint, queue, runs, trash
 from pages._ui import common as _common
 from tests.support.browser import GrowingRun, chromium, server
+from tests.support.pages import as_read, open_page
+from tests.support.pictures import encode, picture
 
 PICTURE = "![x](http://evil.example/p.png)"
 NAME = f"{PICTURE} :red[r] <b>b</b> $x$ [l](//evil) `c`"

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from engine import home as homes
-from tests.support.browser import ROOT, server
+from tests.support import ROOT, server
 
 OWN = ("127.0.0.1", "localhost", "[::1]")
 FOREIGN = ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "203.0.113.7", "")

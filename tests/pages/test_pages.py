@@ -2,12 +2,9 @@
 
 import asyncio
 import io
-import re
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -20,12 +17,12 @@ from engine.data import datasets
 from engine.data import prepare_worker as ingest
 from engine.home import home as make_home
 from engine.runs.history import POINTS, History
+from tests.support import ROOT
 from tests.support.browser import GrowingRun
 
 from pages._ui import pictures as _pictures  # isort: skip
+from tests.support.pages import as_read, button, open_page, prepared, said
 
-ROOT = Path(__file__).resolve().parent.parent
-SHELL = str(ROOT / "pages" / "_shell.py")  # on the st.App file an AppTest passes with an empty tree
 PAGES = ("dataset", "configure", "train", "test", "runs")
 
 
@@ -34,51 +31,6 @@ def home(tmp_path, monkeypatch):
     """An empty home of its own."""
     monkeypatch.setenv("GRAFT_HOME", str(tmp_path))
     return make_home()
-
-
-def open_page(name, **query):
-    """The app at a page's address."""
-    app = AppTest.from_file(SHELL, default_timeout=60)
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.switch_page(f"{name}.py").run()
-    assert not app.exception, app.exception
-    return app
-
-
-def prepared(home, name="sample"):
-    """Waits for the preparation of a preset's dataset."""
-    spec = load_preset(name).dataset
-    datasets.prepare(spec, home)
-    until = time.monotonic() + 60
-    while datasets.state(spec, home)["state"] == "preparing" and time.monotonic() < until:
-        time.sleep(0.05)  # another process prepares; there is nothing on screen to wait for
-    return datasets.open_dataset(spec, home)
-
-
-def as_read(text) -> str:
-    """Markdown as a reader sees it, but for what is bold, coloured or a link."""
-    return re.sub(r"\\(?=[^a-zA-Z0-9\s])", "", text).replace("\u2060", "")
-
-
-def said(app):
-    """All that is written on the page, as it is read."""
-    kinds = (
-        app.title,
-        app.subheader,
-        app.markdown,
-        app.caption,
-        app.info,
-        app.error,
-        app.warning,
-        app.success,
-    )
-    return as_read("\n".join(item.value for kind in kinds for item in kind))
-
-
-def button(app, label):
-    """The button with a label."""
-    return next(item for item in app.button if item.label == label)
 
 
 @pytest.mark.parametrize("page", PAGES)

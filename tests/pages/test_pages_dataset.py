@@ -5,7 +5,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from test_pages import button, open_page, said
 
 from engine import home as homes
 from engine import load_preset
@@ -15,6 +14,7 @@ from engine.data.sources import collection as saved
 from engine.data.sources import sample
 from engine.inspection import inspection
 from engine.recipe import DatasetSpec, field_help
+from tests.support.pages import button, open_page, said
 
 COPIES = 4
 

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import typer
 from streamlit.testing.v1 import AppTest
-from test_cli import graft
-from test_pages import as_read, button, open_page, said
 
 from engine import load_preset
 from engine.cli import runs as cli_runs
@@ -25,6 +23,8 @@ from engine.jobs import jobs
 from engine.runs import checkpoint, queue, runs, trash
 from pages._ui import common as _common
 from tests.support.browser import GrowingRun
+from tests.support.cli import graft
+from tests.support.pages import as_read, button, open_page, said
 
 
 @pytest.fixture

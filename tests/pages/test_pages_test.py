@@ -4,14 +4,14 @@ import re
 import shutil
 
 import pytest
-from conftest import encode, picture
-from test_pages import button, open_page, said
 
 from engine import home as homes
 from engine.charts import training as charts
 from engine.data.sources import collection as saved
 from engine.predict import batches, confidence, feedback, reference
 from pages._test import answers as _test_answers
+from tests.support.pages import button, from_source, open_page, said
+from tests.support.pictures import encode, picture
 
 
 @pytest.fixture
@@ -23,14 +23,6 @@ def page(graft_home, trained_run, monkeypatch):
         return open_page("test", run=trained_run.id, **query)
 
     return opened
-
-
-def from_source(app, name):
-    """The page with images from another source."""
-    control = next(item for item in app.button_group if item.label == "Images from")
-    control.set_value(name).run()
-    assert not app.exception, app.exception
-    return app
 
 
 def test_own_test_images_are_answered_with_the_truth_and_how_sure(page, trained_run):

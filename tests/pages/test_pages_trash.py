@@ -1,11 +1,11 @@
 """The trash on the Runs page, and pages beside damaged runs; without a browser."""
 
 import pytest
-from test_pages import button, open_page, said
 
 from engine.home import home as make_home
 from engine.runs import runs, trash
 from tests.support.browser import GrowingRun
+from tests.support.pages import button, open_page, said
 
 
 @pytest.fixture

@@ -4,11 +4,9 @@ import csv
 import io
 import time
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import encode, picture
 
 from engine.data import datasets
 from engine.data import prepare_worker as ingest
@@ -17,8 +15,10 @@ from engine.errors import DatasetError
 from engine.predict import batch_worker as batching
 from engine.predict import batches, confidence, drift, feedback, reference
 from engine.predict.classifier import Classifier
+from tests.support import ROOT
+from tests.support.pictures import encode, picture
 
-LOWRES = Path(__file__).resolve().parents[2] / "shared" / "data" / "flowers_lowres"
+LOWRES = ROOT.parent / "shared" / "data" / "flowers_lowres"
 
 
 @pytest.fixture

@@ -1,10 +1,7 @@
 """How sure an answer may be: calibration, likely classes, and images unlike anything in training."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import Image
 
 from engine import home as homes
@@ -13,9 +10,9 @@ from engine.errors import RunError
 from engine.predict import calibrate, calibration, confidence, evaluation, explanation, reference
 from engine.predict.classifier import Classifier
 from engine.runs import runs
+from tests.support import ROOT
 from tests.support.off_topic import off_topic
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.pictures import picture
 
 
 def certain(rng, n=4000, classes=4, sharpness=3.0):

@@ -5,11 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import encode, picture
-from test_cli import graft
-from test_pages import open_page
-from test_pages_test import from_source
-from test_serve import call, endpoint, form
 
 from engine import home as homes
 from engine.doctor import doctor
@@ -18,6 +13,10 @@ from engine.host import background
 from engine.predict import batches, calibrate, calibration, explanation, reference
 from engine.predict.classifier import Classifier
 from engine.runs import manifest, runs
+from tests.support.cli import graft
+from tests.support.pages import from_source, open_page
+from tests.support.pictures import encode, picture
+from tests.support.serve import call, endpoint, form
 
 NO_ANSWER = "its answers are no probabilities"
 

@@ -2,42 +2,19 @@
 
 import contextlib
 import http.client
-import json
-import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import encode, picture
-from test_cli import graft
 
 from engine.predict import confidence
 from engine.predict.classifier import Classifier
 from engine.serve import limits as serving_limits
-from tests.support.browser import free_port
+from tests.support.cli import graft
+from tests.support.pictures import encode, picture
+from tests.support.serve import call, endpoint, form
 
 MEGABYTE = 1_000_000
-
-
-@contextlib.contextmanager
-def endpoint(run, *options):
-    """`python -m engine serve RUN` on a free port; gives (port, process)."""
-    port = free_port()
-    command = [sys.executable, "-m", "engine", "serve", run.id, "--port", port, *options]
-    environment = os.environ | {"GRAFT_HOME": str(run.path.parent.parent)}
-    process = subprocess.Popen(
-        [str(word) for word in command], stderr=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        # It listens before it says so.
-        said = next((line for line in process.stderr if "Serving run" in line), "")
-        assert f"http://127.0.0.1:{port}" in said
-        yield port, process
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -46,28 +23,6 @@ def port(trained_run):
     limits = ["--max-file-mb", 1, "--max-files", 4, "--max-request-mb", 3, "--rate", 0]
     with endpoint(trained_run, *limits) as (port, _):
         yield port
-
-
-def form(*files, field="files") -> tuple[bytes, str]:
-    """A multipart body of (name, bytes), and its content type."""
-    parts = []
-    for name, data in files:
-        named = f'name="{field}"' + (f'; filename="{name}"' if name is not None else "")
-        parts += [b"--border\r\nContent-Disposition: form-data; ", named.encode(), b"\r\n\r\n", data, b"\r\n"]  # fmt: skip
-    return b"".join([*parts, b"--border--\r\n"]), "multipart/form-data; boundary=border"
-
-
-def call(port, method, path, body=None, kind=None, **headers):
-    """(status, headers, JSON or text) of one request."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    with contextlib.closing(connection):
-        headers = {k.replace("_", "-"): v for k, v in headers.items()}
-        connection.request(method, path, body, headers | ({"Content-Type": kind} if kind else {}))
-        answer = connection.getresponse()
-        content = answer.read().decode()
-    if answer.headers["Content-Type"] == "application/json":
-        content = json.loads(content)
-    return answer.status, answer.headers, content
 
 
 def test_answers_are_those_of_the_classifier(port, trained_run):

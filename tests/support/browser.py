@@ -3,19 +3,23 @@
 import contextlib
 import math
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
+
+from playwright.sync_api import expect
 
 from engine import load_preset
 from engine.host import processes
 from engine.runs import events, runs
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 STEPS, EPOCHS = 15, 8
 
 
@@ -160,3 +164,25 @@ class GrowingRun:
         """Ends the run with an error."""
         self.log.write("end", status="failed", text=sentence, seconds=1.0, kept_stage=None)
         self.run.update(status="failed", error=sentence, ended=time.time())
+
+
+TRAINING = 120_000  # milliseconds: a bound for a wait, never a measurement
+
+
+def title(page, name):
+    """The page's heading."""
+    return page.get_by_role("heading", name=name, exact=True, level=1)
+
+
+def upload(page, *files: Path):
+    """Puts files into the uploader and waits until each is listed."""
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files([str(f) for f in files])
+    for file in files:
+        expect(page.get_by_text(file.name).first).to_be_visible()
+
+
+def answered(page, count):
+    """Waits for so many answers; the likeliest class of each, sure or not."""
+    bars = page.get_by_role("img", name=re.compile("Likeliest classes: "))
+    expect(bars).to_have_count(count)
+    return [bar.get_attribute("aria-label").split()[2] for bar in bars.all()]

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from conftest import encode, picture
 
 from engine.data import prepare_worker as ingest
 from engine.data.unreadable import Unreadable
 from engine.recipe import DatasetSpec, SplitSpec
+from tests.support.pictures import encode, picture
 
 SIZE = 32
 

@@ -5,24 +5,14 @@ import os
 
 import numpy as np
 import pytest
-from conftest import encode, picture, real_data
 
 from engine.data.datasets import open_dataset
-from engine.jobs import jobs
 from engine.predict import calibration, evaluation
 from engine.predict.classifier import Classifier
-from engine.recipe import load_preset
 from engine.runs import runs
-
-
-def train(home, *sets, preset="sample", expect="finished"):
-    run = jobs.wait(jobs.start(load_preset(preset, list(sets)), home))
-    assert run.status == expect, f"{run.status}: {run.error}\n{run.log_tail()}"
-    return run
-
-
-def events(run, kind):
-    return [e for e in run.events()[0] if e["event"] == kind]
+from tests.support.pictures import encode, picture
+from tests.support.real_data import real_data
+from tests.support.training import events, train
 
 
 @pytest.fixture(scope="module")

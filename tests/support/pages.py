@@ -1,0 +1,65 @@
+"""The app opened by AppTest, and what is on its page."""
+
+import re
+import time
+
+from streamlit.testing.v1 import AppTest
+
+from engine import load_preset
+from engine.data import datasets
+from tests.support import ROOT
+
+SHELL = str(ROOT / "pages" / "_shell.py")  # on the st.App file an AppTest passes with an empty tree
+
+
+def open_page(name, **query):
+    """The app at a page's address."""
+    app = AppTest.from_file(SHELL, default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.switch_page(f"{name}.py").run()
+    assert not app.exception, app.exception
+    return app
+
+
+def prepared(home, name="sample"):
+    """Waits for the preparation of a preset's dataset."""
+    spec = load_preset(name).dataset
+    datasets.prepare(spec, home)
+    until = time.monotonic() + 60
+    while datasets.state(spec, home)["state"] == "preparing" and time.monotonic() < until:
+        time.sleep(0.05)  # another process prepares; there is nothing on screen to wait for
+    return datasets.open_dataset(spec, home)
+
+
+def as_read(text) -> str:
+    """Markdown as a reader sees it, but for what is bold, coloured or a link."""
+    return re.sub(r"\\(?=[^a-zA-Z0-9\s])", "", text).replace("\u2060", "")
+
+
+def said(app):
+    """All that is written on the page, as it is read."""
+    kinds = (
+        app.title,
+        app.subheader,
+        app.markdown,
+        app.caption,
+        app.info,
+        app.error,
+        app.warning,
+        app.success,
+    )
+    return as_read("\n".join(item.value for kind in kinds for item in kind))
+
+
+def button(app, label):
+    """The button with a label."""
+    return next(item for item in app.button if item.label == label)
+
+
+def from_source(app, name):
+    """The page with images from another source."""
+    control = next(item for item in app.button_group if item.label == "Images from")
+    control.set_value(name).run()
+    assert not app.exception, app.exception
+    return app
