@@ -25,23 +25,25 @@ from engine import (
     GraftError,  # noqa: E402
     home,  # noqa: E402
 )
-from engine.images import decode as images  # noqa: E402
+from engine.images import decode  # noqa: E402
 from engine.jobs import jobs  # noqa: E402
 from engine.predict import batches  # noqa: E402
 from pages import _origin  # noqa: E402
-from pages._ui import common as _common  # noqa: E402
-from pages._ui import pictures as _pictures  # noqa: E402
+from pages._ui import (
+    common,  # noqa: E402
+    pictures,  # noqa: E402
+)
 
 # Before any thread allocates. From as little as 128 kB on: uploads arrive in such pieces, and no more
 # than a dozen images are decoded here at a time.
-images.separate_memory(large=128 << 10)
+decode.separate_memory(large=128 << 10)
 
 
 def explain(error: Exception) -> bool:
     """Shows one sentence for whatever a page did not expect; the traceback goes to the log."""
     logging.getLogger("graft").error("a page failed", exc_info=error)
     if isinstance(error, GraftError):
-        _common.fail(error)
+        common.fail(error)
     else:
         st.error(
             f"This page met something it did not expect ({type(error).__name__}); the server's log "
@@ -64,7 +66,7 @@ async def tidied(_):
         while True:
             await asyncio.sleep(TIDIED)
             gc.collect()
-            images.return_memory()
+            decode.return_memory()
 
     task = asyncio.create_task(tidy())
     try:
@@ -92,9 +94,9 @@ app = st.App(
     routes=[
         # Charts load Plotly's script once from the installed wheel, not from the network.
         Mount(f"{BASE}/vendor", VENDOR),
-        Route(f"{BASE}{_pictures.ADDRESS}/{{key}}/{{content}}", _pictures.answer),
-        Route(f"{BASE}/answers/{{key}}/{{row}}", _pictures.of_batch),
-        Route(f"{BASE}/marks/{{run}}/{{content}}", _pictures.of_mark),
+        Route(f"{BASE}{pictures.ADDRESS}/{{key}}/{{content}}", pictures.answer),
+        Route(f"{BASE}/answers/{{key}}/{{row}}", pictures.of_batch),
+        Route(f"{BASE}/marks/{{run}}/{{content}}", pictures.of_mark),
     ],
     middleware=[Middleware(_origin.OwnPagesOnly, hosts=HOSTS)],
     lifespan=tidied,

@@ -297,7 +297,7 @@ def clocked_fit(home, path) -> dict:
     common.use_worker_environment()
     import keras
 
-    from engine.data import prepare_worker as ingest
+    from engine.data import prepare_worker
     from engine.models import modeling, session
     from engine.recipe import load
     from engine.runs import events, runs
@@ -309,7 +309,7 @@ def clocked_fit(home, path) -> dict:
     run = runs.create(recipe, home)
     log = events.EventLog(run.path / "events.jsonl")
     session.prepare_device(recipe, log)
-    dataset = ingest.ingest(recipe.dataset, home)
+    dataset = prepare_worker.ingest(recipe.dataset, home)
     split = dataset.split(recipe.split)
     bundle = modeling.build(recipe, list(dataset.classes), home)
     both = np.concatenate([split["train"], split["validation"]])

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from benchmarks import common
 from engine.data.sources import sample
-from engine.images import decode as images
+from engine.images import decode
 
 SIZE = 224
 WIDTH, HEIGHT = 4000, 3000
@@ -24,7 +24,7 @@ def run(home, quick) -> dict:
     differences = {1: [], 2: []}
     for data in photos:
         begun = time.perf_counter()
-        whole = images.load(data, SIZE)
+        whole = decode.load(data, SIZE)
         found["whole"].append(time.perf_counter() - begun)
         for times in (1, 2):
             begun = time.perf_counter()
@@ -41,7 +41,7 @@ def run(home, quick) -> dict:
                 whole,
                 [1000 * statistics.median(found[f"draft {times}"])],
                 "ms",
-                note="baseline: `images.load`, what Graft uses; pixels differ by "
+                note="baseline: `decode.load`, what Graft uses; pixels differ by "
                 f"{off.mean():.2f} of 255 in the mean, {off.max()} at most",
             )
         )
@@ -59,7 +59,7 @@ def photo(number) -> bytes:
 
 
 def drafted(data, times) -> np.ndarray:
-    """`images.load` by way of draft mode, which leaves at least `times` the wanted size."""
+    """`decode.load` by way of draft mode, which leaves at least `times` the wanted size."""
     image = Image.open(io.BytesIO(data))
     image.draft("RGB", (times * SIZE, times * SIZE))
-    return images.to_pixels(ImageOps.exif_transpose(image).convert("RGB"), SIZE)
+    return decode.to_pixels(ImageOps.exif_transpose(image).convert("RGB"), SIZE)

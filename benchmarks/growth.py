@@ -139,15 +139,17 @@ def rows(found, budget) -> list:
 
 def prepare(home, count) -> None:
     """Prepares `dataset.images=count` from varied drawings, by way of Graft's own ingest."""
-    from engine.data import prepare_worker as ingest
+    from engine.data import prepare_worker
     from engine.data.sources import sample
 
     def source(spec, home, report):
         total = spec.images
-        return ingest.Source("sample", "", list(sample.CLASSES), total, pictures(home, total))
+        return prepare_worker.Source(
+            "sample", "", list(sample.CLASSES), total, pictures(home, total)
+        )
 
-    ingest.SOURCES["sample"] = source
-    ingest.ingest(recipe(count, BUDGET).dataset, home)
+    prepare_worker.SOURCES["sample"] = source
+    prepare_worker.ingest(recipe(count, BUDGET).dataset, home)
 
 
 def pictures(home, count):

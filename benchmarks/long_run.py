@@ -10,7 +10,7 @@ import statistics
 import time
 
 from benchmarks import common
-from engine.charts import training as charts
+from engine.charts import training
 from engine.runs import events
 from engine.runs.history import History
 
@@ -51,7 +51,7 @@ def seconds(path, read) -> tuple[float, float, float]:
     ends.append(time.perf_counter())
     history = History(found)
     ends.append(time.perf_counter())
-    for make in (charts.accuracy, charts.loss, charts.learning_rate, charts.throughput):
+    for make in (training.accuracy, training.loss, training.learning_rate, training.throughput):
         make(history).to_json()
     ends.append(time.perf_counter())
     return tuple(after - before for before, after in zip(ends, ends[1:], strict=False))

@@ -21,8 +21,7 @@ def run(home, quick) -> dict:
     from engine import home as homes
     from engine.models import modeling, session
     from engine.runs import events, runs
-    from engine.train import input_pipeline
-    from engine.train import keep as export
+    from engine.train import input_pipeline, keep
 
     recipe = common.photos(False, "resize=antialias", "split={}")
     dataset = common.prepared(recipe, home)
@@ -35,7 +34,7 @@ def run(home, quick) -> dict:
     architecture = modeling.architecture(bundle) | {"classes": list(dataset.classes)}
     homes.write_json(run.path / "architecture.json", architecture)
     common.say("writing a classifier")
-    export.write(bundle, run)
+    keep.write(bundle, run)
     pixels = input_pipeline.Pixels(dataset, photos, recipe.image_size, recipe.resize, 2048)
     pixels.get(photos)
     rounds = 1 if quick else ROUNDS
@@ -79,8 +78,7 @@ def consume(iterator) -> None:
 
 def features(bundle, recipe, dataset, photos, data, pixels, home, rounds) -> dict:
     """The feature pass of a frozen stage, with what it is made of."""
-    from engine.features import cache
-    from engine.features import compute as frozen
+    from engine.features import cache, compute
     from engine.models import litert, modeling
     from engine.train import input_pipeline
 
@@ -92,7 +90,7 @@ def features(bundle, recipe, dataset, photos, data, pixels, home, rounds) -> dic
         common.forget_features(home)
         fresh = input_pipeline.Pixels(dataset, photos, recipe.image_size, recipe.resize, 2048)
         quiet = lambda *_: None  # noqa: E731
-        cached, why = frozen.prepare(bundle, recipe, 0, dataset, fresh, split, home, quiet, False)
+        cached, why = compute.prepare(bundle, recipe, 0, dataset, fresh, split, home, quiet, False)
         if why:
             raise RuntimeError(f"no features: {why}")
         cached.close()

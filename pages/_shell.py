@@ -12,10 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # Streamlit puts only this script's own folder there
     sys.path.insert(0, str(ROOT))
 
-from pages._ui import common as _common  # noqa: E402
-from pages._ui import draft as _draft  # noqa: E402
+from pages._ui import (
+    common,  # noqa: E402
+    draft,  # noqa: E402
+)
 
-st.set_page_config(page_title="Graft", page_icon=_common.mark(), layout="wide")
+st.set_page_config(page_title="Graft", page_icon=common.mark(), layout="wide")
 
 
 def start() -> None:
@@ -61,11 +63,11 @@ PAGES = [
 
 page = st.navigation(PAGES, expanded=True)
 with st.sidebar:
-    _common.rail()
-with _common.guard():
-    _draft.load_from_url()
+    common.rail()
+with common.guard():
+    draft.load_from_url()
     # Before the page, so that leaving it half drawn loses nothing; and after it, also after an
     # error, for what the page itself has filled in.
-    _draft.keep_in_url()
+    draft.keep_in_url()
     page.run()
-_draft.keep_in_url()
+draft.keep_in_url()

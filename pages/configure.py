@@ -5,28 +5,24 @@ import math
 import numpy as np
 import streamlit as st
 
-from engine.charts import training as charts
+from engine.charts import training
 from engine.data import datasets
 from engine.errors import GraftError
 from engine.estimate import proposal
-from engine.features import store as features
+from engine.features import store
 from engine.models import backbones
 from engine.recipe import DatasetSpec, load_preset, preset_names, schedules
-from pages._configure import preflight as _preflight
-from pages._configure import stages as _stages
-from pages._configure import yaml as _yaml
+from pages._configure import preflight, stages, yaml
 from pages._configure.freeze_map import freeze_map
-from pages._dataset import data as _dataset_data
-from pages._dataset import decisions as _decisions
-from pages._ui import common as _common
-from pages._ui import draft as _draft
+from pages._dataset import data, decisions
+from pages._ui import common, draft
 from pages._ui.fields import field, problem, split_fields
 from pages._ui.live_chart import chart
 
 
 def show() -> None:
     """Draws the page."""
-    _common.header(
+    common.header(
         "Configure",
         "The recipe: which pretrained network, what learns in which stage, and how "
         "fast. The defaults are good; everything can be changed.",
@@ -34,7 +30,7 @@ def show() -> None:
     _start_from()
     _wrong()
     _backbone()
-    _stages.cards()
+    stages.cards()
     _preview()
     st.subheader("Everything else", anchor=False)
     with st.expander("Images: size, batch, augmentation"):
@@ -48,17 +44,17 @@ def show() -> None:
     with st.expander(
         "The recipe as text (YAML)", expanded=bool(st.session_state.get("yaml_problems"))
     ):
-        _yaml.editor()
+        yaml.editor()
 
 
 def _start_from():
     with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
         with st.container(width=300):
-            key = f"preset@{_draft.version()}"
+            key = f"preset@{draft.version()}"
             st.selectbox(
                 "Start from a preset",
                 preset_names(),
-                preset_names().index(_draft.preset()),
+                preset_names().index(draft.preset()),
                 key=key,
                 on_change=_preset,
                 args=(key,),
@@ -70,23 +66,23 @@ def _start_from():
             type="primary",
             key="use_recipe",
             icon=":material/arrow_forward:",
-            disabled=bool(_draft.problems()),
+            disabled=bool(draft.problems()),
         ):
             # A finished run that was looked at must not stand in the way of a new one.
-            _common.choose_run(None)
+            common.choose_run(None)
             st.session_state["start_anew"] = True
             st.switch_page("train.py")
-        changed = len(_draft.changes())
+        changed = len(draft.changes())
         if changed:
             st.button(
                 "Undo all changes",
                 key="reset",
                 icon=":material/undo:",
                 help="Back to the preset as it was, with your dataset.",
-                on_click=_draft.undo_changes,
+                on_click=draft.undo_changes,
             )
-    text = _common.plain(_draft.get("description") or "A recipe of your own.")
-    preset = _common.plain(_draft.preset())
+    text = common.plain(draft.get("description") or "A recipe of your own.")
+    preset = common.plain(draft.preset())
     st.caption(
         f"{text} Dataset: **{_dataset_title()}**. "
         + (
@@ -100,15 +96,15 @@ def _start_from():
 
 
 def _dataset_title() -> str:
-    title = _draft.get("dataset.name") or _draft.get("dataset.path") or "sample"
-    decided = _decisions.in_words(_draft.get("dataset.overlay"))
-    return _common.plain(title) + (f" ({decided})" if decided else "")
+    title = draft.get("dataset.name") or draft.get("dataset.path") or "sample"
+    decided = decisions.in_words(draft.get("dataset.overlay"))
+    return common.plain(title) + (f" ({decided})" if decided else "")
 
 
 def _suits():
     """Says where preset and dataset do not go together, with the way out."""
-    own = load_preset(_draft.preset())
-    if own.dataset.model_dump(mode="json") | {"overlay": ""} != _draft.get("dataset") | {
+    own = load_preset(draft.preset())
+    if own.dataset.model_dump(mode="json") | {"overlay": ""} != draft.get("dataset") | {
         "overlay": ""
     }:
         st.button(
@@ -117,13 +113,13 @@ def _suits():
             type="tertiary",
             icon=":material/photo_library:",
             help="The preset as it was made: with its own dataset, divided as it says.",
-            on_click=_draft.use_preset,
-            args=(_draft.preset(), True),
+            on_click=draft.use_preset,
+            args=(draft.preset(), True),
         )
-    built_in = _draft.get("backbone.name") == "GraftSmall" and (
-        _draft.get("backbone.weights") == "builtin"
+    built_in = draft.get("backbone.name") == "GraftSmall" and (
+        draft.get("backbone.weights") == "builtin"
     )
-    photos = proposal.preset_for(_draft.get("dataset"), _common.home()) != proposal.DRAWINGS
+    photos = proposal.preset_for(draft.get("dataset"), common.home()) != proposal.DRAWINGS
     if built_in and photos:
         warning = st.session_state.get("proposal_warning") or (
             "GraftSmall has seen only generated drawings. Photos need a network pretrained on photos"
@@ -134,21 +130,21 @@ def _suits():
             key="propose",
             icon=":material/auto_fix_high:",
             help="Takes the preset for photos, with its pretrained network, and keeps your dataset.",
-            on_click=_draft.propose,
+            on_click=draft.propose,
         )
 
 
 def _preset(key):
     # Streamlit also calls this, with nothing changed, when the page is left half drawn.
-    if st.session_state[key] != _draft.preset():
-        _draft.use_preset(st.session_state[key])
+    if st.session_state[key] != draft.preset():
+        draft.use_preset(st.session_state[key])
 
 
 def _wrong():
-    problems = _draft.problems()
+    problems = draft.problems()
     if problems:
         lines = "\n".join(
-            f"- **{_common.plain(path or 'recipe')}**: {_common.plain(text)}"
+            f"- **{common.plain(path or 'recipe')}**: {common.plain(text)}"
             for path, text in problems.items()
         )
         st.error(f"Before this recipe can be used:\n{lines}", icon=":material/error:")
@@ -160,21 +156,21 @@ def _wrong():
 def _backbone():
     st.subheader("Pretrained network (backbone)", anchor=False)
     known = backbones.names()
-    name = _draft.get("backbone.name")
+    name = draft.get("backbone.name")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         with st.container(width=300):
-            finished = [run.id for run in _common.finished_runs()[:10]]
+            finished = [run.id for run in common.finished_runs()[:10]]
             going_on = [f"run:{run}" for run in finished]
             words = {choice: f"go on from {choice[4:]}" for choice in going_on}
             field("backbone.name", "Network", choices=[*known, *going_on], words=words)
         if name in known:
-            entry = _entry(name, _draft.get("backbone.alpha"))
+            entry = _entry(name, draft.get("backbone.alpha"))
             if entry.alphas:
-                if _draft.get("backbone.alpha") is None:
-                    _draft.put("backbone.alpha", entry.default_alpha)
+                if draft.get("backbone.alpha") is None:
+                    draft.put("backbone.alpha", entry.default_alpha)
                 with st.container(width=150):
                     field("backbone.alpha", "Width (alpha)", choices=list(entry.alphas))
-            st.metric("Parameters", _common.short(entry.params), width=120)
+            st.metric("Parameters", common.short(entry.params), width=120)
             size = "none" if name == "GraftSmall" else f"{entry.weights_mb:.0f} MB"
             st.metric("Download", size, width=120)
             top1 = "–" if entry.top1 is None else f"{entry.top1:.1f} %"
@@ -185,7 +181,7 @@ def _backbone():
                 help=f"Accuracy of the complete network on ImageNet, by {entry.source}.",
             )
     if name in known:
-        if _draft.get("image_size", 224) < entry.min_image_size:
+        if draft.get("image_size", 224) < entry.min_image_size:
             st.caption(
                 f":red[:material/error: {name} needs images of at least {entry.min_image_size} px]"
             )
@@ -203,7 +199,7 @@ def _entry(name, alpha):
     try:
         return backbones.get(name, alpha)
     except GraftError as error:  # a width from a link that this family does not have
-        _common.fail(error)
+        common.fail(error)
         return backbones.get(name)
 
 
@@ -222,7 +218,7 @@ def _catalogue(known, name):
         }
         for entry in backbones.catalogue()
     ]
-    key = f"catalogue@{_draft.version()}"
+    key = f"catalogue@{draft.version()}"
     st.dataframe(
         rows,
         hide_index=True,
@@ -233,48 +229,48 @@ def _catalogue(known, name):
         column_config={"Source": st.column_config.LinkColumn(display_text="page")},
     )
     st.caption(
-        f"Choose a row to use it; now chosen: **{_common.plain(name)}**. More parameters: usually more accurate, and slower."
+        f"Choose a row to use it; now chosen: **{common.plain(name)}**. More parameters: usually more accurate, and slower."
     )
 
 
 def _pick(key, names):
     places = st.session_state[key].selection.rows
-    if places and names[places[0]] != _draft.get("backbone.name"):
-        _draft.choose_backbone(names[places[0]])
+    if places and names[places[0]] != draft.get("backbone.name"):
+        draft.choose_backbone(names[places[0]])
 
 
 # -- what it will do ----------------------------------------------------------------------------
 
 
 def _preview():
-    recipe = _draft.recipe()
+    recipe = draft.recipe()
     st.subheader("What it will do", anchor=False)
     if recipe is None:
         st.caption("Shown as soon as nothing is wrong with the recipe.")
         return
     classes, images, known = _dataset_size(recipe)
     steps = max(1, math.ceil(images / recipe.batch_size))
-    with _common.guard():
+    with common.guard():
         freeze_map(recipe, classes)
     rates = [(s.name, np.asarray(schedules.learning_rates(s, steps))) for s in recipe.stages]
-    chart(charts.planned_learning_rate(rates, steps), "planned_rate")
-    size = f"{_common.count(images, 'training images')} in batches of {recipe.batch_size}"
+    chart(training.planned_learning_rate(rates, steps), "planned_rate")
+    size = f"{common.count(images, 'training images')} in batches of {recipe.batch_size}"
     st.caption(
-        f"{_common.count(steps)} steps an epoch: {size}."
+        f"{common.count(steps)} steps an epoch: {size}."
         if known
         else f"The dataset is not prepared yet, so this assumes {size}."
     )
     for stage in recipe.stages:
-        st.caption(f":material/bolt: Stage **{_common.plain(stage.name)}** {_how(recipe, stage)}")
-    _preflight.section(recipe)
+        st.caption(f":material/bolt: Stage **{common.plain(stage.name)}** {_how(recipe, stage)}")
+    preflight.section(recipe)
 
 
 def _how(recipe, stage) -> str:
     """Whether a stage runs on cached features."""
-    why = features.why_not(recipe, stage.trainable)
+    why = store.why_not(recipe, stage.trainable)
     if why:
         return f"runs the whole network in every epoch: {why}."
-    count, exact = features.views(recipe)
+    count, exact = store.views(recipe)
     of = "every image" if count == 1 else f"{count} views of every image"
     sort = "" if exact else ", an approximation"
     return f"computes its frozen part once, for {of}{sort}, and trains on what it gave."
@@ -283,14 +279,14 @@ def _how(recipe, stage) -> str:
 def _dataset_size(recipe):
     """(classes, training images, whether they are known) of the draft's dataset."""
     spec: DatasetSpec = recipe.dataset
-    home = _common.home()
+    home = common.home()
     if datasets.state(spec, home)["state"] == "ready":
         try:
-            dataset = _dataset_data.opened(spec)[1]
-            train = _dataset_data.split_of(spec, recipe.split)["train"]
+            dataset = data.opened(spec)[1]
+            train = data.split_of(spec, recipe.split)["train"]
             return len(dataset.classes), len(train), True
         except GraftError as error:
-            _common.fail(error)
+            common.fail(error)
     return 5, round(0.75 * (spec.images if spec.source == "sample" else 3000)), False
 
 

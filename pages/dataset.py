@@ -6,15 +6,9 @@ from engine.data import datasets
 from engine.errors import DatasetError
 from engine.images import preview
 from engine.recipe import AugmentationSpec, DatasetSpec, Recipe
-from pages._dataset import data as _dataset_data
-from pages._dataset import decisions as _decisions
-from pages._dataset import findings as _dataset_findings
-from pages._dataset import gallery as _dataset_gallery
+from pages._dataset import data, decisions, findings, gallery, sources
 from pages._dataset import map as _dataset_map
-from pages._dataset import sources as _dataset_sources
-from pages._ui import common as _common
-from pages._ui import draft as _draft
-from pages._ui import job as _job
+from pages._ui import common, draft, job
 from pages._ui.fields import field, problem, split_fields
 
 VIEWS = ("Images", "Findings", "Map", "Counts and sizes", "What the network will see", "Decisions")
@@ -22,30 +16,30 @@ VIEWS = ("Images", "Findings", "Map", "Counts and sizes", "What the network will
 
 def show() -> None:
     """Draws the page."""
-    _common.header(
+    common.header(
         "Dataset",
         "Choose labelled images. Graft learns from one part, tunes on a second and is "
         "measured on a third it never saw.",
     )
     spec = _choose()
-    home = _common.home()
+    home = common.home()
     if spec is None:
         return
-    overlay = _dataset_data.overlay_of(spec)
+    overlay = data.overlay_of(spec)
     if overlay != spec.overlay:
-        _draft.put("dataset.overlay", overlay)
+        draft.put("dataset.overlay", overlay)
         spec = spec.model_copy(update={"overlay": overlay})
     state = datasets.state(spec, home)
     # Kept while another preparation is under way: what was added meanwhile is not in that one.
     asked = state["state"] != "preparing" and st.session_state.pop("prepare_now", False)
     if asked or (spec.source == "sample" and state["state"] == "missing"):
         # Just uploaded, or drawn on this host in a moment: no reason to ask first.
-        with _common.guard():
+        with common.guard():
             datasets.prepare(spec, home)
         state = datasets.state(spec, home)
     _actions(spec, state, home)
     if state["state"] == "preparing":
-        _job.progress(
+        job.progress(
             lambda: datasets.state(spec, home),
             lambda: datasets.cancel(spec, home),
             "cancel_prepare",
@@ -54,7 +48,7 @@ def show() -> None:
             "images",
         )
     elif state["state"] == "failed":
-        _common.fail(state["error"])
+        common.fail(state["error"])
     elif state["state"] == "missing":
         st.info(
             "This dataset is not on this host yet. **Look at it first** prepares it here; **Use this "
@@ -64,11 +58,11 @@ def show() -> None:
     else:
         st.session_state["looked_at"] = spec
         try:
-            view = _dataset_data.look_at(spec)
+            view = data.look_at(spec)
         except DatasetError as error:
             if not spec.overlay:
                 raise
-            _decisions.missing(spec, error)
+            decisions.missing(spec, error)
         else:
             _look(view)
 
@@ -77,26 +71,26 @@ def _choose():
     """The widgets of the source; returns a DatasetSpec, or None while it is incomplete."""
     with st.container(border=True):
         field("dataset.source", "Where the images come from", pick=True)
-        source = _draft.get("dataset.source")
+        source = draft.get("dataset.source")
         if source == "saved":
             before = st.session_state.get("looked_at")
-            _dataset_sources.put_together(before if before and before.source != "saved" else None)
+            sources.put_together(before if before and before.source != "saved" else None)
         else:
             {
-                "sample": _dataset_sources.sample,
-                "tfds": _dataset_sources.tfds,
-                "folder": _dataset_sources.folder,
-                "zip": _dataset_sources.zip_file,
+                "sample": sources.sample,
+                "tfds": sources.tfds,
+                "folder": sources.folder,
+                "zip": sources.zip_file,
             }[source]()
         incomplete = source in ("folder", "zip", "saved") and not (
-            _draft.get("dataset.path") or _draft.get("dataset.name")
+            draft.get("dataset.path") or draft.get("dataset.name")
         )
         if not incomplete:
             problem("dataset")
         with st.expander("How the images are divided (split)"):
             split_fields()
     try:
-        return DatasetSpec.model_validate(_draft.get("dataset"))
+        return DatasetSpec.model_validate(draft.get("dataset"))
     except ValueError:
         if incomplete:
             st.info(
@@ -116,7 +110,7 @@ def _actions(spec, state, home):
         if st.button(
             "Use this dataset", type="primary", key="use_dataset", icon=":material/arrow_forward:"
         ):
-            with _common.guard():
+            with common.guard():
                 if state["state"] != "ready" or datasets.outdated(spec, home):
                     datasets.prepare(spec, home)
                 st.switch_page("configure.py")
@@ -128,7 +122,7 @@ def _actions(spec, state, home):
                 icon=":material/download:",
                 help="Fetches and checks every image on this host, in the background.",
             ):
-                with _common.guard():
+                with common.guard():
                     datasets.prepare(spec, home)
                     st.rerun()
         elif state["state"] == "ready" and spec.source in ("folder", "zip", "saved"):
@@ -139,27 +133,25 @@ def _actions(spec, state, home):
 
 def _look(view):
     if view.problem:
-        _common.fail(view.problem)
+        common.fail(view.problem)
     dataset, parts = view.dataset, view.parts
     sizes = {
-        p.capitalize(): _common.count(len(parts[p])) if parts else "–"
+        p.capitalize(): common.count(len(parts[p])) if parts else "–"
         for p in ("train", "validation", "test")
     }
-    _common.metrics(
-        {"Images": _common.count(len(dataset)), "Classes": len(dataset.classes)} | sizes
-    )
+    common.metrics({"Images": common.count(len(dataset)), "Classes": len(dataset.classes)} | sizes)
     if dataset.description:
-        st.caption(_common.plain(dataset.description))
+        st.caption(common.plain(dataset.description))
     _left_out(dataset)
-    _decisions.summary(view.spec)
+    decisions.summary(view.spec)
     tabs = st.tabs(VIEWS, key="dataset_view", on_change="rerun")
     draw = {
-        "Images": _dataset_gallery.browse,
-        "Findings": _dataset_findings.show,
+        "Images": gallery.browse,
+        "Findings": findings.show,
         "Map": _dataset_map.embedding,
         "Counts and sizes": _dataset_map.overview,
         "What the network will see": _seen,
-        "Decisions": lambda view: _decisions.history(view.spec),
+        "Decisions": lambda view: decisions.history(view.spec),
     }
     for name, tab in zip(VIEWS, tabs, strict=True):
         if tab.open:
@@ -184,7 +176,7 @@ def _left_out(dataset):
 
 
 def _seen(view):
-    recipe, dataset, parts = _draft.recipe(), view.dataset, view.parts
+    recipe, dataset, parts = draft.recipe(), view.dataset, view.parts
     if recipe is None or parts is None:
         st.info(
             "Something in the recipe is not right yet; the messages above and on Configure say what.",
@@ -193,7 +185,7 @@ def _seen(view):
         return
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
-        label = _dataset_gallery.pick_class(view, "seen_class")
+        label = gallery.pick_class(view, "seen_class")
     epoch = right.number_input(
         "Epoch to show (augmentation changes with each)",
         1,
@@ -204,7 +196,7 @@ def _seen(view):
     chosen = parts["train"]
     if label is not None:
         chosen = chosen[dataset.labels[chosen] == label]
-    chosen = _dataset_gallery.in_turn(dataset, chosen)[:8]
+    chosen = gallery.in_turn(dataset, chosen)[:8]
     side = recipe.image_size
     plain = preview.network_view(dataset, chosen, recipe)
     st.markdown(
@@ -233,7 +225,7 @@ def _row(views, dataset, chosen):
         for view, index in zip(views, chosen.tolist(), strict=True):
             name = dataset.classes[dataset.labels[index]]
             st.image(
-                view, width=112, caption=_common.plain(name), alt=f"{name} as the network sees it"
+                view, width=112, caption=common.plain(name), alt=f"{name} as the network sees it"
             )
 
 

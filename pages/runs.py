@@ -6,32 +6,27 @@ import time
 import streamlit as st
 
 from engine import GraftError
-from engine.charts import training as charts
+from engine.charts import training
 from engine.runs import trash
-from pages._run import actions as _run_actions
-from pages._run import queue as _queue
-from pages._run import view as _run_view
-from pages._runs import import_ as _import
-from pages._runs import storage as _storage
+from pages._run import actions, queue, view
+from pages._runs import import_, storage
 from pages._runs import trash as _trash
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
-from pages._ui import draft as _draft
+from pages._ui import clicks, common, draft
 from pages._ui.live_chart import chart
 
 
 def show() -> None:
     """Draws the page."""
-    _common.header("Runs", "Everything that was trained here. Choose a row to open it.")
-    everything, damaged = _common.all_runs()
+    common.header("Runs", "Everything that was trained here. Choose a row to open it.")
+    everything, damaged = common.all_runs()
     for name, why in damaged:
         text = f"The run {name} is passed over: {why}."
-        st.warning(_common.plain(text), icon=":material/warning:")
-    with _common.guard():
-        _queue.section()
+        st.warning(common.plain(text), icon=":material/warning:")
+    with common.guard():
+        queue.section()
     if not everything:
-        _common.chosen_run()  # says so if the address names one that is in the trash
-        _common.empty(
+        common.chosen_run()  # says so if the address names one that is in the trash
+        common.empty(
             "**No runs yet.** A run appears here as soon as training starts.",
             "train.py",
             "Go to Train",
@@ -39,9 +34,9 @@ def show() -> None:
         _folded()
         return
     chosen = _table(everything)
-    if chosen is not None and not _clicks.to_open():
-        _common.choose_run(chosen)
-    run = _common.chosen_run()
+    if chosen is not None and not clicks.to_open():
+        common.choose_run(chosen)
+    run = common.chosen_run()
     if run is None:
         st.caption(":material/arrow_upward: Choose a row to see its charts, results and recipe.")
     else:
@@ -50,13 +45,13 @@ def show() -> None:
 
 
 def _folded():
-    with _common.guard():
-        _import.section()
-    _queue.host_settings()
-    with _common.guard():
+    with common.guard():
+        import_.section()
+    queue.host_settings()
+    with common.guard():
         _trash.section()
-    with _common.guard():
-        _storage.section()
+    with common.guard():
+        storage.section()
 
 
 def _table(everything):
@@ -92,13 +87,13 @@ def _row(run):
     if test:
         interval = "{:.1f} to {:.1f} %".format(*(100 * v for v in test["interval"]))
     return {
-        "Status": _common.STATUS[run.status].split(": ", 1)[1],
+        "Status": common.STATUS[run.status].split(": ", 1)[1],
         "Name": run.recipe.name,
         "Test accuracy": round(100 * test["accuracy"], 1) if test else None,
         "95 % interval": interval,
         "Dataset": run.recipe.dataset.title,
         "Backbone": run.recipe.backbone.title,
-        "Duration": _common.duration(run.seconds),
+        "Duration": common.duration(run.seconds),
         "Started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
         "Size (MB)": round(run.size / 1e6, 1),
         "Run": run.id,
@@ -106,10 +101,10 @@ def _row(run):
 
 
 def _detail(run):
-    st.subheader(_common.run_label(run), anchor=False)
+    st.subheader(common.run_label(run), anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(_common.STATUS[run.status])
-        st.caption(f"Run {_common.plain(run.id)}")
+        st.markdown(common.STATUS[run.status])
+        st.caption(f"Run {common.plain(run.id)}")
         if run.finished:
             if st.button(
                 "Test this model",
@@ -118,47 +113,47 @@ def _detail(run):
                 icon=":material/center_focus_strong:",
             ):
                 st.switch_page("test.py", query_params={"run": run.id})
-        elif run.status in _common.ACTIVE:
+        elif run.status in common.ACTIVE:
             if st.button(
                 "Watch it", type="primary", key="open_train", icon=":material/monitoring:"
             ):
                 st.switch_page("train.py", query_params={"run": run.id})
-        _run_actions.buttons(run)
+        actions.buttons(run)
         if st.button("Use its recipe", key="take_recipe", icon=":material/content_copy:"):
-            _draft.replace(run.recipe.to_dict(), follow=False)
+            draft.replace(run.recipe.to_dict(), follow=False)
             st.switch_page("configure.py")
-        if run.status not in _common.ACTIVE:
+        if run.status not in common.ACTIVE:
             with st.popover("Delete", icon=":material/delete:"):
                 st.markdown(
                     "Move this run with its model, charts and log to the trash? It can be restored "
                     "from there."
                 )
                 st.button("Delete it", key="delete_sure", on_click=_delete, args=(run,))
-    _common.told(_run_actions.PLACE)
-    _run_actions.relatives(run)
-    _run_view.outcome(run)
-    _run_view.notes(run)
+    common.told(actions.PLACE)
+    actions.relatives(run)
+    view.outcome(run)
+    view.notes(run)
     names = ["Charts", "Confusion matrix", "Each class", "Stages", "Recipe", "Environment", "Log"]
     tabs = dict(zip(names, st.tabs(names, key="run_view", on_change="rerun"), strict=True))
     views = {
-        "Charts": _run_view.live,
+        "Charts": view.live,
         "Confusion matrix": _confusion,
         "Each class": _classes,
-        "Stages": _run_view.stages,
+        "Stages": view.stages,
         "Recipe": _recipe,
         "Environment": _environment,
         "Log": lambda run: st.code(run.log_tail(200) or "(empty)", language=None),
     }
     for name, tab in tabs.items():
         if tab.open:  # a closed tab's body would run all the same
-            with tab, _common.guard():
+            with tab, common.guard():
                 views[name](run)
 
 
 def _delete(run):
-    with _common.guard():
+    with common.guard():
         trash.delete(run)
-        _common.choose_run(None)
+        common.choose_run(None)
         st.toast("The run is in the trash; restore it below the table.")
 
 
@@ -181,7 +176,7 @@ def _confusion(run):
     if not figures:
         st.caption("The run was not evaluated.")
         return
-    chart(charts.confusion_matrix(figures["confusion"], run.classes), f"confusion_{run.id}")
+    chart(training.confusion_matrix(figures["confusion"], run.classes), f"confusion_{run.id}")
     st.caption("A number counts images; the darker, the larger its share of the true class.")
 
 
@@ -192,12 +187,12 @@ def _classes(run):
         return
     left, right = st.columns(2)
     with left:
-        chart(charts.per_class(figures["per_class"]), f"classes_{run.id}")
+        chart(training.per_class(figures["per_class"]), f"classes_{run.id}")
     with right:
         names = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
         table = [
             {"Class": row["label"]}
-            | {n: _common.percent(row[k]) for k, n in names.items()}
+            | {n: common.percent(row[k]) for k, n in names.items()}
             | {"Images": row["support"]}
             for row in figures["per_class"]
         ]

@@ -5,13 +5,8 @@ from collections import Counter
 import streamlit as st
 
 from engine.images.decode import EXTENSIONS
-from pages._test import answers as _test_answers
-from pages._test import batch as _test_batch
-from pages._test import cards as _test_cards
-from pages._test import confidence as _test_confidence
-from pages._test import export as _test_export
-from pages._test import marks as _test_marks
-from pages._ui import common as _common
+from pages._test import answers, batch, cards, confidence, export, marks
+from pages._ui import common
 
 SOURCES = ["Upload", "Folder", "Webcam", "Test images of this run", "Earlier batches"]
 VIEWS = {
@@ -24,14 +19,14 @@ VIEWS = {
 
 def show() -> None:
     """Draws the page."""
-    _common.header(
+    common.header(
         "Test",
         "Show the classifier images it has never seen. It answers with exactly the model "
         "that was saved, on this host.",
     )
-    finished = _common.finished_runs()
+    finished = common.finished_runs()
     if not finished:
-        _common.empty(
+        common.empty(
             "**No classifier yet.** Train one first: the default recipe takes under a minute.",
             "train.py",
             "Go to Train",
@@ -41,13 +36,13 @@ def show() -> None:
     tabs = dict(zip(VIEWS, st.tabs(list(VIEWS), key="test_view", on_change="rerun"), strict=True))
     views = {
         "Try it": lambda: _try(run, other),
-        "How sure it may be": lambda: _test_confidence.show(run),
-        "Marked images": lambda: _test_marks.show(run),
-        "Take it away": lambda: _test_export.show(run),
+        "How sure it may be": lambda: confidence.show(run),
+        "Marked images": lambda: marks.show(run),
+        "Take it away": lambda: export.show(run),
     }
     for name, tab in tabs.items():
         if tab.open:  # a closed tab's body would run all the same
-            with tab, _common.guard():
+            with tab, common.guard():
                 views[name]()
 
 
@@ -64,12 +59,12 @@ def _try(run, other):
         _uploaded(run, other, kind == "Folder")
         return
     if kind == "Earlier batches":
-        _test_batch.earlier(run)
+        batch.earlier(run)
         return
     st.query_params.pop("batch", None)
     images = _shots() if kind == "Webcam" else _examples(run)
     if images:
-        _test_cards.show(run, other, images)
+        cards.show(run, other, images)
 
 
 def _uploaded(run, other, folder):
@@ -81,7 +76,7 @@ def _uploaded(run, other, folder):
         type=[*EXTENSIONS] if folder else [*EXTENSIONS, "zip"],
         accept_multiple_files="directory" if folder else True,
         key="folder_images" if folder else "images",
-        help=f"They are answered on this host and go nowhere else. Up to {_test_cards.MOST} loose images are "
+        help=f"They are answered on this host and go nowhere else. Up to {cards.MOST} loose images are "
         "kept in memory only; more of them, and zips, are kept in Graft's home until you delete them, a "
         "week at most. Class folders give accuracy too.",
     )
@@ -93,10 +88,10 @@ def _uploaded(run, other, folder):
         return
     zips = [file for file in files if file.name.lower().endswith(".zip")]
     loose = [file for file in files if file not in zips]
-    if zips or folder or len(loose) > _test_cards.MOST:
-        _test_batch.uploaded(run, zips, loose)
-    if loose and not folder and len(loose) <= _test_cards.MOST:
-        _test_cards.show(run, other, [(file.name, file.getvalue(), None) for file in loose])
+    if zips or folder or len(loose) > cards.MOST:
+        batch.uploaded(run, zips, loose)
+    if loose and not folder and len(loose) <= cards.MOST:
+        cards.show(run, other, [(file.name, file.getvalue(), None) for file in loose])
 
 
 def _shots():
@@ -106,7 +101,7 @@ def _shots():
         shot = st.camera_input("Take pictures, one after another", key="camera")
     if shot and shot.file_id not in [identity for identity, _ in taken]:
         taken.insert(0, (shot.file_id, shot.getvalue()))
-        del taken[_test_cards.MOST :]
+        del taken[cards.MOST :]
     if taken and st.button("Forget the pictures", key="forget_shots", icon=":material/delete:"):
         taken.clear()
         st.rerun()
@@ -117,7 +112,7 @@ def _shots():
 def _choose(finished):
     """The classifier, and one to compare it with: the address's run if it is finished, or the newest."""
     by_id = {run.id: run for run in finished}
-    wanted = _common.chosen_run()
+    wanted = common.chosen_run()
     if wanted is not None and wanted.id not in by_id:
         st.info(
             "That run has no usable model, so the newest classifier is shown instead.",
@@ -134,8 +129,8 @@ def _choose(finished):
         key="classifier",
         on_change=_remember,
         format_func=lambda i: (
-            f"{_common.run_text(by_id[i])}, test accuracy "
-            f"{_common.accuracy_text(by_id[i].evaluation)}"
+            f"{common.run_text(by_id[i])}, test accuracy "
+            f"{common.accuracy_text(by_id[i].evaluation)}"
         ),
     )
     others = ["", *(i for i in by_id if i != chosen)]
@@ -146,7 +141,7 @@ def _choose(finished):
         others,
         key="compared",
         disabled=len(others) == 1,
-        format_func=lambda i: _common.run_text(by_id[i]) if i else "no other run",
+        format_func=lambda i: common.run_text(by_id[i]) if i else "no other run",
         help="A second run answers the same images, side by side.",
     )
     columns[2].number_input(
@@ -159,9 +154,9 @@ def _choose(finished):
         help="How many of the likeliest classes are shown for each image.",
     )
     run = by_id[chosen]
-    _common.choose_run(run)
-    st.caption("Knows: " + _common.plain(", ".join(run.classes)))
-    _test_answers.say_if_uncertain(run)
+    common.choose_run(run)
+    st.caption("Knows: " + common.plain(", ".join(run.classes)))
+    answers.say_if_uncertain(run)
     return run, by_id.get(other)
 
 

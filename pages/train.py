@@ -3,27 +3,23 @@
 import streamlit as st
 
 from engine.jobs import jobs
-from pages._run import actions as _run_actions
-from pages._run import queue as _queue
-from pages._run import view as _run_view
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
-from pages._ui import draft as _draft
+from pages._run import actions, queue, view
+from pages._ui import clicks, common, draft
 
 
 def show() -> None:
     """Draws the page: the run of the address, one in progress, or what is about to start."""
-    _common.header(
+    common.header(
         "Train",
         "Start the recipe and watch it learn. You can close this page: training goes on, "
         "and this address shows it again.",
     )
-    run = _common.chosen_run()
+    run = common.chosen_run()
     if run is None and not st.session_state.get("start_anew"):
-        running = jobs.active(_common.home())
+        running = jobs.active(common.home())
         if running:
             run = running[0]
-            _common.choose_run(run)
+            common.choose_run(run)
     if run is None:
         _ready()
     else:
@@ -31,26 +27,26 @@ def show() -> None:
 
 
 def _ready():
-    recipe = _draft.recipe()
+    recipe = draft.recipe()
     if recipe is None:
-        for path, text in _draft.problems().items():
+        for path, text in draft.problems().items():
             text = f"{path}: {text}" if path else text
-            st.error(_common.plain(text), icon=":material/error:")
+            st.error(common.plain(text), icon=":material/error:")
         st.page_link("configure.py", label="Mend the recipe in Configure", icon=":material/tune:")
         return
     with st.container(border=True):
-        _common.metrics(
+        common.metrics(
             {
-                "Dataset": _common.plain(recipe.dataset.title),
-                "Backbone": _common.plain(recipe.backbone.title),
+                "Dataset": common.plain(recipe.dataset.title),
+                "Backbone": common.plain(recipe.backbone.title),
                 "Image size": f"{recipe.image_size} px",
                 "Epochs": sum(stage.epochs for stage in recipe.stages),
             },
             200,
         )
         for place, stage in enumerate(recipe.stages, 1):
-            name = _common.plain(stage.name)
-            st.markdown(f"**{place}. {name}**: {_common.stage_words(stage)}")
+            name = common.plain(stage.name)
+            st.markdown(f"**{place}. {name}**: {common.stage_words(stage)}")
     waits = _in_progress()
     # In a callback, which a double click or another rerun does not break off half-way.
     st.button(
@@ -58,38 +54,38 @@ def _ready():
         type="primary",
         key="start",
         icon=":material/playlist_add:" if waits else ":material/play_arrow:",
-        on_click=_clicks.once,
+        on_click=clicks.once,
         args=(
             "start",
             ("start", recipe.hash),
-            _clicks.drawing(),
+            clicks.drawing(),
             jobs.start,
             recipe,
-            _common.home(),
+            common.home(),
         ),  # fmt: skip
     )
-    _common.told("start")
+    common.told("start")
 
 
 def _in_progress() -> bool:
     """Says what is in progress and where a run added now would stand; returns whether it would have to
     wait. Draws the page anew when that has changed."""
-    before = _queue.outlook()
+    before = queue.outlook()
 
     def body():
-        with _common.guard():
-            now = _queue.outlook()
+        with common.guard():
+            now = queue.outlook()
             if (now is None) != (before is None):
                 st.rerun()
-            running = [r for r in jobs.active(_common.home()) if r.status != "queued"]
-            names = ", ".join(f"**{_common.plain(r.recipe.name)}**" for r in running[:3])
+            running = [r for r in jobs.active(common.home()) if r.status != "queued"]
+            names = ", ".join(f"**{common.plain(r.recipe.name)}**" for r in running[:3])
             if now:
                 ahead = (
                     f"{names} {'is' if len(running) == 1 else 'are'} in progress. " if names else ""
                 )
                 st.info(
                     f"{ahead}A run added now takes place {now['place']} in the queue and starts "
-                    f"{_queue.starts(now['starts_in'])}.",
+                    f"{queue.starts(now['starts_in'])}.",
                     icon=":material/schedule:",
                 )
             elif running:
@@ -98,15 +94,15 @@ def _in_progress() -> bool:
                     icon=":material/hourglass_top:",
                 )
 
-    st.fragment(body, run_every=5 if before or jobs.active(_common.home()) else None)()
+    st.fragment(body, run_every=5 if before or jobs.active(common.home()) else None)()
     return before is not None
 
 
 def _run(run):
-    st.subheader(_common.run_label(run), anchor=False)
+    st.subheader(common.run_label(run), anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(_common.STATUS[run.status])
-        words = _run_actions.device_words(run)
+        st.markdown(common.STATUS[run.status])
+        words = actions.device_words(run)
         if words:
             st.caption(
                 f":material/memory: {words}",
@@ -120,7 +116,7 @@ def _run(run):
             icon=":material/center_focus_strong:",
         ):
             st.switch_page("test.py", query_params={"run": run.id})
-        _run_actions.buttons(run)
+        actions.buttons(run)
         if st.button(
             "New run",
             key="again",
@@ -129,15 +125,15 @@ def _run(run):
             icon=":material/add:",
             help="Shows the recipe as it now is in Configure, ready to start or to be queued.",
         ):
-            _common.choose_run(None)
+            common.choose_run(None)
             st.session_state["start_anew"] = True
             st.rerun()
-    _common.told(_run_actions.PLACE)
-    _run_actions.stuck(run)
-    _run_actions.relatives(run)
-    if run.status not in _common.ACTIVE:
-        _run_view.outcome(run)
-    _run_view.live(run, _run_view.notes, _run_view.folded_stages, _run_view.log)
+    common.told(actions.PLACE)
+    actions.stuck(run)
+    actions.relatives(run)
+    if run.status not in common.ACTIVE:
+        view.outcome(run)
+    view.live(run, view.notes, view.folded_stages, view.log)
 
 
 show()

@@ -70,8 +70,7 @@ def batch(
     import numpy as np
 
     from engine.errors import DatasetError
-    from engine.predict import batch_worker as batching
-    from engine.predict import batches, confidence
+    from engine.predict import batch_worker, batches, confidence
     from engine.predict.classifier import Classifier
 
     found = runs.get_run(homes.home(home), run)
@@ -84,7 +83,9 @@ def batch(
         task = bar.add_task("Classifying", total=len(items), eta="")
         kept = {}
         parts = list(
-            batching.parts(model, items, None, lambda done: bar.update(task, completed=done), kept)
+            batch_worker.parts(
+                model, items, None, lambda done: bar.update(task, completed=done), kept
+            )
         )
     rows = batches.Rows(
         **{n: np.concatenate([getattr(part, n) for part in parts]) for n in batches.COLUMNS}
@@ -98,7 +99,10 @@ def batch(
         for row, verdict in zip(read.tolist(), judged, strict=True):
             verdicts[row] = verdict
     answers = batches.table(found, rows, verdicts)
-    figures, drift = batching.figures(model.classes, rows), batching.judged(found, rows, kept)
+    figures, drift = (
+        batch_worker.figures(model.classes, rows),
+        batch_worker.judged(found, rows, kept),
+    )
     if json_:
         return json_out({"answers": answers, "figures": figures, "drift": drift})
     if csv == "-":

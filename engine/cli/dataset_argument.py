@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from engine.data.sources import collection as saved
+from engine.data.sources import collection
 from engine.errors import DatasetError
 from engine.recipe import SAVED_NAME, DatasetSpec, tfds_problem
 
@@ -36,7 +36,7 @@ def spec_of(text: str, home) -> DatasetSpec:
         return DatasetSpec(source="folder" if found.is_dir() else "zip", path=str(found))
     if text == "sample":
         return DatasetSpec(source="sample")
-    if re.fullmatch(SAVED_NAME, text) and text in saved.names(home):
+    if re.fullmatch(SAVED_NAME, text) and text in collection.names(home):
         return DatasetSpec(source="saved", name=text)
     if not _looks_like_a_path(text):
         try:

@@ -22,13 +22,12 @@ SHOWN = 20
 def list_datasets(home: Home = None, json_: AsJson = False):
     """List prepared datasets, those put together here, and names to begin with."""
     from engine.data import datasets
-    from engine.data.sources import collection as saved
-    from engine.data.sources import tfds_catalogue
+    from engine.data.sources import collection, tfds_catalogue
 
     folder = homes.home(home)
     paths = sorted((folder / "datasets").glob("*/manifest.json"))
     prepared = [m for path in paths if (m := homes.read_json(path))]
-    own = [saved.open_(folder, name) for name in saved.names(folder)]
+    own = [collection.open_(folder, name) for name in collection.names(folder)]
     if json_:
         return json_out(
             {
@@ -91,8 +90,7 @@ def add_images(
 ):
     """Add images to a dataset put together here. Those already there stay in the part (train,
     validation, test) they are in. Exit code 2 if none could be added."""
-    from engine.data.sources import archive
-    from engine.data.sources import collection as saved
+    from engine.data.sources import archive, collection
 
     folder, files = homes.home(home), files or []
     if undo and (files or label or zip_ or base):
@@ -106,14 +104,14 @@ def add_images(
             else f"no files were given for the class {label}; name them after it"
         )
     if label:
-        saved.clean_label(label)
+        collection.clean_label(label)
     if zip_:
         archive.check(zip_)  # before a dataset is made for it
     if not undo:
         _make(folder, name, base)
     outcome = {"added": 0, "skipped": [], "taken_back": 0}
     if undo:
-        outcome["taken_back"] = saved.undo(folder, name)
+        outcome["taken_back"] = collection.undo(folder, name)
     elif files or zip_:
         with progress_bars() as bar:
             task = bar.add_task("Adding", total=None, eta="")
@@ -124,7 +122,7 @@ def add_images(
             for number, skipped in _additions(folder, name, label, files, zip_, show):
                 outcome["added"] += number
                 outcome["skipped"] += skipped
-    found = saved.open_(folder, name)
+    found = collection.open_(folder, name)
     if json_:
         json_out(_facts(found) | outcome)
     else:
@@ -135,12 +133,12 @@ def add_images(
 
 def _make(folder, name, base):
     """Makes the dataset, unless it is there."""
-    from engine.data.sources import collection as saved
+    from engine.data.sources import collection
 
     given = None if base is None else spec_of(base, folder)
-    if name not in saved.names(folder):
-        saved.create(folder, name, given)
-    elif given and saved.open_(folder, name).base != given.model_dump(mode="json"):
+    if name not in collection.names(folder):
+        collection.create(folder, name, given)
+    elif given and collection.open_(folder, name).base != given.model_dump(mode="json"):
         raise DatasetError(
             f"there is a dataset {name} already and it does not begin with {base}; leave --base out, or "
             "choose another name"

@@ -10,10 +10,7 @@ from engine.cli.options import AsJson, Home, RunId, app, json_out
 from engine.cli.runs import say
 from engine.cli.terminal import progress_bars
 from engine.errors import GraftError
-from engine.exports import background as export_job
-from engine.exports import card as export_card
-from engine.exports import exports as exporting
-from engine.exports import formats
+from engine.exports import background, card, exports, formats
 from engine.runs import runs
 
 
@@ -40,12 +37,12 @@ def export(
     folder = homes.home(home)
     found = _made(runs.get_run(folder, run), format, folder, precision, again)
     if output:
-        found = exporting.copy_to(found, output)
+        found = exports.copy_to(found, output)
     certificate = found["certificate"]
     if json_:
         json_out(found)
     else:
-        say(export_card.one_line(certificate), None if certificate["agrees"] else "red")
+        say(card.one_line(certificate), None if certificate["agrees"] else "red")
         print(found["path"])
     if not certificate["agrees"]:
         raise typer.Exit(1)
@@ -53,11 +50,11 @@ def export(
 
 def _made(run, format, home, precision, again):
     """The export, made in a process of its own; an interrupt ends that too."""
-    export_job.begin(run, format, home, precision, again)
+    background.begin(run, format, home, precision, again)
     try:
         with progress_bars() as bar:
             task = bar.add_task("Starting", total=None, eta="")
-            return export_job.wait(
+            return background.wait(
                 run,
                 format,
                 home,
@@ -70,5 +67,5 @@ def _made(run, format, home, precision, again):
                 ),
             )
     except KeyboardInterrupt:
-        export_job.cancel(run, format, home, precision)
+        background.cancel(run, format, home, precision)
         raise GraftError("the export was cancelled; nothing of it is left") from None

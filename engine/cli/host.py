@@ -21,14 +21,14 @@ def find_rate(
     json_: AsJson = False,
 ):
     """Find a stage's learning rate: about 100 steps with a rising rate. Ctrl-C cancels."""
-    from engine.estimate import rate_test as rates
+    from engine.estimate import rate_test
     from engine.recipe import load
 
     given, folder, place = load(recipe, sets or []), homes.home(home), stage - 1
-    rates.check_stage(given, place)
-    result = _probed("rates", rates.key_recipe(given, place), folder, place)
+    rate_test.check_stage(given, place)
+    result = _probed("rates", rate_test.key_recipe(given, place), folder, place)
     present, found = given.stages[place].learning_rate, result["suggestion"]
-    use = None if found is None else rates.setting(place, found)
+    use = None if found is None else rate_test.setting(place, found)
     if json_:
         return json_out(result | {"present": present, "set": use})
     console.print(escape(result["text"]), highlight=False, soft_wrap=True)

@@ -38,12 +38,12 @@ def import_model(
     home: Home = None,
 ):
     """Make a run of a model from elsewhere, checked and loaded in a process of its own. The last line is its id."""
-    from engine.imports import imports as importing
+    from engine.imports import imports
 
-    names = importing.read_labels(labels) if labels else None
+    names = imports.read_labels(labels) if labels else None
     with progress_bars() as bar:
         task = bar.add_task("Reading the files", total=None, eta="")
-        imported = importing.add(
+        imported = imports.add(
             path, homes.home(home), name, names, image_size, preprocessing,
             lambda text, done, total: bar.update(task, description=text, completed=done, total=total),
         )  # fmt: skip

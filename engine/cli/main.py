@@ -11,15 +11,17 @@ from engine import home as homes
 
 # Importing it adds its commands.
 from engine.cli import confidence as cli_confidence  # noqa: F401
-from engine.cli import curation as cli_curation  # noqa: F401
-from engine.cli import datasets as cli_datasets  # noqa: F401
-from engine.cli import export as cli_export  # noqa: F401
-from engine.cli import host as cli_host  # noqa: F401
-from engine.cli import import_ as cli_import  # noqa: F401
-from engine.cli import inspect as cli_inspect  # noqa: F401
-from engine.cli import keep as cli_keep  # noqa: F401
+from engine.cli import (
+    curation,  # noqa: F401
+    datasets,  # noqa: F401
+    export,  # noqa: F401
+    host,  # noqa: F401
+    import_,  # noqa: F401
+    inspect,  # noqa: F401
+    keep,  # noqa: F401
+    serve,  # noqa: F401
+)
 from engine.cli import runs as cli_runs  # noqa: F401
-from engine.cli import serve as cli_serve  # noqa: F401
 from engine.cli.options import AsJson, Home, RunId, Sets, app, console, json_out, table
 from engine.cli.terminal import NOTES, percent, progress_bars
 from engine.errors import DamagedFile, GraftError

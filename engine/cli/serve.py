@@ -33,21 +33,18 @@ def serve(
     home: Home = None,
 ):
     """Serve a finished run over HTTP: images in, labels out, as JSON. Ctrl-C ends it."""
-    from engine.images import decode as images
+    from engine.images import decode
     from engine.predict.classifier import Classifier
     from engine.serve import app as serving
-    from engine.serve import limits as serving_limits
-    from engine.serve import page as serving_page
+    from engine.serve import limits, page
 
-    images.separate_memory()  # before any thread allocates
+    decode.separate_memory()  # before any thread allocates
     classifier = Classifier(runs.get_run(homes.home(home), run))
-    bounds = serving_limits.Bounds(
-        int(max_file_mb * 1e6), max_files, int(max_request_mb * 1e6), rate
-    )
+    bounds = limits.Bounds(int(max_file_mb * 1e6), max_files, int(max_request_mb * 1e6), rate)
     listening = serving.listen(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     say(f"Serving run {classifier.run.id} at {address} (what can be called: {address}/docs)")
-    say(f"Try it: {serving_page.example(address)}")
+    say(f"Try it: {page.example(address)}")
     if host not in ("127.0.0.1", "localhost", "::1"):
         say(
             "Whoever reaches this host can call it: there is no sign-in and no encryption.",

@@ -4,11 +4,10 @@ import hashlib
 
 from engine import home as homes
 from engine.data import datasets
-from engine.data.sources import archive, zip_names
-from engine.data.sources import collection as saved
+from engine.data.sources import archive, collection, zip_names
 from engine.errors import DatasetError, ImageError
 from engine.host.parallel import cores, ordered_map
-from engine.images import decode as images
+from engine.images import decode
 
 
 def add(home, name: str, label: str, files, progress=None):
@@ -28,7 +27,7 @@ def add(home, name: str, label: str, files, progress=None):
         DatasetError: if the class cannot be called that, there is no such dataset, or the disk is
             full; nothing is added then.
     """
-    label = saved.clean_label(label)
+    label = collection.clean_label(label)
     total = len(files) if hasattr(files, "__len__") else None
     items = ((label, str(each), lambda data=data: _bytes(data)) for each, data in files)
     return _add(home, name, items, total, progress)
@@ -42,7 +41,7 @@ def add_zip(home, name: str, path, progress=None):
         labels, refused = {}, list(found.skipped)
         for label in {entry.label for entry in found.entries}:
             try:
-                labels[label] = saved.clean_label(label)
+                labels[label] = collection.clean_label(label)
             except DatasetError as error:
                 refused.append((zip_names.shown(label), str(error)))
         wanted = [entry for entry in found.entries if entry.label in labels]
@@ -53,12 +52,12 @@ def add_zip(home, name: str, path, progress=None):
 
 def _add(home, name, items, total, progress):
     """Checks (label, file name, read) in order, keeps what is new, and appends one batch."""
-    saved.open_(home, name)  # says so if there is none
-    folder = saved.folder_of(home, name)
-    with saved.writing(folder), saved.lock(home, name):
-        there = saved.open_(home, name)
+    collection.open_(home, name)  # says so if there is none
+    folder = collection.folder_of(home, name)
+    with collection.writing(folder), collection.lock(home, name):
+        there = collection.open_(home, name)
         rows, skipped, added = there.rows(), [], []
-        saved.sweep(folder, rows)  # what an addition that was killed left
+        collection.sweep(folder, rows)  # what an addition that was killed left
         seen = {(row["content"], row["label"]) for row in rows} | _contents_of_base(home, there)
         batch = 1 + max((row["batch"] for row in rows), default=-1)
         (folder / "images").mkdir(exist_ok=True)
@@ -72,17 +71,17 @@ def _add(home, name, items, total, progress):
                 else:
                     data, content, format = outcome
                     seen.add((content, label))
-                    kept = f"{content}.{saved.EXTENSIONS.get(format, format.lower())}"
+                    kept = f"{content}.{collection.EXTENSIONS.get(format, format.lower())}"
                     if not (folder / "images" / kept).exists():
                         with homes.replacing(folder / "images" / kept, "wb") as out:
                             out.write(data)
-                    values = (label, saved.file_name(file), batch, content, kept)
-                    added.append(dict(zip(saved.FIELDS, values, strict=True)))
+                    values = (label, collection.file_name(file), batch, content, kept)
+                    added.append(dict(zip(collection.FIELDS, values, strict=True)))
                 if progress:
                     progress(done, total)
-            saved.append(folder, added)
+            collection.append(folder, added)
         except BaseException:
-            saved.sweep(folder, rows)
+            collection.sweep(folder, rows)
             raise
     return len(added), skipped
 
@@ -92,7 +91,7 @@ def _check(item):
     label, name, read = item
     try:
         data = read()
-        return label, name, (data, hashlib.sha256(data).hexdigest(), images.info(data)[2])
+        return label, name, (data, hashlib.sha256(data).hexdigest(), decode.info(data)[2])
     except ImageError as error:
         return label, name, str(error)
     except OSError as error:
@@ -103,13 +102,13 @@ def _bytes(data) -> bytes:
     """The bytes of an upload, or of a file that is open."""
     if hasattr(data, "read"):
         data.seek(0)  # it may have been looked at before
-        data = data.read(images.MAX_BYTES + 1)
-    if len(data) > images.MAX_BYTES:
-        raise ImageError(f"the file is larger than {images.MAX_BYTES // 10**6} MB")
+        data = data.read(decode.MAX_BYTES + 1)
+    if len(data) > decode.MAX_BYTES:
+        raise ImageError(f"the file is larger than {decode.MAX_BYTES // 10**6} MB")
     return bytes(data)
 
 
-def _contents_of_base(home, found: saved.Saved) -> set:
+def _contents_of_base(home, found: collection.Saved) -> set:
     """(content, class) of the images that it extends; of none while those are not prepared (preparing
     leaves copies out all the same)."""
     base = found.base_spec

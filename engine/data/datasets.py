@@ -25,8 +25,7 @@ import numpy as np
 
 from engine import home as homes
 from engine.data import overlay, splits
-from engine.data.sources import archive, folders, tfds_catalogue
-from engine.data.sources import collection as saved
+from engine.data.sources import archive, collection, folders, tfds_catalogue
 from engine.data.sources.sample import VERSION
 from engine.errors import DatasetError, LostImageError
 from engine.host import processes
@@ -349,7 +348,7 @@ def listing(spec, home: Path, found=None) -> str:
     if spec.source == "zip":
         return archive.listing(spec.path)
     if spec.source == "saved":
-        found = found or saved.open_(home, spec.name)
+        found = found or collection.open_(home, spec.name)
         before = ""
         if base := found.base_spec:
             before = listing(base, home) + (fingerprint(base, home) or "")

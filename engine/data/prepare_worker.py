@@ -20,12 +20,11 @@ import numpy as np
 
 from engine import home as homes
 from engine.data import datasets, splits
-from engine.data.sources import archive, folders, tfds_download, zip_names
-from engine.data.sources import collection as saved
+from engine.data.sources import archive, collection, folders, tfds_download, zip_names
 from engine.errors import DatasetError, GraftError, ImageError
 from engine.host import processes
 from engine.host.parallel import cores, ordered_map
-from engine.images import decode as images
+from engine.images import decode
 from engine.recipe import tfds_problem
 
 
@@ -180,7 +179,7 @@ def _check(item):
     *head, read = item
     try:
         data = read()
-        return *head, (data, images.info(data), hashlib.sha256(data).hexdigest())
+        return *head, (data, decode.info(data), hashlib.sha256(data).hexdigest())
     except ImageError as error:
         return *head, str(error)
     except OSError as error:
@@ -208,8 +207,8 @@ def _folder(spec, home, report) -> Source:
     numbers = {name: i for i, name in enumerate(classes)}
 
     def reader(name, size):
-        if size > images.MAX_BYTES:
-            return lambda: images.read(root / name)  # raises the sentence, without reading it all
+        if size > decode.MAX_BYTES:
+            return lambda: decode.read(root / name)  # raises the sentence, without reading it all
         return lambda: (root / name).read_bytes()
 
     items = ((name, numbers[cls], part, 0, reader(name, size)) for name, part, cls, size, _ in rows)
@@ -256,11 +255,11 @@ def _zip(spec, home, report) -> Source:
 
 def _saved(spec, home, report) -> Source:
     """A dataset put together in Graft: those of another one first, then what was added."""
-    base = saved.open_(home, spec.name).base_spec
+    base = collection.open_(home, spec.name).base_spec
     if base:
         base = ingest(base, home, report)
     # After the base, whose fingerprint is part of the listing: what is added meanwhile belongs to both.
-    found = saved.open_(home, spec.name)
+    found = collection.open_(home, spec.name)
     listing = datasets.listing(spec, home, found)
     before = base.classes if base else ()
     rows = found.rows()

@@ -12,21 +12,20 @@ trash what is no run. Whatever only a person can decide is left to one.
 from pathlib import Path
 
 from engine import home as homes
-from engine.doctor import home_checks as doctor_checks
-from engine.doctor import run_checks as doctor_runs
+from engine.doctor import home_checks, run_checks
 from engine.doctor.home_checks import Finding
 from engine.errors import GraftError
 
 CHECKS = {
-    "home": doctor_checks.disk,
-    "leftovers": doctor_checks.leftovers,
-    "settings": doctor_checks.settings_file,
-    "queue": doctor_checks.queue,
-    "runs": doctor_runs.check,
-    "datasets": doctor_checks.prepared,
-    "notes": doctor_checks.notes,
-    "cache": doctor_checks.cached,
-    "devices": doctor_checks.devices,
+    "home": home_checks.disk,
+    "leftovers": home_checks.leftovers,
+    "settings": home_checks.settings_file,
+    "queue": home_checks.queue,
+    "runs": run_checks.check,
+    "datasets": home_checks.prepared,
+    "notes": home_checks.notes,
+    "cache": home_checks.cached,
+    "devices": home_checks.devices,
 }
 """Generators of Findings by name, each called with the home."""
 

@@ -17,19 +17,16 @@ import keras
 import numpy as np
 import psutil
 
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
-from engine.estimate import trial_steps as steps
+from engine.data import datasets, prepare_worker
+from engine.estimate import trial_steps
 from engine.estimate.preflight import sentence
-from engine.features import cache
-from engine.features import compute as frozen
+from engine.features import cache, compute
 from engine.features import store as features
 from engine.host import device
 from engine.host.parallel import ordered_map
 from engine.images import decode as images
 from engine.models import boundary, convert, litert, modeling, session
-from engine.train import input_pipeline
-from engine.train import keep as export
+from engine.train import input_pipeline, keep
 
 VERSION = 1
 IMAGES = 32
@@ -116,7 +113,7 @@ def measure(recipe, home, stage, report, available_mb=None) -> dict:
     session.prepare_device(recipe, session.Silent())
     ready = datasets.state(recipe.dataset, home)["state"] == "ready"
     opening = time.time()
-    dataset = ingest.ingest(recipe.dataset, home, progress.data)
+    dataset = prepare_worker.ingest(recipe.dataset, home, progress.data)
     extra = 0 if ready else time.time() - opening
     split = dataset.split(recipe.split)
     progress(f"Building {recipe.backbone.title}")
@@ -127,7 +124,7 @@ def measure(recipe, home, stage, report, available_mb=None) -> dict:
     pixels = input_pipeline.Pixels(dataset, used, recipe.image_size, recipe.resize, 0)
     few = used[:: max(1, len(used) // IMAGES)][:IMAGES]
     decode = _seconds(lambda: pixels.get(few)) / len(few)
-    room = steps.available_mb() if available_mb is None else available_mb
+    room = trial_steps.available_mb() if available_mb is None else available_mb
     setting = Setting(recipe, home, dataset, split, bundle, pixels, room, decode, len(used))
     found, proposals = _stages(setting, progress)
     progress("Trying the export")
@@ -200,7 +197,7 @@ def _stages(setting, progress):
         held = 4 * bundle.model.count_params()
         held += decoded_bytes * (keeps and undecoded < setting.used)
         mapped = row.pop("bytes", 0) + _mapped_bytes(setting)
-        trial = steps.measure(
+        trial = trial_steps.measure(
             setting.bundle, recipe, number, setting.split, setting.dataset.labels, cached,
             setting.room, held / 2**20,
         )  # fmt: skip
@@ -212,7 +209,7 @@ def _stages(setting, progress):
         if not keeps and not cached:
             # Decoding runs beside a GPU's steps, and shares a CPU's cores with them.
             decoding = setting.used * setting.decode
-            beside = trial["epoch_seconds"] if steps.on_gpu() else 0
+            beside = trial["epoch_seconds"] if trial_steps.on_gpu() else 0
             trial["epoch_seconds"] += max(0, decoding - beside)
         parts = ("feature_seconds", "conversion_seconds", "decode_seconds")
         row |= trial | {
@@ -223,7 +220,7 @@ def _stages(setting, progress):
             + stage.epochs * trial["epoch_seconds"],
         }
         row["host_memory_mb"] += (held + mapped) / 2**20
-        if not steps.on_gpu():
+        if not trial_steps.on_gpu():
             row["peak_memory_mb"] = row["host_memory_mb"]
         for name in ("peak_memory_mb", "host_memory_mb"):
             # A process' highest never falls, and a run is asked for it at the end of each stage.
@@ -271,15 +268,15 @@ def _features(setting, number, learnt, report):
 
     def prepare(chosen):
         part = {"train": np.asarray(chosen, np.int64), "validation": np.zeros(0, np.int64)}
-        return frozen.prepare(
+        return compute.prepare(
             setting.bundle, recipe, number, dataset, setting.pixels, part, home, report, False
         )[0]
 
-    cached = prepare(split["train"][: frozen.PROBE_IMAGES])  # converts, if nobody has yet
+    cached = prepare(split["train"][: compute.PROBE_IMAGES])  # converts, if nobody has yet
     if cached is None:
         return None, _no_features()
     store, first = cached._store, cached.facts
-    rows = frozen._rows_needed(dataset, split, store.views)
+    rows = compute._rows_needed(dataset, split, store.views)
     if 4 * store.width * len(rows) > cache.limit(home):
         cached.close()
         return None, _no_features()
@@ -294,7 +291,7 @@ def _features(setting, number, learnt, report):
     cached.close()
     begun = time.perf_counter()
     # The same again: its conversion is kept now, so this is what a launch will find.
-    cached = prepare(wanted[:count] if len(wanted) else split["train"][: frozen.PROBE_IMAGES])
+    cached = prepare(wanted[:count] if len(wanted) else split["train"][: compute.PROBE_IMAGES])
     if cached is None:
         return None, _no_features()
     facts = cached.facts
@@ -353,7 +350,7 @@ def _finish(setting, found) -> float:
         modeling.restore_dropout(bundle)
         with tempfile.TemporaryDirectory() as folder:
             run = SimpleNamespace(path=Path(folder))
-            exporting = _seconds(lambda: export.write(export.in_float32(bundle, recipe.head), run))
+            exporting = _seconds(lambda: keep.write(keep.in_float32(bundle, recipe.head), run))
             network = litert.Network(run.path / "inference.tflite")
             size, resize = recipe.image_size, recipe.resize
             few = split["train"][:IMAGES].tolist()

@@ -7,7 +7,7 @@ import socket
 import urllib.request
 from dataclasses import dataclass
 
-from engine.data.sources import collection as saved
+from engine.data.sources import collection
 from engine.models import backbones
 from engine.recipe import load_preset
 
@@ -40,8 +40,8 @@ def preset_for(dataset: dict, home) -> str:
         dataset: the recipe's group of that name as plain data; it may still be incomplete.
         home: Graft's home.
     """
-    if dataset["source"] == "saved" and dataset["name"] in saved.names(home):
-        base = saved.open_(home, dataset["name"]).base
+    if dataset["source"] == "saved" and dataset["name"] in collection.names(home):
+        base = collection.open_(home, dataset["name"]).base
         return preset_for(base, home) if base else PHOTOS
     return DRAWINGS if dataset["source"] == "sample" else PHOTOS
 

@@ -8,10 +8,9 @@ import time
 import keras
 import numpy as np
 
-from engine.data import prepare_worker as ingest
-from engine.estimate import rate_test as rates
-from engine.features import compute as frozen
-from engine.features import store as features
+from engine.data import prepare_worker
+from engine.estimate import rate_test
+from engine.features import compute, store
 from engine.images import augment
 from engine.models import modeling, session
 from engine.recipe import StageSpec
@@ -43,10 +42,10 @@ def measure(recipe, home, stage, report) -> dict:
     Raises:
         GraftError: one sentence.
     """
-    rates.check_stage(recipe, stage)
+    rate_test.check_stage(recipe, stage)
     begun, report = time.time(), _timed(report)
     session.prepare_device(recipe, session.Silent())
-    dataset = ingest.ingest(recipe.dataset, home, report)
+    dataset = prepare_worker.ingest(recipe.dataset, home, report)
     split, labels = dataset.split(recipe.split), dataset.labels
     report(f"Building {recipe.backbone.title}", 0, None)
     bundle = modeling.build(recipe, list(dataset.classes), home)
@@ -60,7 +59,7 @@ def measure(recipe, home, stage, report) -> dict:
     task = _Task(recipe, home, dataset, split, labels, bundle, pixels, report)
     replaced = _go_to(task, stage)
     tried, losses = _sweep(task, stage)
-    smoothed, suggestion = rates.suggest(tried, losses)
+    smoothed, suggestion = rate_test.suggest(tried, losses)
     name = recipe.stages[stage].name
     return {
         "version": 1,
@@ -150,10 +149,10 @@ def _go_to(task, number):
 def _can_be_cached(task, number) -> bool:
     """Whether a stage trains on cached features; computes them, and `run_stage` finds them."""
     recipe = task.recipe
-    if features.why_not(recipe, recipe.stages[number].trainable):
+    if store.why_not(recipe, recipe.stages[number].trainable):
         return False
     modeling.apply_stage(task.bundle, recipe.stages[number])
-    cached, _ = frozen.prepare(
+    cached, _ = compute.prepare(
         task.bundle,
         recipe,
         number,
@@ -193,25 +192,25 @@ def _sweep(task, number):
     recipe, bundle = task.recipe, task.bundle
     stage, train = recipe.stages[number], task.split["train"]
     in_an_epoch = max(1, len(train) // recipe.batch_size)
-    epochs = max(stage.epochs, -(-rates.STEPS // in_an_epoch))
+    epochs = max(stage.epochs, -(-rate_test.STEPS // in_an_epoch))
     stage = stage.model_copy(update={"epochs": epochs})
     stages = list(recipe.stages)
     stages[number] = stage
     recipe = recipe.model_copy(update={"stages": tuple(stages)})
     modeling.apply_stage(bundle, stage)
     cached = None
-    if not features.why_not(recipe, stage.trainable):
+    if not store.why_not(recipe, stage.trainable):
         # Of a large dataset only the images that the test will see: the first of the first epoch.
         order = augment.epoch_order(len(train), recipe.shuffle_buffer, [recipe.seed, number, 0, 0])
-        seen = train[order][: rates.STEPS * recipe.batch_size]
+        seen = train[order][: rate_test.STEPS * recipe.batch_size]
         part = {"train": seen, "validation": seen[:0]}
-        cached, _ = frozen.prepare(
+        cached, _ = compute.prepare(
             bundle, recipe, number, task.dataset, task.pixels, part, task.home, task.frozen_report
         )
     model = cached.suffix if cached else bundle.model
     task.compile(model, stage)
     tried, losses, mean, lowest = [], [], 0.0, np.inf
-    planned = rates.sweep(stage.optimizer)
+    planned = rate_test.sweep(stage.optimizer)
     task.report("Raising the learning rate", 0, len(planned))
     for rate, batch in zip(planned, task.batches(recipe, number, cached), strict=False):
         model.optimizer.learning_rate = rate
@@ -219,10 +218,10 @@ def _sweep(task, number):
         tried.append(float(rate))
         losses.append(loss)
         task.report("Raising the learning rate", len(losses), len(planned))
-        mean = rates.BETA * mean + (1 - rates.BETA) * loss
-        smoothed = mean / (1 - rates.BETA ** len(losses))
+        mean = rate_test.BETA * mean + (1 - rate_test.BETA) * loss
+        smoothed = mean / (1 - rate_test.BETA ** len(losses))
         lowest = min(lowest, smoothed)
-        if not smoothed <= rates.DIVERGED * lowest:
+        if not smoothed <= rate_test.DIVERGED * lowest:
             break
     # A batch read ahead may still be under way, so the store is left to the end of the process.
     return tried, losses
@@ -238,7 +237,7 @@ def _sentence(name, tried, smoothed, suggestion, replaced) -> str:
             f"The loss of stage {name} never fell clearly {spent}, so there is nothing to suggest "
             "(there may be little left to learn where the stage begins)"
         )
-        limit = rates.rise(tried, smoothed)
+        limit = rate_test.rise(tried, smoothed)
         if limit is not None:
             text += f"; it rose from about {limit:.1e} on"
     else:

@@ -10,7 +10,7 @@ import filelock
 
 from engine import home as homes
 from engine.errors import GraftError
-from engine.exports import exports as exporting
+from engine.exports import exports
 from engine.host import background
 from engine.runs import runs
 
@@ -26,9 +26,9 @@ def begin(run, format: str, home, precision: str = "float32", again: bool = Fals
         again: make it even if it is kept.
 
     Raises:
-        GraftError: as `exporting.check`.
+        GraftError: as `exports.check`.
     """
-    exporting.check(run, format, precision)
+    exports.check(run, format, precision)
     request = _request(run, format, home, precision)
     request.parent.mkdir(exist_ok=True)
     with filelock.FileLock(request.with_suffix(".lock")):  # two tabs may ask at once
@@ -44,7 +44,7 @@ def measure(recipe, home, asked: dict, report) -> str:
     """The process's own work (`engine.host.background_worker`): exports, and returns the zip's name."""
     report("Starting TensorFlow")
     run = runs.Run(asked["run"])
-    found = exporting.export(run, asked["format"], None, home, report, asked["precision"])
+    found = exports.export(run, asked["format"], None, home, report, asked["precision"])
     return found["path"].name
 
 
@@ -53,14 +53,14 @@ def state(run, format: str, home, precision: str = "float32") -> dict:
 
     Returns:
         A dict: state "missing", "running", "done" or "failed"; text; done and total (None while
-        unknown); eta_seconds (None); error, one sentence or None; result, that of `exporting.export`, or
+        unknown); eta_seconds (None); error, one sentence or None; result, that of `exports.export`, or
         None.
     """
     request = _request(run, format, home, precision)
     now = background.state(request)
     if now["state"] == "running":
         return now
-    found, asked = exporting.kept(run, format, precision), homes.read_json(request, {})
+    found, asked = exports.kept(run, format, precision), homes.read_json(request, {})
     if found and (
         now["state"] != "failed" or found["path"].stat().st_mtime > asked.get("started", 0)
     ):
@@ -75,7 +75,7 @@ def state(run, format: str, home, precision: str = "float32") -> dict:
 def cancel(run, format: str, home, precision: str = "float32") -> None:
     """Ends an export that is under way; one that is finished stays."""
     background.cancel(_request(run, format, home, precision))
-    shutil.rmtree(exporting.work_folder(run, format, precision), ignore_errors=True)
+    shutil.rmtree(exports.work_folder(run, format, precision), ignore_errors=True)
 
 
 def wait(run, format: str, home, precision: str = "float32", progress=None) -> dict:
@@ -85,7 +85,7 @@ def wait(run, format: str, home, precision: str = "float32", progress=None) -> d
         progress: called with `state`'s dict now and then.
 
     Returns:
-        See `exporting.export`.
+        See `exports.export`.
 
     Raises:
         GraftError: with one sentence if it failed.
@@ -97,5 +97,5 @@ def wait(run, format: str, home, precision: str = "float32", progress=None) -> d
 
 
 def _request(run, format, home, precision) -> Path:
-    name = exporting.name_of(run, format, precision)
+    name = exports.name_of(run, format, precision)
     return Path(home) / "probes" / f"export-{name}.json"

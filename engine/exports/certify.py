@@ -67,7 +67,7 @@ def prepare(run, home, work, report) -> Pictures:
     from engine.data.unreadable import READING
     from engine.errors import RunError
     from engine.host.parallel import cores, ordered_map
-    from engine.images import decode as images
+    from engine.images import decode
 
     readers, source = _validation(run, home) or _examples(run)
     size, resize = run.architecture["image_size"], run.recipe.resize
@@ -75,7 +75,7 @@ def prepare(run, home, work, report) -> Pictures:
     def one(read):
         try:
             data = read()
-            return data, images.load(data, size, resize)
+            return data, decode.load(data, size, resize)
         except READING:
             return None  # counted below
 
@@ -105,7 +105,7 @@ def _validation(run, home):
     from engine import home as homes
     from engine.data import datasets
     from engine.errors import DatasetError
-    from engine.exports import convert as export_formats
+    from engine.exports import convert
 
     contents = set((homes.read_json(run.path / "split.json") or {}).get("validation", ()))
     try:
@@ -116,7 +116,7 @@ def _validation(run, home):
     rows = sorted(place.values())
     if not rows:
         return None
-    chosen = [rows[i] for i in export_formats.spread(len(rows), IMAGES)]
+    chosen = [rows[i] for i in convert.spread(len(rows), IMAGES)]
     readers = [lambda row=row: dataset.image_bytes(row) for row in chosen]
     return readers, f"{len(chosen)} of the {len(contents)} images of the validation part"
 

@@ -26,8 +26,7 @@ import filelock
 from engine import home as homes
 from engine.errors import GraftError, RunError
 from engine.exports import card as export_card
-from engine.exports import certify as export_check
-from engine.exports import formats
+from engine.exports import certify, formats
 from engine.predict import calibration
 
 
@@ -103,7 +102,7 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
     Raises:
         GraftError: one sentence, if it cannot be exported so, or cannot be loaded again.
     """
-    from engine.exports import convert as export_formats
+    from engine.exports import convert
 
     check(run, format, precision)
     home = Path(home) if home else run.path.parent.parent
@@ -117,18 +116,18 @@ def export(run, format, output=None, home=None, report=None, precision="float32"
         shutil.rmtree(work, ignore_errors=True)  # of one that was killed
         work.mkdir()
         try:
-            pictures = export_check.prepare(run, home, work, report)
+            pictures = certify.prepare(run, home, work, report)
             report("Converting the model")
             content = work / "content"
             content.mkdir()
-            calibration, half = export_formats.write(
+            calibration, half = convert.write(
                 run, format, precision, content, pictures.pixels, report
             )
             export_card.write_papers(run, format, content)
             aside = work / "export.zip"
             _pack(content, aside)
             report("Checking the export in a process of its own", 0, len(pictures.pixels))
-            certificate = export_check.certify(
+            certificate = certify.certify(
                 run, format, precision, aside, pictures, calibration, report
             )
             certificate["float16"] = half

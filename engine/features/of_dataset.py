@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.data.unreadable import READING
 from engine.errors import DatasetError
-from engine.images import decode as images
+from engine.images import decode
 
 CHUNK = 1024
 """Images whose records are looked at in one go."""
@@ -70,8 +70,7 @@ def open_features(dataset, recipe, home, report):
         BackboneError: an unknown backbone, or weights that cannot be had.
         DatasetError: if no image can be read any more, or the cache has no room for the features.
     """
-    from engine.features import cache
-    from engine.features import compute as frozen
+    from engine.features import cache, compute
     from engine.models import boundary, modeling
 
     report("features", f"Building {recipe.backbone.title}", 0, None)
@@ -79,11 +78,11 @@ def open_features(dataset, recipe, home, report):
     bundle = modeling.build(recipe, list(dataset.classes), home)
     modeling.apply_stage(bundle, recipe.stages[0].model_copy(update={"trainable": "none"}))
     part = boundary.cut(bundle, ())
-    title = frozen.title_of(bundle, "none", recipe.image_size)
-    runtime, run, network, closing = frozen.open_runtime(bundle, recipe, part, title, home, report)
+    title = compute.title_of(bundle, "none", recipe.image_size)
+    runtime, run, network, closing = compute.open_runtime(bundle, recipe, part, title, home, report)
     with contextlib.ExitStack() as undo:
         undo.callback(closing)
-        store = frozen.open_store(home, recipe, dataset, part, network, runtime, title)
+        store = compute.open_store(home, recipe, dataset, part, network, runtime, title)
         undo.callback(store.close)
         rows = np.unique(store.rows(dataset.contents))
         store.borrow(rows)
@@ -100,7 +99,7 @@ def open_features(dataset, recipe, home, report):
             report(phase, f"Looking at the images with {recipe.backbone.title}", done, total)
 
         pixels_of = _pixels_of(dataset, store, recipe)
-        frozen.fill(store, run, missing, pixels_of, recipe.image_size, tell)
+        compute.fill(store, run, missing, pixels_of, recipe.image_size, tell)
         identity = (network, runtime, recipe.resize, store.width)
         found = Features(store, dataset.contents, sha256(repr(identity).encode()).hexdigest()[:16])
         if found.missing.all():
@@ -132,7 +131,7 @@ def _pixels_of(dataset, store, recipe):
         first, last = np.searchsorted(ordered, [row, row + 1])
         for index in order[first:last].tolist():
             with contextlib.suppress(*READING):  # the next copy is the same image
-                return images.load(dataset.image_bytes(index), recipe.image_size, recipe.resize)
+                return decode.load(dataset.image_bytes(index), recipe.image_size, recipe.resize)
         return None
 
     return pixels_of

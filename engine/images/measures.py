@@ -7,8 +7,7 @@ gives everything, thumbnail included.
 import numpy as np
 from PIL import Image
 
-from engine.images import decode as images
-from engine.images import thumbnails
+from engine.images import decode, thumbnails
 
 SHARPNESS_SIDE = 256
 """Longest side, pixels, at which sharpness is measured: about what backbones look at (224), so an image
@@ -45,7 +44,7 @@ def measure(data: bytes, row: int) -> tuple[np.ndarray, bytes]:
     Raises:
         ImageError: if it cannot be decoded.
     """
-    picture = images.read(data)
+    picture = decode.read(data)
     luma = picture.convert("L")
     record = np.zeros((), RECORD)
     brightness, contrast, entropy = tone(luma)

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from engine.images import augment
-from engine.images import decode as images
+from engine.images import augment, decode
 
 
 def network_view(dataset, indices, recipe, augmented=False, seed=0) -> np.ndarray:
@@ -23,6 +22,6 @@ def network_view(dataset, indices, recipe, augmented=False, seed=0) -> np.ndarra
     views = np.zeros((len(indices), size, size, 3), np.uint8)
     drawn = augment.draw(recipe.augmentation, len(indices), [recipe.seed, seed])
     for row, index in enumerate(indices):
-        view = images.load(dataset.image_bytes(int(index)), size, recipe.resize)
+        view = decode.load(dataset.image_bytes(int(index)), size, recipe.resize)
         views[row] = augment.apply(view, drawn[row]) if augmented else view
     return views

@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 from PIL import Image
 
-from engine.images import decode as images
+from engine.images import decode
 
 SIDE = 160
 """Longest side, pixels."""
@@ -65,7 +65,7 @@ class Thumbnails:
             ).fetchone()
             if found:
                 return found[0]
-        data = encode(images.read(dataset.image_bytes(row)))
+        data = encode(decode.read(dataset.image_bytes(row)))
         with contextlib.suppress(sqlite3.Error):
             self.put_many([(content, data)])
         return data

@@ -31,8 +31,7 @@ from engine.data.sources.zip_names import shown
 from engine.errors import GraftError, RecipeError, RunError
 from engine.host import limits
 from engine.imports import archive as import_source
-from engine.imports import keras_file as import_model
-from engine.imports import run_folder as import_folder
+from engine.imports import keras_file, run_folder
 from engine.recipe import Recipe
 from engine.runs import manifest, runs
 from engine.runs.events import EventLog
@@ -105,14 +104,14 @@ def add(
                 with contextlib.closing(source):
                     found = _take_run(source, place, for_model)
             else:
-                with import_model.opened(path) as archive:
+                with keras_file.opened(path) as archive:
                     names = {info.filename for info in archive.infolist()}
                     if "config.json" in names:
                         _lone(path, place)
                         found = {}
                     else:
                         found = _take_run(import_source.Zip(archive), place, for_model)
-            checked = import_model.check(
+            checked = keras_file.check(
                 place / "model.keras", place / "work", home, image_size, preprocessing, report
             )
             found["file"] = title
@@ -180,7 +179,7 @@ def _staging(home):
     """A folder that is there only inside the `with`, beside the runs, so that what is finished in it is moved
     in one step. It is no run itself: what lies in it, lies one folder deeper."""
     for left in (home / "runs").glob(".import.*"):  # of an import that was killed
-        if left.stat().st_mtime < time.time() - 2 * import_model.SECONDS:
+        if left.stat().st_mtime < time.time() - 2 * keras_file.SECONDS:
             shutil.rmtree(left, ignore_errors=True)
     place = Path(tempfile.mkdtemp(dir=home / "runs", prefix=".import."))
     try:
@@ -202,8 +201,8 @@ def _lone(path, place) -> None:
 
 def _take_run(source, place, for_model) -> dict:
     """A run's files; its model becomes place/model.keras."""
-    recipe = import_folder.recipe(source)
-    architecture = import_folder.architecture(source)
+    recipe = run_folder.recipe(source)
+    architecture = run_folder.architecture(source)
     if recipe is None or architecture is None:
         raise RunError("it holds no finished run (recipe.yaml, architecture.json, final.keras)")
     given = [k for k, v in for_model.items() if v not in (None, "included")]
@@ -211,12 +210,12 @@ def _take_run(source, place, for_model) -> dict:
         raise RunError(
             f"a run says itself what its {given[0].replace('_', ' ')} is; leave the option out"
         )
-    times = import_folder.times(source)
+    times = run_folder.times(source)
     if not import_source.copy(
         source, "final.keras", place / "model.keras", import_source.MAX_MODEL
     ):
         raise RunError("it has no final.keras, so there is no model to import")
-    import_folder.take(source, place / "run")
+    run_folder.take(source, place / "run")
     return {"recipe": recipe, "architecture": architecture, "times": times}
 
 

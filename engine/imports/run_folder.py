@@ -16,8 +16,8 @@ from engine import home as homes
 from engine.data import overlay
 from engine.data.sources.zip_names import shown
 from engine.errors import ImageError, RecipeError, RunError
-from engine.images import decode as images
-from engine.imports import archive as import_source
+from engine.images import decode
+from engine.imports import archive
 from engine.predict import calibration
 from engine.recipe import Recipe
 
@@ -37,7 +37,7 @@ KINDS = {
 
 def recipe(source) -> Recipe | None:
     """The recipe of a run; None if there is none. Raises RunError."""
-    content = import_source.read(source, "recipe.yaml", MAX_RECIPE)
+    content = archive.read(source, "recipe.yaml", MAX_RECIPE)
     if content is None:
         return None
     try:
@@ -231,7 +231,7 @@ _FILES = {
 
 def _parsed(source, name, shape, most=MAX_JSON):
     """A JSON file held to a shape, as plain data; None if there is none. Raises RunError."""
-    content = import_source.read(source, name, most)
+    content = archive.read(source, name, most)
     if content is None:
         return None
     try:
@@ -279,7 +279,7 @@ def take(source, target: Path) -> None:
 def _take_events(source, target) -> None:
     """The events of known kinds, one after another: all at once they would take ten times the memory."""
     raw = target.with_name("events.raw")
-    if not import_source.copy(source, "events.jsonl", raw, MAX_EVENTS):
+    if not archive.copy(source, "events.jsonl", raw, MAX_EVENTS):
         return
     with open(raw, "rb") as file, homes.replacing(target) as kept:
         while line := file.readline(MAX_EVENT):
@@ -303,11 +303,11 @@ def _take_examples(source, target) -> None:
             f"it names {len(rows):,} example images, and a run keeps at most {MAX_EXAMPLES}"
         )
     for row in rows:
-        content = import_source.read(source, f"examples/{row['file']}", images.MAX_BYTES)
+        content = archive.read(source, f"examples/{row['file']}", decode.MAX_BYTES)
         if content is None:
             raise RunError(f"its example image {row['file']} is missing")
         try:
-            images.read(content)
+            decode.read(content)
         except ImageError as error:
             raise RunError(f"its example {row['file']} is refused: {error}") from None
         (target / row["file"]).write_bytes(content)

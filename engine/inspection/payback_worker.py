@@ -12,9 +12,9 @@ import numpy as np
 
 from engine.data import datasets, overlay
 from engine.errors import DatasetError
-from engine.features import of_dataset as dataset_features
+from engine.features import of_dataset
 from engine.inspection import payback
-from engine.predict import embedding as reduction
+from engine.predict import embedding
 
 DIMENSIONS = 512
 """Principal components that the heads are fitted on."""
@@ -61,7 +61,7 @@ def measure(recipe, home, stage, report) -> dict:
         report(text, done, total)
 
     without_overlay = recipe.model_copy(update={"dataset": spec.model_copy(update={"overlay": ""})})
-    with dataset_features.open_features(plain, without_overlay, home, looking) as features:
+    with of_dataset.open_features(plain, without_overlay, home, looking) as features:
         there = ~features.missing
         asked = np.intersect1d(before["validation"], after["validation"])
         asked = asked[there[asked]]
@@ -72,14 +72,14 @@ def measure(recipe, home, stage, report) -> dict:
             )
         learnt = [rows[there[rows]] for rows in (before["train"], after["train"])]
         used = np.unique(np.concatenate([asked, *learnt]))
-        with reduction.one_thread():
-            values = reduction.reduce(features, used, DIMENSIONS, report)
+        with embedding.one_thread():
+            values = embedding.reduce(features, used, DIMENSIONS, report)
     right = []
     for number, (rows, own) in enumerate(zip(learnt, (plain.labels, labels), strict=True)):
         report("Training the head without and with the decisions", number, 2)
         balanced = recipe.class_weights == "balanced"
         chosen = values[np.searchsorted(used, rows)]
-        head = reduction.classifier(chosen, own[rows], balanced)
+        head = embedding.classifier(chosen, own[rows], balanced)
         right.append(head.predict(values[np.searchsorted(used, asked)]) == labels[asked])
     better, worse = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
     found, low, high = payback.difference(better, worse, len(asked))
@@ -100,6 +100,6 @@ def measure(recipe, home, stage, report) -> dict:
         "overlay": spec.overlay,
         "backbone": recipe.backbone.title,
         "note": NOTE,
-        "head": f"softmax, L2, C {reduction.STRENGTH:g}, {values.shape[1]} components",
+        "head": f"softmax, L2, C {embedding.STRENGTH:g}, {values.shape[1]} components",
         "seconds": time.time() - begun,
     }

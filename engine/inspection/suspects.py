@@ -17,7 +17,7 @@ between groups, and the axes, mean nothing.
 
 import numpy as np
 
-from engine.predict import embedding as reduction
+from engine.predict import embedding
 
 FOLDS = 5
 DIMENSIONS = 256
@@ -72,8 +72,8 @@ def analyse(features, labels, classes, report, seed=0, contents=None) -> dict:
     there = np.flatnonzero(~missing)
     contents = np.arange(len(labels)) if contents is None else np.asarray(contents)
     copies = np.unique(contents[there], return_inverse=True)[1]
-    with reduction.one_thread():
-        values = reduction.reduce(features, there, DIMENSIONS, report)
+    with embedding.one_thread():
+        values = embedding.reduce(features, there, DIMENSIONS, report)
     judged = _judge(values, labels[there], len(classes), copies, seed, report)
     near = values[:, :NEAR]
     nearest, outlier = _neighbours(near, copies, seed, report)
@@ -113,7 +113,7 @@ def _judge(values, labels, count, copies, seed, report) -> dict:
         asked = np.flatnonzero((folds == fold) & np.isin(labels, known))
         if len(known) < 2:
             continue
-        judge = reduction.classifier(values[fitted], labels[fitted])
+        judge = embedding.classifier(values[fitted], labels[fitted])
         for place in range(0, len(asked), CHUNK):
             rows = asked[place : place + CHUNK]
             chances = judge.predict_proba(values[rows]).astype(np.float32)
@@ -281,5 +281,5 @@ def _tsne(values, seed) -> np.ndarray:
         max_iter=MAP_STEPS,
         random_state=seed,
     )
-    with reduction.one_thread():
+    with embedding.one_thread():
         return method.fit_transform(values[:, :50]).astype(np.float32)

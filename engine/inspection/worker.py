@@ -141,7 +141,7 @@ def _measure(dataset, path, before, thumbs, report) -> None:
 def _features(dataset, recipe, home, folder, report) -> None:
     """Asks the recipe's backbone, and writes features-KEY.npz."""
     report("features", "Starting TensorFlow", 0, None)
-    from engine.features import of_dataset as dataset_features
+    from engine.features import of_dataset
     from engine.inspection import suspects
 
     begun = time.time()
@@ -152,7 +152,7 @@ def _features(dataset, recipe, home, folder, report) -> None:
     def judging(text, done, total):
         report("suspects", text, done, total)
 
-    with dataset_features.open_features(dataset, recipe, home, looking) as features:
+    with of_dataset.open_features(dataset, recipe, home, looking) as features:
         key, looked = features.key, time.time()
         path = folder / f"features-{key}.npz"
         if not path.exists():

@@ -13,10 +13,8 @@ from engine import home as homes
 from engine.data.sources import zip_names
 from engine.errors import DamagedModel, DatasetError, ImageError, RunError
 from engine.host.parallel import ordered_map
-from engine.images import decode as images
-from engine.images import thumbnails
-from engine.predict import batches, confidence, drift, evaluation, reference
-from engine.predict import embedding as reduction
+from engine.images import decode, thumbnails
+from engine.predict import batches, confidence, drift, embedding, evaluation, reference
 from engine.predict.classifier import Classifier
 from engine.runs import runs
 
@@ -35,7 +33,7 @@ def measure(_recipe, home, about, report) -> dict:
     Returns:
         See `Batch.state`.
     """
-    images.separate_memory()  # before any thread allocates
+    decode.separate_memory()  # before any thread allocates
     report("Waiting for another batch")
     with batches.lock(home):
         return _measured(home, about, report)
@@ -118,7 +116,7 @@ def _answer(model, known, item, wants_thumb) -> dict:
     }
     begun = time.perf_counter()
     try:
-        picture = images.read(read())
+        picture = decode.read(read())
         answer = model.predict([picture], keep_images=False)[0]
         row["measures"] = np.array(reference.measures_of(picture), np.float32)
         row["thumb"] = thumbnails.encode(picture) if wants_thumb else b""
@@ -131,7 +129,7 @@ def _answer(model, known, item, wants_thumb) -> dict:
         row["errors"] = f"it could not be worked on ({type(error).__name__}); the log says more"
     else:
         row["probabilities"] = answer.probabilities
-        row["features"] = reduction.normalised(answer.features[None])[0]
+        row["features"] = embedding.normalised(answer.features[None])[0]
     row["seconds"] = time.perf_counter() - begun
     return row
 

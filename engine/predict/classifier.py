@@ -13,7 +13,7 @@ from PIL import Image
 
 from engine.errors import DamagedModel, ImageError, RunError
 from engine.host.parallel import cores, ordered_map
-from engine.images import decode as images
+from engine.images import decode
 from engine.predict import calibration
 from engine.runs import manifest
 
@@ -170,7 +170,7 @@ class Classifier:
         """
 
         def one(source):
-            return self.outputs(images.load(source, self.size, self.resize))[0]
+            return self.outputs(decode.load(source, self.size, self.resize))[0]
 
         rows = list(ordered_map(one, sources, self.threads))
         rows = np.array(rows, np.float32).reshape(-1, len(self.classes))
@@ -182,11 +182,11 @@ class Classifier:
         answer = Answer(str(source) if is_path else f"image {number}", self.classes)
         begun = time.perf_counter()
         try:
-            answer.image = images.read(source)
+            answer.image = decode.read(source)
         except ImageError as error:
             answer.error = str(error)
         else:
-            pixels = images.to_pixels(answer.image, self.size, self.resize)
+            pixels = decode.to_pixels(answer.image, self.size, self.resize)
             probabilities, answer.features, feature_map = self.outputs(pixels)
             answer.probabilities = calibration.scaled(probabilities, self.temperature)
             if keep_map:

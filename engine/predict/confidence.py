@@ -17,8 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from engine.errors import RunError
-from engine.predict import calibration, reference
-from engine.predict import embedding as reduction
+from engine.predict import calibration, embedding, reference
 
 COVERAGE = 0.90
 """Share of images whose set of likely classes is to hold the true one, unless the user chooses."""
@@ -131,7 +130,7 @@ class Confidence:
         read = [answer for answer in answers if answer.error is None]
         if not read:
             return [None] * len(answers)
-        far = self.distances(reduction.normalised(np.stack([a.features for a in read])))
+        far = self.distances(embedding.normalised(np.stack([a.features for a in read])))
         judged = iter(self.judge(np.stack([a.probabilities for a in read]), far, coverage))
         return [None if answer.error else next(judged) for answer in answers]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.data.unreadable import READING
 from engine.host.parallel import cores, ordered_map
-from engine.images import decode as images
+from engine.images import decode
 
 Z95 = 1.959964
 """The 97.5% point of the normal distribution, for 95% intervals."""
@@ -100,11 +100,11 @@ def answers(model, dataset, indices, unreadable, also=None):
     def answer(index):
         if index not in unreadable:
             try:
-                picture = images.read(dataset.image_bytes(index))
+                picture = decode.read(dataset.image_bytes(index))
             except READING as error:
                 unreadable.note(index, error)
             else:
-                outputs = model.outputs(images.to_pixels(picture, model.size, model.resize))
+                outputs = model.outputs(decode.to_pixels(picture, model.size, model.resize))
                 return index, outputs[0], also and also(index, picture, outputs)
         return None
 

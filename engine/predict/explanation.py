@@ -16,8 +16,8 @@ from PIL import Image
 from engine import home as homes
 from engine.errors import RunError
 from engine.host.parallel import ordered_map
-from engine.images import decode as images
-from engine.predict import embedding as reduction
+from engine.images import decode
+from engine.predict import embedding
 
 HEAD = "head.npz"
 PATCHES = 8
@@ -99,7 +99,7 @@ def occlusion(classifier, image: Image.Image, label: str, progress=None) -> np.n
         float32 array (PATCHES, PATCHES), 0 to 1: how much the class's probability falls when the place is
         covered with the image's mean colour, against the largest fall; all 0 where it never falls.
     """
-    pixels = images.to_pixels(image, classifier.size, classifier.resize)
+    pixels = decode.to_pixels(image, classifier.size, classifier.resize)
     place = classifier.classes.index(label)
     edges = np.linspace(0, classifier.size, PATCHES + 1).round().astype(int)
     mean = pixels.reshape(-1, 3).mean(axis=0).astype(np.uint8)
@@ -176,7 +176,7 @@ def nearest(known, features, count: int = NEAREST) -> list[dict]:
         normalised features, 0 to 2).
     """
     rows = known.rows("train")
-    own = reduction.normalised(np.asarray(features, np.float32)[None])[0]
+    own = embedding.normalised(np.asarray(features, np.float32)[None])[0]
     alike = known.features[rows] @ own
     best = rows[np.argsort(-alike, kind="stable")[:count]]
     return [

@@ -15,11 +15,9 @@ import filelock
 
 from engine import home as homes
 from engine.data import additions, curation
-from engine.data.sources import collection as saved
-from engine.data.sources import zip_names
+from engine.data.sources import collection, zip_names
 from engine.errors import DatasetError
-from engine.images import decode as images
-from engine.images import thumbnails
+from engine.images import decode, thumbnails
 from engine.recipe import DatasetSpec
 
 
@@ -37,8 +35,8 @@ def mark(run, name: str, data: bytes, answer: str, label: str) -> None:
         DatasetError: if that cannot be a class's name, or the disk is full.
         ImageError: if it is no image.
     """
-    label = saved.clean_label(label)
-    small = thumbnails.encode(images.read(data))
+    label = collection.clean_label(label)
+    small = thumbnails.encode(decode.read(data))
     content = hashlib.sha256(data).hexdigest()
     row = {"content": content, "name": zip_names.shown(name), "answer": answer, "label": label}
     folder = _folder(run)
@@ -103,7 +101,7 @@ def label_of(run, data: bytes) -> str | None:
 
 def suggested_name(run, home) -> str:
     """A name for the new version: the dataset's own with a number that is free."""
-    known, title = saved.names(home), re.sub(r"-v\d+$", "", run.recipe.dataset.title)
+    known, title = collection.names(home), re.sub(r"-v\d+$", "", run.recipe.dataset.title)
     stem = re.sub(r"[^A-Za-z0-9_]+", "-", title).strip("-_")[:40] or "images"
     number = 2
     while f"{stem}-v{number}" in known:
@@ -130,10 +128,10 @@ def collect(run, home, name: str) -> tuple[DatasetSpec, int, list]:
     rows = marks(run)
     if not rows:
         raise DatasetError("no image is marked yet; say of an answer whether it is right first")
-    spec = DatasetSpec(source="saved", name=name) if name in saved.names(home) else None
+    spec = DatasetSpec(source="saved", name=name) if name in collection.names(home) else None
     if spec is None:
         base = run.recipe.dataset.model_copy(update={"overlay": ""})
-        spec = saved.create(home, name, base)
+        spec = collection.create(home, name, base)
         if overlay := run.recipe.dataset.overlay:
             # Images stay in their parts only if all of them are there; decisions go along.
             curation.adopt(home, spec, overlay, f"Decisions about {base.title}, taken over")

@@ -19,7 +19,7 @@ from engine import home as homes
 from engine.data.splits import PARTS
 from engine.errors import RunError
 from engine.images import measures, thumbnails
-from engine.predict import embedding as reduction
+from engine.predict import embedding
 
 FILE, THUMBS = "reference.npz", "thumbs.bin"
 MOST = {"train": 3000, "validation": 1000, "test": 1000}
@@ -39,7 +39,7 @@ class Reference:
         labels: int64 array (m,), true classes.
         names: str array (m,).
         probabilities: float32 array (m, classes), before temperature scaling.
-        features: float32 array (m, width), the pooled features, normalised (`reduction.normalised`).
+        features: float32 array (m, width), the pooled features, normalised (`embedding.normalised`).
         measures: {name of MEASURES: float32 array (m,)}; brightness and contrast 0 to 255, sharpness as
             `measures.sharpness`, width and height in pixels.
         places: int64 array (m + 1,), where each thumbnail begins in thumbs.bin; those without one are empty.
@@ -132,7 +132,7 @@ class Collector:
         if number is None:
             return
         thumb = thumbnails.encode(picture) if PARTS[number] == "train" else b""
-        features = reduction.normalised(outputs[1][None])[0].astype(np.float16)
+        features = embedding.normalised(outputs[1][None])[0].astype(np.float16)
         self._rows[index] = (number, outputs[0], features, measures_of(picture), thumb)
 
     def write(self, run, classes) -> None:

@@ -20,9 +20,9 @@ from pydantic import BaseModel
 
 from engine.data.sources.zip_names import shown
 from engine.errors import GraftError
-from engine.images import decode as images
+from engine.images import decode
 from engine.predict import confidence
-from engine.serve import page as serving_page
+from engine.serve import page
 from engine.serve.limits import Bounds, Gate, address_of
 
 AT_ONCE = 2
@@ -190,7 +190,7 @@ def application(classifier, bounds: Bounds):
 
     @app.get("/docs", include_in_schema=False)
     def docs():
-        return HTMLResponse(serving_page.page(app.openapi()), headers=serving_page.HEADERS)
+        return HTMLResponse(page.page(app.openapi()), headers=page.HEADERS)
 
     @app.get("/", include_in_schema=False)
     def root():
@@ -253,7 +253,7 @@ async def _form(request, bounds):
 def _classify(classifier, certainty, files, top) -> Answers:
     """Answers for open files, which are read one after another, not all at once."""
     answers = classifier.predict((file.file.read() for file in files), keep_images=False)
-    images.return_memory()
+    decode.return_memory()
     verdicts = certainty.verdicts(answers) if certainty else [None] * len(answers)
     rows = [
         _row(answer, verdict, shown(file.filename), top)

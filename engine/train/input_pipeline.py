@@ -10,10 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from engine.data.unreadable import READING
-from engine.features import store as features
+from engine.features import store
 from engine.host.parallel import cores
-from engine.images import augment
-from engine.images import decode as images
+from engine.images import augment, decode
 
 
 class Pixels:
@@ -110,7 +109,7 @@ class Pixels:
         return np.stack(list(self._pool.map(self.one, indices)))
 
     def _decode(self, index):
-        return images.load(self._dataset.image_bytes(int(index)), self._size, self._resize)
+        return decode.load(self._dataset.image_bytes(int(index)), self._size, self._resize)
 
 
 def training_batches(
@@ -152,7 +151,7 @@ def training_batches(
         drawn = augment.draw(recipe.augmentation, len(indices), [*seed, 1])
         view = np.zeros(len(indices), np.int64)
         if cached:
-            view = features.draw_views(recipe, drawn, [*seed, 2])
+            view = store.draw_views(recipe, drawn, [*seed, 2])
         return np.asarray(indices, np.int64)[order], drawn, view
 
     def epoch_batches(epoch):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from engine import home as homes
-from engine.images import decode as images
+from engine.images import decode
 from engine.models import convert, modeling
 from engine.predict import calibration, classifier, explanation
 from engine.runs import manifest, runs
@@ -41,7 +41,7 @@ def parity(run, bundle, trained, data) -> dict:
     """
     model = classifier.Classifier(run)
     ours = model.probabilities(data)
-    pixels = np.stack([images.load(d, model.size, model.resize) for d in data]).astype(np.float32)
+    pixels = np.stack([decode.load(d, model.size, model.resize) for d in data]).astype(np.float32)
     # Called, not predicted with: for so few images, compiling would take longer than computing.
     keras_ = keras.ops.convert_to_numpy(bundle.model(pixels, training=False))
     before = keras_

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 
 from engine.errors import TrainingError
-from engine.features import compute as frozen
-from engine.features import store as features
+from engine.features import compute, store
 from engine.host import device
 from engine.host.signals import Stopped
 from engine.models import modeling
@@ -76,9 +75,9 @@ def run_stage(number, work, first_step) -> tuple[bool, int]:
     if at and at["stage"] != number:
         at = None
     sizes = modeling.apply_stage(bundle, stage)
-    later = any(features.why_not(recipe, s.trainable) for s in recipe.stages[number + 1 :])
+    later = any(store.why_not(recipe, s.trainable) for s in recipe.stages[number + 1 :])
     try:
-        cached, why = frozen.prepare(
+        cached, why = compute.prepare(
             bundle,
             recipe,
             number,
@@ -243,7 +242,7 @@ def _fit(model, number, work, cached, reporter, at) -> bool:
 def _step_cost(stage, recipe) -> float:
     """A step's cost against a forward pass of the whole network: the backward pass of all layers
     costs about twice the forward one (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
-    if not features.why_not(recipe, stage.trainable):
+    if not store.why_not(recipe, stage.trainable):
         return 0.02 if stage.trainable == "none" else 0.7
     return {"none": 1.0, "all": 3.0}.get(stage.trainable, 2.0)
 

@@ -9,16 +9,14 @@ from itertools import islice
 import numpy as np
 
 from engine import home as homes
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
+from engine.data import datasets, prepare_worker
 from engine.data.unreadable import Unreadable
 from engine.errors import TrainingError
-from engine.features import store as features
+from engine.features import store
 from engine.host.signals import Paused, Stopped
 from engine.models import modeling, session
 from engine.predict import calibrate, calibration, classifier, evaluation, reference
-from engine.train import continuing, input_pipeline, stages
-from engine.train import keep as export
+from engine.train import continuing, input_pipeline, keep, stages
 from engine.train.resume import Keeper
 
 EXAMPLES_PER_CLASS = 3
@@ -51,7 +49,7 @@ def train(run, home, events, ask) -> dict:
     # Data: decoded and checked once; the split is fixed before anything is trained.
     known = run.state.get("fingerprint")
     again = at or (run.path / "split.json").exists()  # it has begun before
-    dataset = ingest.ingest(
+    dataset = prepare_worker.ingest(
         recipe.dataset, home, lambda *a: report("data", *a), known if again else None
     )
     for name, why in dataset.unreadable[:20]:
@@ -86,7 +84,7 @@ def train(run, home, events, ask) -> dict:
         recipe.memory_budget,
         lost,
     )
-    if not pixels.cached and any(features.why_not(recipe, s.trainable) for s in recipe.stages):
+    if not pixels.cached and any(store.why_not(recipe, s.trainable) for s in recipe.stages):
         events.write(
             "note",
             text=f"The decoded images exceed the memory budget of {recipe.memory_budget} "
@@ -131,13 +129,13 @@ def train(run, home, events, ask) -> dict:
     report("export", "Writing the model", 0, None, True)
     bundle.model.set_weights(best.weights)
     modeling.restore_dropout(bundle)
-    kept_bundle = export.in_float32(bundle, recipe.head)
-    export.write(kept_bundle, run)
+    kept_bundle = keep.in_float32(bundle, recipe.head)
+    keep.write(kept_bundle, run)
 
     report("evaluation", "Testing on images it has never seen", 0, None, True)
     figures = evaluate(run, dataset, split, labels, classes, lost, report)
     probe = [data for _, data in islice(lost.readable(split["validation"]), 64)]
-    figures["parity"] = export.parity(run, kept_bundle, bundle, probe)
+    figures["parity"] = keep.parity(run, kept_bundle, bundle, probe)
     # Half precision may turn a close call or two; more than that is a fault, and is said.
     if figures["parity"]["largest_difference"] > 1e-3 or figures["parity"]["same_answers"] < 0.95:
         events.write(

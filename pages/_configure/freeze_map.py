@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from engine.charts import training as charts
+from engine.charts import training
 from engine.models import backbones, freezing
 from engine.runs import runs
-from pages._ui import common as _common
+from pages._ui import common
 from pages._ui.live_chart import chart
 
 
@@ -21,7 +21,7 @@ def freeze_map(recipe, classes: int) -> None:
     head = freezing.head_params(features, recipe.head.hidden, classes)
     rows = freezing.freeze_map(blocks, recipe.stages, head)
     names = [stage.name for stage in recipe.stages]
-    chart(charts.freeze_map(rows, names), "freeze_map")
+    chart(training.freeze_map(rows, names), "freeze_map")
     st.caption(
         "● learns, ◐ partly, – frozen. Below the sign, batch normalization: = kept as pretrained, "
         "~ follows your images."
@@ -30,8 +30,8 @@ def freeze_map(recipe, classes: int) -> None:
     for place, (stage, cell) in enumerate(zip(names, total.cells, strict=True), 1):
         share = cell.trainable / max(1, cell.trainable + cell.frozen)
         st.markdown(
-            f"**{place} {_common.plain(stage)}**: {_common.count(cell.trainable)} of "
-            f"{_common.count(total.params)} parameters learn ({100 * share:.1f} %)"
+            f"**{place} {common.plain(stage)}**: {common.count(cell.trainable)} of "
+            f"{common.count(total.params)} parameters learn ({100 * share:.1f} %)"
         )
     with st.expander("Block by block, with numbers"):
         st.dataframe(_table(rows, names), hide_index=True)
@@ -40,7 +40,7 @@ def freeze_map(recipe, classes: int) -> None:
 def blocks_of(name: str, alpha: float | None) -> tuple:
     """(blocks, length of the feature vector), also of a backbone that is a run."""
     if name.startswith("run:"):
-        built = runs.get_run(_common.home(), name[4:]).architecture or {}
+        built = runs.get_run(common.home(), name[4:]).architecture or {}
         return backbones.blocks_from_json(built.get("blocks", [])), built.get("features", 0)
     return backbones.blocks(name, alpha), backbones.get(name, alpha).features
 

@@ -7,9 +7,7 @@ import streamlit as st
 from engine.data import datasets
 from engine.estimate import preflight, probes
 from engine.jobs import jobs
-from pages._ui import common as _common
-from pages._ui import draft as _draft
-from pages._ui import job as _job
+from pages._ui import common, draft, job
 
 KIND = preflight.KIND
 
@@ -21,11 +19,11 @@ def section(recipe) -> None:
         recipe: the draft as a Recipe.
     """
     st.subheader("Time and memory (preflight)", anchor=False)
-    home = _common.home()
-    with _common.guard():
+    home = common.home()
+    with common.guard():
         state = probes.state(KIND, recipe, home)
         if state["state"] == "running":
-            _job.progress(
+            job.progress(
                 lambda: probes.state(KIND, recipe, home),
                 lambda: probes.cancel(KIND, recipe, home),
                 "cancel_measure",
@@ -34,7 +32,7 @@ def section(recipe) -> None:
             )
             return
         if state["state"] == "failed":
-            _common.fail(state["error"])
+            common.fail(state["error"])
         if state["state"] == "done":
             _result(preflight.updated(state["result"], recipe, home))
         _ask(recipe, home, state["state"])
@@ -77,7 +75,7 @@ def _await_dataset(recipe, home):
         now = datasets.state(recipe.dataset, home)
         if now["state"] != "preparing":
             st.rerun()
-        done = f" ({_common.count(now['done'])} images so far)" if now["done"] else ""
+        done = f" ({common.count(now['done'])} images so far)" if now["done"] else ""
         st.caption(f"The dataset is being prepared{done}; then this recipe can be measured.")
 
     live()
@@ -96,7 +94,7 @@ def _await_idle(home):
 
 
 def _start(recipe, home):
-    with _common.guard():
+    with common.guard():
         probes.start(KIND, recipe, home)
 
 
@@ -104,7 +102,7 @@ def _result(found):
     names = ("Stage", "How it runs", "Time", "Images a second", "Peak memory")
     rows = preflight.table(found)[1]
     st.dataframe([dict(zip(names, row, strict=True)) for row in rows], hide_index=True)
-    proposed, text = found["proposed_batch_size"], _common.plain(found["text"])
+    proposed, text = found["proposed_batch_size"], common.plain(found["text"])
     if proposed is None:
         st.caption(text)
         return
@@ -119,4 +117,4 @@ def _result(found):
 
 
 def _use_batch(size):
-    _draft.replace(copy.deepcopy(_draft.data()) | {"batch_size": size})
+    draft.replace(copy.deepcopy(draft.data()) | {"batch_size": size})

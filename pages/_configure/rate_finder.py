@@ -7,24 +7,21 @@ import streamlit as st
 from engine.charts import rates as charts_rates
 from engine.data import datasets
 from engine.errors import GraftError
-from engine.estimate import probes
-from engine.estimate import rate_test as rates
+from engine.estimate import probes, rate_test
 from engine.jobs import jobs
-from pages._ui import common as _common
-from pages._ui import draft as _draft
-from pages._ui import job as _job
+from pages._ui import common, draft, job
 from pages._ui.live_chart import chart
 
 
 def finder(place: int) -> None:
     """Draws the finder of the stage at a place of the draft."""
-    recipe, home = _draft.recipe(), _common.home()
+    recipe, home = draft.recipe(), common.home()
     known = {"state": "missing"}
     if recipe is not None:
-        key = rates.key_recipe(recipe, place)
+        key = rate_test.key_recipe(recipe, place)
         known = probes.state("rates", key, home, place)
     if known["state"] == "running":
-        _job.progress(
+        job.progress(
             lambda: probes.state("rates", key, home, place),
             lambda: probes.cancel("rates", key, home, place),
             f"cancel_rate_{place}",
@@ -46,16 +43,16 @@ def finder(place: int) -> None:
         args=(place,),
     )
     if known["state"] == "failed":
-        _common.fail(known["error"])
+        common.fail(known["error"])
     elif known["state"] == "done":
         _answer(known["result"] | {"present": recipe.stages[place].learning_rate}, place)
 
 
 def _start(place):
-    with _common.guard():
+    with common.guard():
         # The draft as it is now: what was typed last counts.
-        key = rates.key_recipe(_draft.recipe(), place)
-        probes.start("rates", key, _common.home(), place)
+        key = rate_test.key_recipe(draft.recipe(), place)
+        probes.start("rates", key, common.home(), place)
 
 
 def _why_not(recipe, home):
@@ -67,7 +64,7 @@ def _why_not(recipe, home):
     try:
         active = jobs.active(home)
     except GraftError as error:
-        return _common.plain(_common.sentence(error))
+        return common.plain(common.sentence(error))
     if active:
         return "A run is in progress, which the test would slow down: wait for its end or stop it."
     return None
@@ -75,10 +72,10 @@ def _why_not(recipe, home):
 
 def _answer(result, place):
     chart(charts_rates.rate_range(result), f"rate_range_{place}")
-    st.caption(_common.plain(result["text"]))
+    st.caption(common.plain(result["text"]))
     if result["suggestion"] is None:
         return
-    rate = rates.rounded(result["suggestion"])
+    rate = rate_test.rounded(result["suggestion"])
     st.button(
         f"Use {rate:.1e}",
         key=f"use_rate_{place}",
@@ -91,6 +88,6 @@ def _answer(result, place):
 
 
 def _use(place, rate):
-    new = copy.deepcopy(_draft.data())
+    new = copy.deepcopy(draft.data())
     new["stages"][place]["learning_rate"] = rate
-    _draft.replace(new)  # so that the widget of the rate shows it
+    draft.replace(new)  # so that the widget of the rate shows it

@@ -6,8 +6,7 @@ from engine.errors import GraftError
 from engine.recipe import StageSpec
 from pages._configure.freeze_map import blocks_of
 from pages._configure.rate_finder import finder
-from pages._ui import common as _common
-from pages._ui import draft as _draft
+from pages._ui import common, draft
 from pages._ui.fields import field, problem
 
 
@@ -18,7 +17,7 @@ def cards() -> None:
         "A stage trains one part of the network for some epochs. First only the new head learns "
         "(frozen); then, with smaller steps, the pretrained network too (unfrozen)."
     )
-    stages = _draft.get("stages")
+    stages = draft.get("stages")
     grid = st.grid(2, min_column_width=380)
     for place in range(len(stages)):
         with grid.cell(), st.container(border=True):
@@ -28,7 +27,7 @@ def cards() -> None:
         key="add_stage",
         icon=":material/add:",
         disabled=len(stages) >= 10,
-        on_click=_draft.edit_stages,
+        on_click=draft.edit_stages,
         args=("add", len(stages) - 1),
     )
     problem("stages")
@@ -37,7 +36,7 @@ def cards() -> None:
 def _card(place, count):
     base = f"stages.{place}"
     head = st.container(horizontal=True, vertical_alignment="center")
-    name = _common.plain(str(_draft.get(base + ".name")))
+    name = common.plain(str(draft.get(base + ".name")))
     head.markdown(f"**Stage {place + 1}: {name}**", width="stretch")
     with head.container(horizontal=True, width="content", gap="xsmall", wrap=False):
         actions = [
@@ -53,15 +52,15 @@ def _card(place, count):
                 key=f"{action}_{place}",
                 help=f"{label} (stage {place + 1})",
                 disabled=disabled,
-                on_click=_draft.edit_stages,
+                on_click=draft.edit_stages,
                 args=(action, place),
                 type="tertiary",
             )
     try:
-        st.caption(_common.stage_words(StageSpec.model_validate(_draft.get(base))))
+        st.caption(common.stage_words(StageSpec.model_validate(draft.get(base))))
     except ValueError:
         pass  # its fields say what is wrong
-    choices, words = parts(_draft.get("backbone.name"), _draft.get("backbone.alpha"))
+    choices, words = parts(draft.get("backbone.name"), draft.get("backbone.alpha"))
     field(
         f"{base}.trainable",
         "What learns (trainable)",
@@ -82,22 +81,22 @@ def _card(place, count):
 def _more(base):
     # Narrower, labels such as the schedule's would be broken: then one below the other.
     grid = st.grid(2, min_column_width=195)
-    schedule = _draft.get(f"{base}.schedule")
+    schedule = draft.get(f"{base}.schedule")
     with grid.cell():
         field(f"{base}.name", "Name")
         field(f"{base}.schedule", "Learning rate over time (schedule)")
-        if schedule == "cosine" or _draft.get(f"{base}.warmup_epochs"):
+        if schedule == "cosine" or draft.get(f"{base}.warmup_epochs"):
             field(f"{base}.warmup_epochs", "Warm-up", step=0.5)
-        if _draft.get(f"{base}.warmup_epochs"):
+        if draft.get(f"{base}.warmup_epochs"):
             field(f"{base}.warmup_rate", "Highest rate of the warm-up", step=1e-4)
             field(f"{base}.warmup_below", "Warm up only below", step=10)
-        if schedule in ("inverse_time", "exponential") or _draft.get(f"{base}.decay_rate"):
+        if schedule in ("inverse_time", "exponential") or draft.get(f"{base}.decay_rate"):
             field(f"{base}.decay_rate", "Decay (decay_rate)", step=0.001)
         field(f"{base}.early_stopping", "Stop early after")
     with grid.cell():
         field(f"{base}.optimizer", "Optimizer")
         field(f"{base}.batch_norm", "Batch normalization (batch_norm)")
-        if _draft.get(f"{base}.optimizer") in ("sgd", "rmsprop"):
+        if draft.get(f"{base}.optimizer") in ("sgd", "rmsprop"):
             field(f"{base}.momentum", "Momentum")
         field(f"{base}.weight_decay", "Weight decay", step=1e-4)
     finder(int(base.split(".")[1]))

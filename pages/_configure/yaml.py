@@ -6,20 +6,19 @@ import streamlit as st
 import yaml
 
 from engine.errors import RecipeError
-from pages._ui import common as _common
-from pages._ui import draft as _draft
+from pages._ui import common, draft
 
 
 def editor() -> None:
     """The three ways of the recipe as text, and what was wrong with the last text."""
-    recipe = _draft.recipe()
-    text = recipe.to_yaml() if recipe else yaml.safe_dump(_draft.data(), sort_keys=False)
+    recipe = draft.recipe()
+    text = recipe.to_yaml() if recipe else yaml.safe_dump(draft.data(), sort_keys=False)
     left, right = st.columns(2)
     with left:
         st.download_button(
             "Download the recipe",
             text,
-            f"{_draft.get('name') or 'recipe'}.yaml",
+            f"{draft.get('name') or 'recipe'}.yaml",
             "application/yaml",
             on_click="ignore",
             key="download_recipe",
@@ -38,10 +37,10 @@ def editor() -> None:
         )
     for path, sentence in st.session_state.get("yaml_problems", {}).items():
         if path:
-            text = f"**{_common.plain(path)}** {_common.plain(sentence)}."
+            text = f"**{common.plain(path)}** {common.plain(sentence)}."
             st.error(text, icon=":material/error:")
         else:
-            _common.fail(sentence)
+            common.fail(sentence)
     # Keyed by the text: whatever changes the recipe elsewhere is seen here at once.
     key = "yaml@" + hashlib.sha256(text.encode()).hexdigest()[:12]
     st.text_area("Recipe", text, key=key, height=420, label_visibility="collapsed")
@@ -69,7 +68,7 @@ def _upload(key):
 
 def _use(text):
     try:
-        _draft.use_text(text)
+        draft.use_text(text)
         st.session_state["yaml_problems"] = {}
     except RecipeError as error:
         st.session_state["yaml_problems"] = error.problems

@@ -13,8 +13,7 @@ from engine.data import curation, datasets
 from engine.errors import DatasetError
 from engine.inspection import findings, inspection
 from engine.recipe import SplitSpec
-from pages._ui import common as _common
-from pages._ui import draft as _draft
+from pages._ui import common, draft
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,11 @@ def aspect(dataset) -> np.ndarray:
 
 def look_at(spec) -> View:
     """Opens a prepared dataset. Raises DatasetError."""
-    home = _common.home()
+    home = common.home()
     name, dataset = opened(spec)
     parts, problem = None, None
     try:
-        split = SplitSpec.model_validate(_draft.get("split"))
+        split = SplitSpec.model_validate(draft.get("split"))
         name += split.model_dump_json()
         parts = split_of(spec, split)
     except DatasetError as error:
@@ -85,15 +84,15 @@ def look_at(spec) -> View:
     except ValueError:
         problem = None  # the split's own widgets say what is wrong
     plain = spec.model_copy(update={"overlay": ""})
-    found = inspection.open_inspection(plain, home, _draft.recipe())
-    return View(spec, dataset, parts, problem, found, name, _draft.follows())
+    found = inspection.open_inspection(plain, home, draft.recipe())
+    return View(spec, dataset, parts, problem, found, name, draft.follows())
 
 
 def opened(spec) -> tuple[str, object]:
     """(what tells this state of it from every other, the open Dataset), opened once for all sessions.
 
     Raises DatasetError."""
-    path = Path(_common.home()) / "datasets" / datasets.key(spec)
+    path = Path(common.home()) / "datasets" / datasets.key(spec)
     try:
         stamp = (path / "manifest.json").stat().st_mtime_ns
         stamp = f"{stamp} {(path / 'images.bin').stat().st_size}"
@@ -112,8 +111,8 @@ def split_of(spec, split) -> dict:
 def division() -> str:
     """How the draft's dataset is divided, one sentence; "" while it is not prepared, or the draft is not
     right yet."""
-    recipe = _draft.recipe()
-    if recipe is None or datasets.state(recipe.dataset, _common.home())["state"] != "ready":
+    recipe = draft.recipe()
+    if recipe is None or datasets.state(recipe.dataset, common.home())["state"] != "ready":
         return ""
     try:
         return opened(recipe.dataset)[1].division(recipe.split)
@@ -123,11 +122,11 @@ def division() -> str:
 
 def overlay_of(spec) -> str:
     """The decisions that the draft's dataset is looked at with: the latest of this host, or those that
-    a recipe from elsewhere names (`_draft.follows`)."""
-    latest = curation.current(_common.home(), spec)
-    if not _draft.follows() and spec.overlay == latest:
-        _draft.follow(True, latest)
-    return latest if _draft.follows() else spec.overlay
+    a recipe from elsewhere names (`draft.follows`)."""
+    latest = curation.current(common.home(), spec)
+    if not draft.follows() and spec.overlay == latest:
+        draft.follow(True, latest)
+    return latest if draft.follows() else spec.overlay
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)

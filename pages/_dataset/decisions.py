@@ -7,16 +7,14 @@ import streamlit as st
 from engine.data import curation
 from engine.errors import DatasetError
 from engine.recipe import field_help
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
-from pages._ui import draft as _draft
+from pages._ui import clicks, common, draft
 
 
 def summary(spec) -> None:
     """One line: what is left out, relabelled and moved, with Undo; nothing while nothing was decided."""
-    home = _common.home()
-    _common.told("curation")
-    if not _draft.follows():
+    home = common.home()
+    common.told("curation")
+    if not draft.follows():
         _others(spec)
         return
     steps = [step for step in curation.steps(home, spec) if not step.undone]
@@ -24,8 +22,8 @@ def summary(spec) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         words = curation.in_words(home, curation.current(home, spec)) or "nothing changed"
-        st.markdown(f":material/edit_note: **Your decisions**: {_common.plain(words)}")
-        label = f"Undo: {_common.plain(steps[-1].text)}"
+        st.markdown(f":material/edit_note: **Your decisions**: {common.plain(words)}")
+        label = f"Undo: {common.plain(steps[-1].text)}"
         _undo_button(home, spec, steps[-1].number, label, "undo_last")
 
 
@@ -37,20 +35,20 @@ def _others(spec):
             f"The recipe names {named} about single images, not the latest ones of this host.",
             icon=":material/link:",
         )
-        st.button("Use the latest", key="use_latest", on_click=_draft.follow, args=(True,))
+        st.button("Use the latest", key="use_latest", on_click=draft.follow, args=(True,))
 
 
 def missing(spec, error) -> None:
     """In the place of a dataset whose decisions are not on this host: what can be done."""
-    _common.fail(error)
+    common.fail(error)
     with st.container(horizontal=True):
-        st.button("Use the latest", key="use_latest", on_click=_draft.follow, args=(True,))
-        st.button("Use no decisions", key="use_none", on_click=_draft.follow, args=(False, ""))
+        st.button("Use the latest", key="use_latest", on_click=draft.follow, args=(True,))
+        st.button("Use no decisions", key="use_none", on_click=draft.follow, args=(False, ""))
 
 
 def history(spec) -> None:
     """Every step, with Undo or Redo, and the CSV."""
-    home = _common.home()
+    home = common.home()
     steps = curation.steps(home, spec)
     if not steps:
         st.info(
@@ -59,10 +57,10 @@ def history(spec) -> None:
             icon=":material/edit_note:",
         )
         return
-    follows = _draft.follows()
+    follows = draft.follows()
     st.toggle(
         "Train with these decisions", value=follows, key=f"use_decisions_{follows}",
-        on_change=_draft.follow, args=(not follows,), help=field_help("dataset.overlay"),
+        on_change=draft.follow, args=(not follows,), help=field_help("dataset.overlay"),
     )  # fmt: skip
     st.caption(
         f"Overlay {curation.current(home, spec) or 'none'}: part of the recipe and of the dataset's "
@@ -71,7 +69,7 @@ def history(spec) -> None:
     for step in reversed(steps):
         with st.container(horizontal=True, vertical_alignment="center"):
             when = time.strftime("%d %b %H:%M", time.localtime(step.time))
-            text = _common.plain(step.text)
+            text = common.plain(step.text)
             st.markdown(
                 f"{when} · " + (f"~~{text}~~ (undone)" if step.undone else text), width="stretch"
             )
@@ -86,10 +84,10 @@ def history(spec) -> None:
 
 
 def _undo_button(home, spec, number, label, key, again=False):
-    drawn = _clicks.drawing()
+    drawn = clicks.drawing()
     st.button(
         label, key=key, type="tertiary", icon=":material/redo:" if again else ":material/undo:",
-        on_click=_clicks.once,
+        on_click=clicks.once,
         args=("curation", (key,), drawn, curation.undo, home, spec, number, again),
     )  # fmt: skip
 
@@ -97,6 +95,6 @@ def _undo_button(home, spec, number, label, key, again=False):
 def in_words(overlay: str) -> str:
     """What decisions change, for other pages, as Markdown: "3 left out"; "" for none."""
     try:
-        return _common.plain(curation.in_words(_common.home(), overlay))
+        return common.plain(curation.in_words(common.home(), overlay))
     except DatasetError as error:
-        return _common.plain(str(error))
+        return common.plain(str(error))

@@ -5,11 +5,9 @@ import streamlit as st
 
 from engine.data import curation
 from engine.inspection import findings, inspection, payback
-from pages._dataset import gallery as _dataset_gallery
+from pages._dataset import gallery
 from pages._dataset.data import View
-from pages._ui import common as _common
-from pages._ui import draft as _draft
-from pages._ui import job as _job
+from pages._ui import common, draft, job
 
 SIGNS = {
     "high": ":red[:material/error:] serious",
@@ -20,24 +18,24 @@ SIGNS = {
 
 def inspect(view: View) -> None:
     """How far the inspection is, or the button that begins it."""
-    recipe = _draft.recipe()
+    recipe = draft.recipe()
     if recipe is None:
         st.info(
             "Something in the recipe is not right yet; Configure says what. The inspection looks with "
             "the recipe's own backbone.", icon=":material/info:",
         )  # fmt: skip
         return
-    home, plain = _common.home(), view.spec.model_copy(update={"overlay": ""})
+    home, plain = common.home(), view.spec.model_copy(update={"overlay": ""})
     state = inspection.state(plain, home, recipe)
     if state["state"] == "running":
-        _job.progress(
+        job.progress(
             lambda: inspection.state(plain, home, recipe),
             lambda: inspection.cancel(plain, home, recipe),
             "stop_inspect",
         )
         return
     if state["state"] == "failed":
-        _common.fail(state["error"])
+        common.fail(state["error"])
     if state["state"] != "done":
         pixels = view.inspection is not None
         st.markdown(
@@ -47,7 +45,7 @@ def inspect(view: View) -> None:
             "outliers** and more. It runs in the background and is kept: opening it again is instant."
         )
         if st.button("Inspect this dataset", key="inspect", icon=":material/troubleshoot:"):
-            with _common.guard():
+            with common.guard():
                 inspection.start(plain, home, recipe)
                 st.rerun()
 
@@ -82,18 +80,18 @@ def _lost(view):
     if lost:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.error(
-                f"{_common.count(lost.count)} of {_common.count(len(view.dataset), 'images')} can no longer "
-                f"be read. {_common.plain(lost.advice)}", icon=":material/broken_image:",
+                f"{common.count(lost.count)} of {common.count(len(view.dataset), 'images')} can no longer "
+                f"be read. {common.plain(lost.advice)}", icon=":material/broken_image:",
             )  # fmt: skip
             if st.button("Inspect again", key="inspect_again"):
-                with _common.guard():
+                with common.guard():
                     plain = view.spec.model_copy(update={"overlay": ""})
-                    inspection.again(plain, _common.home(), _draft.recipe())
+                    inspection.again(plain, common.home(), draft.recipe())
                     st.rerun()
 
 
 def _finding(view, finding):
-    st.markdown(f"{SIGNS[finding.severity]} · {_common.plain(finding.advice)}")
+    st.markdown(f"{SIGNS[finding.severity]} · {common.plain(finding.advice)}")
     if not len(finding.indices):
         _without_images(view, finding)
         return
@@ -109,7 +107,7 @@ def _finding(view, finding):
         preselect = (f"{len(copies):,} {kept}", copies)
     chosen = np.concatenate(finding.groups) if finding.groups else np.asarray(finding.indices, int)
     answers = view.measure("suggested") if finding.kind == "mislabelled" else None
-    _dataset_gallery.gallery(
+    gallery.gallery(
         view,
         chosen,
         f"finding_{finding.kind}",
@@ -121,7 +119,7 @@ def _finding(view, finding):
 
 def _notes(view, finding):
     """A tile's second line: what made it a finding."""
-    dataset, where = view.dataset, _dataset_gallery.where(view)
+    dataset, where = view.dataset, gallery.where(view)
     suggested = view.measure("suggested")
     if finding.kind == "mislabelled" and suggested is not None:
         probability = view.measure("suggested_probability")
@@ -146,23 +144,23 @@ def _without_images(view, finding):
 
 def _payback(view):
     """What the decisions were worth: the head trained again on cached features."""
-    words = curation.in_words(_common.home(), view.dataset.overlay)
-    recipe = _draft.recipe()
+    words = curation.in_words(common.home(), view.dataset.overlay)
+    recipe = draft.recipe()
     if not words or recipe is None or not (view.inspection.features or {}):
         return
-    home, spec = _common.home(), view.spec
+    home, spec = common.home(), view.spec
     with st.container(border=True):
-        st.markdown(f"**Was it worth it?** {_common.plain(words.capitalize())}.")
+        st.markdown(f"**Was it worth it?** {common.plain(words.capitalize())}.")
         state = payback.state(spec, home, recipe)
         if state["state"] == "running":
-            _job.progress(
+            job.progress(
                 lambda: payback.state(spec, home, recipe),
                 lambda: payback.cancel(spec, home, recipe),
                 "stop_payback",
             )
             return
         if state["state"] == "failed":
-            _common.fail(state["error"])
+            common.fail(state["error"])
         if state["state"] == "done":
             _worth(state["result"])
             return
@@ -171,16 +169,16 @@ def _payback(view):
             "compares both on the same validation images."
         )
         if st.button("Retrain the head and compare", key="payback", icon=":material/trending_up:"):
-            with _common.guard():
+            with common.guard():
                 payback.start(spec, home, recipe)
                 st.rerun()
 
 
 def _worth(result):
-    _common.metrics(
+    common.metrics(
         {
-            "Validation before": _common.percent(result["before"]),
-            "Validation after": _common.percent(result["after"]),
+            "Validation before": common.percent(result["before"]),
+            "Validation after": common.percent(result["after"]),
         }
     )
-    st.markdown(_common.plain(result["text"]))
+    st.markdown(common.plain(result["text"]))

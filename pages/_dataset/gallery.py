@@ -6,9 +6,7 @@ import streamlit as st
 from engine.data import curation
 from engine.data.splits import PARTS
 from pages._dataset.data import View, aspect
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
-from pages._ui import pictures as _pictures
+from pages._ui import clicks, common, pictures
 from pages._ui.grid import grid
 
 PAGE = 36
@@ -113,10 +111,10 @@ def gallery(
         return
     pages = -(-len(chosen) // PAGE)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(_common.count(len(chosen), "images" if len(chosen) > 1 else "image"))
+        st.caption(common.count(len(chosen), "images" if len(chosen) > 1 else "image"))
         page = st.pagination(pages, key=f"page_{key}") if pages > 1 else 1
     parts = where(view)
-    base = _pictures.address(view.spec)
+    base = pictures.address(view.spec)
     dataset = view.dataset
     tiles = []
     for i in chosen[(page - 1) * PAGE : page * PAGE].tolist():
@@ -196,14 +194,14 @@ def _actions(view, chosen, marked, key, preselect, suggested):
 
 def _button(view, key, label, text, indices, do, to=""):
     """A button that adds a step of decisions; they are made when it is pressed, not when it is drawn."""
-    drawn = _clicks.drawing()
+    drawn = clicks.drawing()
     what = (text, view.name, key, np.asarray(indices).tobytes())
     st.button(
-        _common.plain(label), key=f"{key} {view.short}", disabled=not len(indices),
+        common.plain(label), key=f"{key} {view.short}", disabled=not len(indices),
         icon=":material/visibility_off:" if do == "exclude" else None,
-        on_click=_clicks.once,
+        on_click=clicks.once,
         args=(
-            "curation", what, drawn, curation.decide_about, _common.home(), view.spec, text,
+            "curation", what, drawn, curation.decide_about, common.home(), view.spec, text,
             view.dataset, indices, do, to, view.parts,
         ),
     )  # fmt: skip

@@ -5,10 +5,9 @@ import numpy as np
 import streamlit as st
 
 from engine.charts import dataset as charts_dataset
-from pages._dataset import gallery as _dataset_gallery
+from pages._dataset import gallery
 from pages._dataset.data import View, aspect
-from pages._ui import common as _common
-from pages._ui import pictures as _pictures
+from pages._ui import common, pictures
 from pages._ui.live_chart import chart, draw, payload
 
 COLOURED = {"class": "Class", "part": "Part", "correctness": "Right or wrong (out of fold)"}
@@ -65,12 +64,12 @@ def _chosen(view, place):
         return
     chosen = view.picked(picks)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**Chosen in the chart: {_common.plain(_words(view, picks))}**")
+        st.markdown(f"**Chosen in the chart: {common.plain(_words(view, picks))}**")
         st.button(
             "Clear", key=f"clear_{place}", icon=":material/close:", type="tertiary",
             on_click=_keep, args=(view, place, None),
         )  # fmt: skip
-    _dataset_gallery.gallery(view, chosen, f"picked_{place}")
+    gallery.gallery(view, chosen, f"picked_{place}")
 
 
 def _words(view, picks) -> str:
@@ -105,7 +104,7 @@ def embedding(view: View) -> None:
     )
     draw(
         _map(f"{view.name} {view.inspection.key} {by}", view, by)
-        | {"thumbs": _pictures.address(view.spec)},
+        | {"thumbs": pictures.address(view.spec)},
         f"map_{by}",
         lambda picks: _keep(view, "map", picks),
     )

@@ -3,14 +3,11 @@
 import streamlit as st
 
 from engine.data import additions, curation, datasets
-from engine.data.sources import archive, tfds_catalogue
-from engine.data.sources import collection as saved
+from engine.data.sources import archive, collection, tfds_catalogue
 from engine.errors import DatasetError
 from engine.images.decode import EXTENSIONS
 from engine.recipe import DatasetSpec
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
-from pages._ui import draft as _draft
+from pages._ui import clicks, common, draft
 from pages._ui.fields import field
 
 UPLOAD_MB = 500
@@ -34,8 +31,8 @@ def sample() -> None:
 def tfds() -> None:
     """A public dataset by name, chosen from a list or typed."""
     known = {entry.name: entry for entry in tfds_catalogue.CATALOGUE}
-    if not _draft.get("dataset.name"):
-        _draft.put("dataset.name", next(iter(datasets.TFDS_SUGGESTIONS)))
+    if not draft.get("dataset.name"):
+        draft.put("dataset.name", next(iter(datasets.TFDS_SUGGESTIONS)))
     field(
         "dataset.name",
         "Name in TensorFlow Datasets (choose or type)",
@@ -43,10 +40,10 @@ def tfds() -> None:
         words={name: f"{name}: {datasets.TFDS_SUGGESTIONS[name]}" for name in known},
         accept_new_options=True,
     )
-    entry = known.get(_draft.get("dataset.name"))
+    entry = known.get(draft.get("dataset.name"))
     if entry:
         st.caption(
-            f"Licence: {_common.plain(entry.licence)} · [its page in the catalogue]({entry.url})"
+            f"Licence: {common.plain(entry.licence)} · [its page in the catalogue]({entry.url})"
         )
     with st.expander(f"All {len(known)} in a table"):
         st.dataframe(
@@ -86,19 +83,19 @@ def zip_file() -> None:
         help=f"Up to {UPLOAD_MB} MB through the browser; a larger one is named by its path below.",
     )
     if upload is not None:
-        bar = st.progress(0.0, text=f"Keeping {_common.plain(upload.name)}")
-        with _common.guard():
+        bar = st.progress(0.0, text=f"Keeping {common.plain(upload.name)}")
+        with common.guard():
             path = archive.keep_upload(
-                _common.home(), upload.name, upload,
+                common.home(), upload.name, upload,
                 lambda done, total: bar.progress(min(1.0, done / total) if total else 0.0),
             )  # fmt: skip
             try:
                 archive.Archive(path).close()
             except DatasetError:
-                archive.forget_upload(_common.home(), path)
+                archive.forget_upload(common.home(), path)
                 raise
-            dataset = _draft.data()["dataset"] | {"path": str(path), "overlay": ""}
-            _draft.choose_dataset(dataset)
+            dataset = draft.data()["dataset"] | {"path": str(path), "overlay": ""}
+            draft.choose_dataset(dataset)
             # The upload itself is let go of, so that it does not stay in memory.
             st.session_state["zip_uploads"] = st.session_state.get("zip_uploads", 0) + 1
             st.session_state["prepare_now"] = True
@@ -112,16 +109,16 @@ def put_together(spec) -> None:
     Args:
         spec: the DatasetSpec of the source that was looked at before, to extend; or None.
     """
-    home = _common.home()
-    names = saved.names(home)
-    name = _draft.get("dataset.name")
+    home = common.home()
+    names = collection.names(home)
+    name = draft.get("dataset.name")
     if names and not name:
-        _draft.put("dataset.name", names[0])
+        draft.put("dataset.name", names[0])
         name = names[0]
     if names:
         field("dataset.name", "Which one", choices=names)
         if name not in names:
-            st.caption(f":red[:material/error: There is no dataset {_common.plain(name)} here.]")
+            st.caption(f":red[:material/error: There is no dataset {common.plain(name)} here.]")
     else:
         st.caption("None has been put together yet: make the first one below.")
     with st.expander("Make a new one", expanded=not names):
@@ -140,20 +137,20 @@ def _make(home, spec, names):
             help="Its images come first, and stay in the parts (train, validation, test) they are in.",
         )  # fmt: skip
         if st.button("Make it", key="saved_make", icon=":material/add:"):
-            with _common.guard():
+            with common.guard():
                 plain = base and base.model_copy(update={"overlay": ""})
-                made = saved.create(home, new, plain)
+                made = collection.create(home, new, plain)
                 if base and base.overlay:
                     # The images stay in their parts only if all of them are there.
                     text = f"Decisions about {base.title}, taken over"
                     curation.adopt(home, made, base.overlay, text)
-                _draft.choose_dataset(made.model_dump(mode="json"))
+                draft.choose_dataset(made.model_dump(mode="json"))
                 st.rerun()
 
 
 def _add(home, name):
     """Images into named classes: files, the webcam, or a zip of class folders."""
-    found = saved.open_(home, name)
+    found = collection.open_(home, name)
     spec = DatasetSpec(source="saved", name=name)
     classes = _classes(home, spec, found)
     with st.container(border=True):
@@ -209,12 +206,12 @@ def _add(home, name):
                     on_click=_take_back, args=(home, name, last.number),
                 )  # fmt: skip
         _told()
-        _common.told("additions")
+        common.told("additions")
 
 
 def _take_back(home, name, number):
-    _clicks.once(
-        "additions", (name, number), f"{name} {number} {home}", saved.undo, home, name, number
+    clicks.once(
+        "additions", (name, number), f"{name} {number} {home}", collection.undo, home, name, number
     )
     st.session_state["prepare_now"] = True
 
@@ -227,7 +224,7 @@ def _do_add(home, name, label, files, way):
             min(1.0, done / total) if total else 0.0, text=f"Adding: {done:,} of {total:,}"
         )
 
-    with _common.guard():
+    with common.guard():
         if way == "Zip":
             with archive.passing_upload(home, files[0][1]) as path:
                 added, skipped = additions.add_zip(home, name, path, progress)

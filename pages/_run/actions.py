@@ -7,9 +7,8 @@ import streamlit as st
 from engine.errors import GraftError
 from engine.jobs import jobs
 from engine.runs import checkpoint, runs
-from pages._run import continue_ as _continue
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
+from pages._run import continue_
+from pages._ui import clicks, common
 
 PLACE = "run"  # where what went wrong with these buttons is told
 
@@ -35,20 +34,20 @@ def buttons(run) -> None:
     status = run.status
     if status == "queued":
         _waiting(run)
-    elif status in _common.ACTIVE:
+    elif status in common.ACTIVE:
         _running(run)
     elif status in runs.RESUMABLE:
         _resumable(run)
     elif run.finished:
-        _continue.popover(run)
+        continue_.popover(run)
 
 
 def _button(label, action, run, act, *arguments, **options):
     st.button(
         label,
         key=f"{action}_run",
-        on_click=_clicks.once,
-        args=(PLACE, (action, run.id), _clicks.drawing(), act, run, *arguments),
+        on_click=clicks.once,
+        args=(PLACE, (action, run.id), clicks.drawing(), act, run, *arguments),
         **options,
     )
 
@@ -110,10 +109,10 @@ def _running(run):
 
 def device_words(run) -> str:
     """The device that a run has or had, for people, as Markdown; "" if it never had one."""
-    place = _common.plain(run.state.get("device") or "")
+    place = common.plain(run.state.get("device") or "")
     if not place:
         return ""
-    known = _common.plain((run.environment.get("device") or {}).get("text") or "")
+    known = common.plain((run.environment.get("device") or {}).get("text") or "")
     if place.startswith("gpu:"):
         number = place.removeprefix("gpu:")
         return f"GPU {number}: {known}" if known else f"GPU {number}"
@@ -126,7 +125,7 @@ def stuck(run) -> None:
     if silent is None:
         return
     st.warning(
-        f"The run's process has given no sign of life for {_common.about(silent)}: it hangs, or it was "
+        f"The run's process has given no sign of life for {common.about(silent)}: it hangs, or it was "
         "suspended. If that goes on, end it at once and resume it: it goes on from its last "
         "checkpoint.",
         icon=":material/heart_broken:",
@@ -163,7 +162,7 @@ def _where(run, at) -> str:
     stages = run.recipe.stages
     stage = stages[min(at["stage"], len(stages) - 1)]
     epoch = min(at["epoch"] + 1, stage.epochs)
-    return f"epoch {epoch} of stage {at['stage'] + 1} ({_common.plain(stage.name)})"
+    return f"epoch {epoch} of stage {at['stage'] + 1} ({common.plain(stage.name)})"
 
 
 def _resumable(run):
@@ -182,7 +181,7 @@ def _resumable(run):
             "one was.",
         )
     _button(
-        f"Resume from step {_common.count(at['step'])}" if at else "Resume from the start",
+        f"Resume from step {common.count(at['step'])}" if at else "Resume from the start",
         "resume",
         run,
         jobs.resume,
@@ -205,7 +204,7 @@ def _relative(identity):
     if not identity:
         return None
     try:
-        return runs.get_run(_common.home(), identity)
+        return runs.get_run(common.home(), identity)
     except GraftError:  # deleted since
         return None
 
@@ -213,17 +212,17 @@ def _relative(identity):
 def why(run) -> None:
     """Why a run is paused, interrupted or failed, in a box; nothing for others."""
     status, error = run.status, run.error or ""
-    text = _common.plain(_common.sentence(error))
+    text = common.plain(common.sentence(error))
     if status == "paused":
         if not error:
             at = position(run)
-            where = f" in {_where(run, at)}, step {_common.count(at['step'])}" if at else ""
+            where = f" in {_where(run, at)}, step {common.count(at['step'])}" if at else ""
             text = f"Paused{where}: it holds no device meanwhile."
         st.info(text, icon=":material/pause_circle:")
     elif status == "interrupted":
         st.warning(text, icon=":material/power_off:")
     elif status == "failed":
-        _common.fail(error or "the run failed")
+        common.fail(error or "the run failed")
 
 
 def relatives(run) -> None:
@@ -237,11 +236,11 @@ def relatives(run) -> None:
         if other:
             st.page_link(
                 "train.py",
-                label=f"{words} {_common.run_label(other)}",
+                label=f"{words} {common.run_label(other)}",
                 icon=":material/account_tree:",
                 query_params={"run": other.id},
             )
         elif identity:
             st.caption(
-                f":material/account_tree: {words} run {_common.plain(identity)}, which was deleted."
+                f":material/account_tree: {words} run {common.plain(identity)}, which was deleted."
             )

@@ -3,9 +3,8 @@
 import streamlit as st
 
 from engine.jobs import jobs
-from pages._configure import stages as _stages
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
+from pages._configure import stages
+from pages._ui import clicks, common
 
 
 def popover(run) -> None:
@@ -16,7 +15,7 @@ def popover(run) -> None:
             "**More training from here**, as a new run of its own. This run stays as it is; the new one "
             "keeps its weights unless it finds better ones."
         )
-        choices, words = _stages.parts(run.recipe.backbone.name, run.recipe.backbone.alpha)
+        choices, words = stages.parts(run.recipe.backbone.name, run.recipe.backbone.alpha)
         if last.trainable not in choices:
             choices = [*choices, last.trainable]
         keys = {name: f"more_{name}_{run.id}" for name in ("trainable", "epochs", "learning_rate")}
@@ -40,7 +39,7 @@ def popover(run) -> None:
             help="Size of the steps. What learns more of the network wants a smaller one.",
         )
         st.caption(
-            f"All else is as in its last stage, {_common.plain(last.name)} (optimizer "
+            f"All else is as in its last stage, {common.plain(last.name)} (optimizer "
             f"{last.optimizer}, schedule {last.schedule})."
         )
         st.button(
@@ -48,7 +47,7 @@ def popover(run) -> None:
             key="continue_run",
             icon=":material/play_arrow:",
             on_click=_clicked,
-            args=(run, keys, _clicks.drawing()),
+            args=(run, keys, clicks.drawing()),
         )
 
 
@@ -56,7 +55,7 @@ def _clicked(run, keys, drawn):
     # The fields as they are now: what was typed last counts.
     wanted = {name: st.session_state[key] for name, key in keys.items()}
     what = ("continue", run.id, *wanted.values())
-    _clicks.once("run", what, drawn, _start, run, wanted)
+    clicks.once("run", what, drawn, _start, run, wanted)
 
 
 def _start(run, wanted):
@@ -65,4 +64,4 @@ def _start(run, wanted):
     stage = last.model_dump(mode="json") | {"name": "more"} | wanted
     # The same share of the stage: a warm-up longer than its stage is refused.
     stage["warmup_epochs"] = last.warmup_epochs * wanted["epochs"] / last.epochs
-    return jobs.start(jobs.continued(run, [stage]), _common.home())
+    return jobs.start(jobs.continued(run, [stage]), common.home())

@@ -9,9 +9,8 @@ from engine.errors import GraftError
 from engine.host import device, settings
 from engine.jobs import jobs
 from engine.runs import queue, runs
-from pages._run import actions as _run_actions
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
+from pages._run import actions
+from pages._ui import clicks, common
 
 PLACE = "queue"  # where what went wrong with these buttons is told
 SHOWN = 20
@@ -21,7 +20,7 @@ SHOWN = 20
 def waiting() -> list[dict]:
     """`engine.jobs.jobs.waiting`, asked for anew when somebody came or went, else now and then: for an
     expected start it may read the recipes of all runs, seconds of work if there are hundreds."""
-    home = _common.home()
+    home = common.home()
     working = tuple(slot["run"] for slot in queue.slots(home))
     when, entries = _waiting(str(home), tuple(queue.waiting(home)), working)
     passed = time.time() - when
@@ -47,7 +46,7 @@ def starts(seconds) -> str:
     """When a run is expected to start, after "starts" or alone in a cell."""
     if seconds is None:
         return "after the runs before it"
-    return "in a moment" if seconds < 5 else f"in {_common.about(seconds)}"
+    return "in a moment" if seconds < 5 else f"in {common.about(seconds)}"
 
 
 # -- Train: before the start, and while a run waits -----------------------------------------------
@@ -56,7 +55,7 @@ def starts(seconds) -> str:
 def outlook() -> dict | None:
     """What a run that is added now has before it: dict of place and starts_in (seconds, or None if it
     cannot be told); None if it would start at once."""
-    home = _common.home()
+    home = common.home()
     ahead = waiting()
     places = settings.get(home)["runs_per_device"] * len(_devices())
     running = [run for run in jobs.active(home) if run.status != "queued"]
@@ -97,13 +96,13 @@ def place(run) -> None:
 
 def section() -> None:
     """The runs that wait, with buttons that change their order; nothing if none waits."""
-    if not queue.waiting(_common.home()):
-        _common.told(PLACE)
+    if not queue.waiting(common.home()):
+        common.told(PLACE)
         return
     before = _standing()
 
     def body():
-        with _common.guard():
+        with common.guard():
             if _standing() != before:
                 st.rerun()  # the table of runs shows their statuses too
             _rows()
@@ -114,12 +113,12 @@ def section() -> None:
 
 def _standing():
     """Who waits, in which order, and who works."""
-    home = _common.home()
+    home = common.home()
     return queue.waiting(home), [slot["run"] for slot in queue.slots(home)]
 
 
 def _rows():
-    _common.told(PLACE)
+    common.told(PLACE)
     entries = waiting()
     for entry in entries[:SHOWN]:
         _row(entry["run"], entry["place"], entry["starts_in"], len(entries))
@@ -136,7 +135,7 @@ def _row(run, number, seconds, count):
                 ("up", "arrow_upward", "Earlier", number == 1, shift, (-1,)),
                 ("down", "arrow_downward", "Later", number == count, shift, (1,)),
                 ("first", "vertical_align_top", "Next to start", number == 1, jobs.move, (1,)),
-                ("cancel", "close", "Take out of the queue", False, _run_actions.cancel, ()),
+                ("cancel", "close", "Take out of the queue", False, actions.cancel, ()),
             ):
                 st.button(
                     "",
@@ -145,12 +144,12 @@ def _row(run, number, seconds, count):
                     help=f"{words} (place {number})",
                     disabled=disabled,
                     type="tertiary",
-                    on_click=_clicks.once,
+                    on_click=clicks.once,
                     # The place is part of the name: two steps up are two clicks.
                     args=(
                         PLACE,
                         (action, run.id, number),
-                        _clicks.drawing(),
+                        clicks.drawing(),
                         act,
                         run,
                         *arguments,
@@ -160,15 +159,15 @@ def _row(run, number, seconds, count):
 
 def _name(run) -> str:
     try:
-        return _common.run_label(run)
+        return common.run_label(run)
     except GraftError:  # its recipe is damaged, which it will say when its turn comes
-        return _common.plain(run.id)
+        return common.plain(run.id)
 
 
 def shift(run, by: int) -> None:
     """Moves a waiting run by so many places from where it is now, which another page may have changed
     since this one was drawn."""
-    order = queue.waiting(_common.home())
+    order = queue.waiting(common.home())
     now = order.index(run.id) + 1 if run.id in order else 1
     jobs.move(run, max(1, now + by))
 
@@ -185,10 +184,10 @@ LABELS = {
 
 def host_settings() -> None:
     """A folded list of what holds for all runs of this host."""
-    with st.expander("Host settings", key="host_settings"), _common.guard():
+    with st.expander("Host settings", key="host_settings"), common.guard():
         st.caption("They hold for all runs on this host, whoever starts them.")
-        _common.told("settings")
-        for name, value in settings.get(_common.home()).items():
+        common.told("settings")
+        for name, value in settings.get(common.home()).items():
             # Part of the key: another page may change it, and then the widget shows that.
             key = f"setting_{name}@{value}"
             options = {
@@ -205,8 +204,8 @@ def _set(name, key, before):
     if new is None:  # the field was emptied
         new = before
     st.session_state[key] = before  # what was refused is not left standing there
-    _clicks.do("settings", _change, name, new)
+    clicks.do("settings", _change, name, new)
 
 
 def _change(name, new):
-    settings.change(_common.home(), **{name: new})
+    settings.change(common.home(), **{name: new})

@@ -4,12 +4,11 @@ import time
 
 import streamlit as st
 
-from engine.charts import training as charts
+from engine.charts import training
 from engine.estimate import preflight
 from engine.runs import runs
-from pages._run import actions as _run_actions
-from pages._run import queue as _queue
-from pages._ui import common as _common
+from pages._run import actions, queue
+from pages._ui import common
 from pages._ui.live_chart import draw, payload
 
 PHASES = {
@@ -29,53 +28,53 @@ def live(run, *below) -> None:
         run: the Run.
         below: functions that draw something of a run, such as `notes`.
     """
-    before = _run_actions.standing(run)
+    before = actions.standing(run)
     status = before[0]
 
     def body():
-        with _common.guard():
-            now = runs.get_run(_common.home(), run.id)
-            if _run_actions.standing(now) != before:
+        with common.guard():
+            now = runs.get_run(common.home(), run.id)
+            if actions.standing(now) != before:
                 st.rerun()  # the whole page: other words and other buttons are due
             for part in (progress, curves, *below):
                 part(now)
 
     # One that was broken off may be taken up by another page, or by itself.
     slow = 5 if status in runs.RESUMABLE else None
-    st.fragment(body, run_every=_every() if status in _common.ACTIVE else slow)()
+    st.fragment(body, run_every=_every() if status in common.ACTIVE else slow)()
 
 
 def _every() -> int:
-    return EVERY.get(_common.device_text()["kind"], EVERY["cpu"])
+    return EVERY.get(common.device_text()["kind"], EVERY["cpu"])
 
 
 def progress(run) -> None:
     """Where the run is: phase, stage, numbers, time left."""
-    history = _common.history_of(run)
+    history = common.history_of(run)
     latest, total = history.latest, history.start.get("total_steps")
     if run.status == "queued":
-        _queue.place(run)
+        queue.place(run)
         if not latest:  # nothing learned yet that there were numbers of
             return
     stage_count = len(history.start.get("stages") or run.recipe.stages)
     if run.status in ("starting", "running"):
         share, text = _bar(run, history, latest, total, stage_count)
-        st.progress(share, text=_common.plain(text))
+        st.progress(share, text=common.plain(text))
     by_epoch = history.epochs
     shown = {
         "Accuracy, train": (
             _last(by_epoch["accuracy"], history.batches["accuracy"]),
-            _common.percent,
+            common.percent,
         ),
-        "Accuracy, validation": (_last(by_epoch["val_accuracy"]), _common.percent),
+        "Accuracy, validation": (_last(by_epoch["val_accuracy"]), common.percent),
         "Loss, validation": (_last(by_epoch["val_loss"]), lambda v: f"{v:.3f}"),
-        "Speed": (latest.get("images_per_second"), lambda v: f"{_common.count(round(v))} images/s"),
+        "Speed": (latest.get("images_per_second"), lambda v: f"{common.count(round(v))} images/s"),
     }
     if run.status in ("starting", "running"):
-        shown["Time left"] = (latest.get("eta_seconds"), _common.duration)
+        shown["Time left"] = (latest.get("eta_seconds"), common.duration)
     else:
-        shown["Duration"] = (run.seconds, _common.duration)
-    _common.metrics(
+        shown["Duration"] = (run.seconds, common.duration)
+    common.metrics(
         {label: "–" if v is None else text(v) for label, (v, text) in shown.items()}, 165
     )
 
@@ -96,9 +95,9 @@ def _bar(run, history, latest, total, stage_count):
     done, whole = phase.get("done"), phase.get("total")
     text = phase.get("text") or name
     if whole:
-        text += f": {_common.count(done or 0)} of {_common.count(whole)}"
+        text += f": {common.count(done or 0)} of {common.count(whole)}"
         if phase.get("eta_seconds"):
-            text += f", {_common.duration(phase['eta_seconds'])} left"
+            text += f", {common.duration(phase['eta_seconds'])} left"
         return min(1.0, (done or 0) / whole), text
     return (min(1.0, step / total) if total else 0.0), text
 
@@ -113,9 +112,9 @@ def _last(*columns):
 
 def curves(run) -> None:
     """The four charts of training."""
-    history = _common.history_of(run)
+    history = common.history_of(run)
     if not history.last_step:
-        active = run.status in _common.ACTIVE
+        active = run.status in common.ACTIVE
         st.caption("Charts begin with the first step." if active else "No training step was done.")
         return
     by = st.segmented_control(
@@ -137,10 +136,10 @@ def curves(run) -> None:
 
 
 _CURVES = {
-    "accuracy": charts.accuracy,
-    "rate": charts.learning_rate,
-    "loss": charts.loss,
-    "speed": charts.throughput,
+    "accuracy": training.accuracy,
+    "rate": training.learning_rate,
+    "loss": training.loss,
+    "speed": training.throughput,
 }
 EVERY = {"gpu": 1, "cpu": 3}
 """Seconds between two looks at a run: where there is no GPU the training needs every core, and each
@@ -154,10 +153,10 @@ LONGEST_PAUSE = 5
 
 def _drawn(run, history, by) -> dict:
     """The curves' payloads, drawn anew if there is something new and it is their time."""
-    kept = _common.kept_of(run)
+    kept = common.kept_of(run)
     with kept["lock"]:
         known = kept.setdefault(("curves", by), {"count": -1, "due": 0.0})
-        waiting = run.status in _common.ACTIVE and time.monotonic() < known["due"]
+        waiting = run.status in common.ACTIVE and time.monotonic() < known["due"]
         if known["count"] != history.count and not waiting:
             begun = time.thread_time()
             known["payloads"] = {n: payload(make(history, by)) for n, make in _CURVES.items()}
@@ -169,9 +168,9 @@ def _drawn(run, history, by) -> dict:
 
 def notes(run) -> None:
     """What the run said of itself, warnings first."""
-    history = _common.history_of(run)
+    history = common.history_of(run)
     for note in sorted(history.notes, key=lambda n: n["event"] != "warning"):
-        text = _common.plain(note["text"])
+        text = common.plain(note["text"])
         if note["event"] == "warning":
             st.warning(text, icon=":material/warning:")
         else:
@@ -180,7 +179,7 @@ def notes(run) -> None:
 
 def outcome(run) -> None:
     """How the run ended, in one box; nothing while it is active."""
-    _run_actions.why(run)
+    actions.why(run)
     if run.status == "failed":
         st.markdown("The last lines of its log:")
         st.code(run.log_tail(20) or "(empty)", language=None)
@@ -190,26 +189,26 @@ def outcome(run) -> None:
         )
         if run.finished:
             text += f" The best weights of stage {run.kept_stage} were kept."
-        st.info(_common.plain(text), icon=":material/stop_circle:")
-    with _common.guard():
+        st.info(common.plain(text), icon=":material/stop_circle:")
+    with common.guard():
         if run.finished and run.evaluation:
             test = run.evaluation["test"]
             low, high = test["interval"]
             st.success(
-                f"**{_common.percent(test['accuracy'])} of the test images were named right**: "
-                f"{_common.count(test['n'], 'images')} it never learned from, 95 % interval "
+                f"**{common.percent(test['accuracy'])} of the test images were named right**: "
+                f"{common.count(test['n'], 'images')} it never learned from, 95 % interval "
                 f"{100 * low:.1f} to {100 * high:.1f} %.",
                 icon=":material/check_circle:",
             )
             if run.decisions:
                 st.caption(
                     f":material/edit_note: Trained with your decisions about single images: "
-                    f"{_common.plain(run.decisions)}."
+                    f"{common.plain(run.decisions)}."
                 )
             if lost := test.get("unreadable"):
                 st.caption(
-                    f"{_common.count(len(lost), 'test images')} could no longer be read and are left "
-                    f"out, for example {_common.plain(lost[0][0])}: {_common.plain(lost[0][1])}."
+                    f"{common.count(len(lost), 'test images')} could no longer be read and are left "
+                    f"out, for example {common.plain(lost[0][0])}: {common.plain(lost[0][1])}."
                 )
 
 
@@ -221,7 +220,7 @@ def folded_stages(run) -> None:
 
 def stages(run) -> None:
     """What every stage did: a table."""
-    history, rows = _common.history_of(run), []
+    history, rows = common.history_of(run), []
     names = {
         "completed": "all epochs",
         "early_stopping": "stopped early",
@@ -234,8 +233,8 @@ def stages(run) -> None:
             {
                 "Stage": stage["name"],
                 "How it ran": stage.get("path", "whole network"),
-                "Learned": _common.count(stage.get("trainable_params", 0)),
-                "Frozen": _common.count(stage.get("frozen_params", 0)),
+                "Learned": common.count(stage.get("trainable_params", 0)),
+                "Frozen": common.count(stage.get("frozen_params", 0)),
                 "Best validation loss": stage.get("best_val_loss"),
                 "Best epoch": None if stage.get("best_epoch") is None else stage["best_epoch"] + 1,
                 "Ended": names.get(stage.get("reason"), "in progress"),
@@ -251,7 +250,7 @@ def stages(run) -> None:
         )
         for stage in history.stages:
             if stage.get("path") == "cached features":
-                st.caption(_common.plain(f"Stage {stage['name']}: {_cached_words(stage)}"))
+                st.caption(common.plain(f"Stage {stage['name']}: {_cached_words(stage)}"))
     else:
         st.caption("No stage has begun.")
     predicted(run)
@@ -260,7 +259,7 @@ def stages(run) -> None:
 def predicted(run) -> None:
     """What the preflight predicted beside what the run took; nothing before its end, or if there was
     no preflight."""
-    rows = [] if run.status in _common.ACTIVE else preflight.compare(run)
+    rows = [] if run.status in common.ACTIVE else preflight.compare(run)
     if not rows:
         return
     st.markdown("**Predicted and actual**")
@@ -276,11 +275,11 @@ def predicted(run) -> None:
 def _cached_words(stage) -> str:
     """What cached features spared a stage, and the proof that they changed nothing."""
     kind = "" if stage["exact"] else f" of {stage['views']} fixed random views (an approximation)"
-    computed = f"{_common.count(stage['computed'])} features{kind} computed"
+    computed = f"{common.count(stage['computed'])} features{kind} computed"
     if stage["computed"]:
-        computed += f" in {_common.duration(stage['seconds'])} with {stage['runtime']}"
+        computed += f" in {common.duration(stage['seconds'])} with {stage['runtime']}"
     return (
-        f"{computed}, {_common.count(stage['known'])} taken from the cache; the probabilities of a "
+        f"{computed}, {common.count(stage['known'])} taken from the cache; the probabilities of a "
         f"probe batch differ by at most {stage['difference']:.1g} from the whole network's."
     )
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import streamlit as st
 
 from engine.errors import GraftError
-from engine.imports import imports as importing
-from pages._ui import common as _common
+from engine.imports import imports
+from pages._ui import common
 
 SCALES = {
     "included": "nothing: it takes pixels from 0 to 255",
@@ -51,34 +51,34 @@ def section() -> None:
         if file and st.button("Import it", key="import", icon=":material/download:"):
             _add(file, labels, size, scale)
         for note in st.session_state.get("imported", ()):
-            st.caption(f":material/info: {_common.plain(note)}")
+            st.caption(f":material/info: {common.plain(note)}")
 
 
 def _add(file, labels, size, scale):
     bar = st.progress(0.0, text="Reading the file")
 
     def report(text, done=0, total=None):
-        bar.progress(min(1.0, done / total) if total else 0.0, text=_common.plain(text))
+        bar.progress(min(1.0, done / total) if total else 0.0, text=common.plain(text))
 
-    home = _common.home()
+    home = common.home()
     keras = file.name.lower().endswith(".keras")
     try:
-        names = importing.checked_labels(labels) if labels else None
+        names = imports.checked_labels(labels) if labels else None
         # Where `importing` sweeps what a server that was killed has left; named by us, not by a stranger.
         (home / "runs").mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".import.", dir=home / "runs") as place:
             path = Path(place) / ("model.keras" if keras else "run.zip")
             path.write_bytes(file.getbuffer())
             name = Path(file.name).stem[:60] if keras else None
-            made = importing.add(path, home, name, names, size, scale, report)
+            made = imports.add(path, home, name, names, size, scale, report)
     except GraftError as error:
         bar.empty()
-        _common.fail(error)
+        common.fail(error)
         return
     except OSError as error:
         bar.empty()
-        _common.fail(f"the file could not be kept in {home} ({error.strerror}); free some space")
+        common.fail(f"the file could not be kept in {home} ({error.strerror}); free some space")
         return
     st.session_state["imported"] = made.notes
-    _common.choose_run(made.run)
+    common.choose_run(made.run)
     st.rerun()

@@ -6,12 +6,12 @@ import streamlit as st
 
 from engine.features import cache
 from engine.home import size_text
-from pages._ui import common as _common
+from pages._ui import common
 
 
 def section() -> None:
     """A folded list of cached features and converted networks."""
-    home = _common.home()
+    home = common.home()
     found = cache.entries(home)
     total = sum(entry.bytes for entry in found)
     with st.expander(f"Cache: {size_text(total)} of cached features and converted networks"):
@@ -49,11 +49,11 @@ def section() -> None:
 
 
 def _bound(key):
-    with _common.guard():
-        cache.set_limit(_common.home(), st.session_state[key])
+    with common.guard():
+        cache.set_limit(common.home(), st.session_state[key])
 
 
 def _clear():
-    freed, stay = cache.clear(_common.home())
+    freed, stay = cache.clear(common.home())
     kept = f"; {stay} in use by a run stay" if stay else ""
     st.toast(f"Freed {size_text(freed)}{kept}.")

@@ -6,7 +6,7 @@ import streamlit as st
 
 from engine.home import size_text
 from engine.runs import trash
-from pages._ui import common as _common
+from pages._ui import common
 
 SHOWN = 20
 """Runs with buttons of their own, deleted last first; more would slow down every rerun."""
@@ -14,7 +14,7 @@ SHOWN = 20
 
 def section() -> None:
     """A folded list of deleted runs; nothing while there are none."""
-    found = trash.listed(_common.home())
+    found = trash.listed(common.home())
     if not found:
         return
     total = size_text(sum(each.bytes for each in found))
@@ -39,8 +39,8 @@ def section() -> None:
 def _row(each):
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.deleted))
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{_common.plain(each.name)}**")
-        st.caption(f"Run {_common.plain(each.id)}, {size_text(each.bytes)}, deleted {when}")
+        st.markdown(f"**{common.plain(each.name)}**")
+        st.caption(f"Run {common.plain(each.id)}, {size_text(each.bytes)}, deleted {when}")
         st.button(
             "Restore",
             key=f"restore_{each.path.name}",
@@ -59,12 +59,12 @@ def _row(each):
 
 
 def _restore(identity):
-    with _common.guard():
-        _common.choose_run(trash.restore(_common.home(), identity))
+    with common.guard():
+        common.choose_run(trash.restore(common.home(), identity))
         st.toast("The run is back, as it was.")
 
 
 def _empty(identity=None):
-    with _common.guard():
-        count, freed = trash.empty(_common.home(), identity)
+    with common.guard():
+        count, freed = trash.empty(common.home(), identity)
         st.toast(f"Deleted {count} run{'s' * (count != 1)} for good, {size_text(freed)}.")

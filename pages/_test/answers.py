@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import streamlit as st
 
 from engine.errors import GraftError
-from engine.images import decode as images
+from engine.images import decode
 from engine.predict import calibration, confidence
 from engine.predict.classifier import Answer, Classifier
-from pages._ui import common as _common
+from pages._ui import common
 
 BADGES = {
     "sure": ":green[:material/verified: sure]",
@@ -47,7 +47,7 @@ def say_if_uncertain(run) -> None:
     """One line if the run knows nothing of its certainty."""
     known = certainty(run)
     if isinstance(known, str):
-        text = _common.plain(_common.sentence(known))
+        text = common.plain(common.sentence(known))
         st.caption(f":material/info: No word on how sure its answers are. {text}")
 
 
@@ -127,7 +127,7 @@ def _answer(path: str, stamps: tuple, content: str, _run, _data):
     encoded = io.BytesIO()
     small.save(encoded, "JPEG", quality=92, subsampling=0)
     del image
-    images.return_memory()  # a photo of 64 million pixels took hundreds of megabytes
+    decode.return_memory()  # a photo of 64 million pixels took hundreds of megabytes
     return found, encoded.getvalue(), small.size
 
 

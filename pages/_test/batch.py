@@ -6,15 +6,11 @@ import numpy as np
 import streamlit as st
 
 from engine import home as homes
-from engine.charts import confidence as charts_confidence
-from engine.charts import training as charts
+from engine.charts import confidence, training
 from engine.errors import GraftError
-from engine.predict import batch_worker as batching
-from engine.predict import batches
-from pages._test import answers as _test_answers
-from pages._test import look as _test_look
-from pages._ui import common as _common
-from pages._ui import job as _job
+from engine.predict import batch_worker, batches
+from pages._test import answers, look
+from pages._ui import common, job
 from pages._ui.grid import grid
 from pages._ui.live_chart import chart
 
@@ -52,15 +48,15 @@ def uploaded(run, zips, loose) -> None:
             _begin(run, source, title, begun, identity)
         found = begun.get(identity)
         if isinstance(found, GraftError):  # told as long as the files are there
-            _common.fail(found)
+            common.fail(found)
         elif found and (home / "batches" / found).exists():
             keys.append(found)
         elif found:
-            st.caption(f"{_common.plain(title)} was deleted; upload it again to classify it anew.")
+            st.caption(f"{common.plain(title)} was deleted; upload it again to classify it anew.")
     if keys:
         chosen = keys[-1]
         if len(keys) > 1:
-            titles = {k: _common.plain(batches.open_(homes.home(), k).title) for k in keys}
+            titles = {k: common.plain(batches.open_(homes.home(), k).title) for k in keys}
             chosen = st.pills("Batch", keys, default=chosen, format_func=titles.get, required=True)
         show(run, chosen)
 
@@ -119,9 +115,9 @@ def show(run, key) -> None:
     st.query_params["batch"] = key
     state = batch.state()
     if state["state"] == "running":
-        _job.progress(batch.state, batch.stop, "stop_batch", more=_peek)
+        job.progress(batch.state, batch.stop, "stop_batch", more=_peek)
     elif state["state"] == "failed":
-        _common.fail(state["error"])
+        common.fail(state["error"])
     rows, result = batch.rows(), state["result"] or {}
     _head(batch, rows, result)
     if rows is None:
@@ -134,7 +130,7 @@ def show(run, key) -> None:
         )
     figures = result.get("figures")
     if result.get("stopped"):
-        figures = batching.figures(run.classes, rows)
+        figures = batch_worker.figures(run.classes, rows)
     if figures:
         _figures(run, figures, key)
     _answers(run, batch, rows)
@@ -148,10 +144,10 @@ def _peek(state):
 def _head(batch, rows, result):
     read = 0 if rows is None else int(rows.read.sum())
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{_common.plain(batch.title)}**: {_common.count(read, 'images')} answered")
+        st.markdown(f"**{common.plain(batch.title)}**: {common.count(read, 'images')} answered")
         if result.get("seconds"):
             seconds = result["seconds"]
-            st.caption(f"in {seconds:.1f} s" if seconds < 10 else f"in {_common.duration(seconds)}")
+            st.caption(f"in {seconds:.1f} s" if seconds < 10 else f"in {common.duration(seconds)}")
         if result.get("stopped"):
             st.caption(":orange[stopped before its end; what was answered is here]")
         if st.button("Delete", key=f"clear_{batch.key}", icon=":material/delete:"):
@@ -160,7 +156,7 @@ def _head(batch, rows, result):
             st.rerun()
     lost = [] if rows is None else np.flatnonzero(~rows.read)
     if len(lost):
-        with st.expander(f"{_common.count(len(lost))} could not be read", key="batch_lost"):
+        with st.expander(f"{common.count(len(lost))} could not be read", key="batch_lost"):
             st.dataframe(
                 [{"File": str(rows.names[i]), "Why": str(rows.errors[i])} for i in lost.tolist()],
                 hide_index=True,
@@ -170,7 +166,7 @@ def _head(batch, rows, result):
 def _drift(found):
     box = st.warning if found["drifted"] else st.success
     icon = ":material/trending_down:" if found["drifted"] else ":material/check_circle:"
-    box(f"**Drift.** {_common.plain(found['text'])}", icon=icon)
+    box(f"**Drift.** {common.plain(found['text'])}", icon=icon)
     with st.expander("What was compared", key="batch_drift"):
         st.dataframe(
             [
@@ -185,7 +181,7 @@ def _drift(found):
             hide_index=True,
         )
         st.caption(
-            f"{_common.count(found['n'], 'images')} against {_common.count(found['validation'], 'validation images')} of "
+            f"{common.count(found['n'], 'images')} against {common.count(found['validation'], 'validation images')} of "
             "the run. Features by a kernel two-sample test (MMD), brightness, sharpness and size by "
             "Kolmogorov-Smirnov, classes by chi-square; p-values corrected for five tests (Holm), told below "
             "0.01."
@@ -195,16 +191,18 @@ def _drift(found):
 def _figures(run, figures, key):
     low, high = figures["interval"]
     st.info(
-        f"**{_common.percent(figures['accuracy'])} named like their folder**: "
-        f"{_common.count(figures['n'], 'images')}, 95 % interval {100 * low:.1f} to {100 * high:.1f} %.",
+        f"**{common.percent(figures['accuracy'])} named like their folder**: "
+        f"{common.count(figures['n'], 'images')}, 95 % interval {100 * low:.1f} to {100 * high:.1f} %.",
         icon=":material/rule:",
     )
     with st.expander("Confusion matrix", key="batch_confusion"):
-        chart(charts.confusion_matrix(figures["confusion"], run.classes), f"batch_confusion_{key}")
+        chart(
+            training.confusion_matrix(figures["confusion"], run.classes), f"batch_confusion_{key}"
+        )
 
 
 def _answers(run, batch, rows):
-    known = _test_answers.certainty(run)
+    known = answers.certainty(run)
     verdicts = [None] * len(rows)
     if not isinstance(known, str) and (
         batch.calibration != (known.temperature, known.threshold)
@@ -217,14 +215,12 @@ def _answers(run, batch, rows):
         )
     if not isinstance(known, str):
         read = np.flatnonzero(rows.read)
-        given = known.judge(
-            rows.probabilities[read], rows.distances[read], _test_answers.coverage()
-        )
+        given = known.judge(rows.probabilities[read], rows.distances[read], answers.coverage())
         for i, verdict in zip(read.tolist(), given, strict=True):
             verdicts[i] = verdict
         with st.expander("How far they are from training", key="batch_far"):
             uploads = [verdict.distance for verdict in given]
-            chart(charts_confidence.distances(known, uploads), f"batch_far_{batch.key}")
+            chart(confidence.distances(known, uploads), f"batch_far_{batch.key}")
     table = batches.table(run, rows, verdicts)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         label = st.selectbox(
@@ -261,7 +257,7 @@ def _answers(run, batch, rows):
     }
     chosen.sort(key=order[sort])
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{_common.count(len(chosen))} of {_common.count(len(table), 'images')}")
+        st.caption(f"{common.count(len(chosen))} of {common.count(len(table), 'images')}")
         st.download_button(
             "Download as CSV",
             # All of what is chosen, also what could not be read while nothing is filtered out.
@@ -290,9 +286,9 @@ def _answer(row, probability: str = "") -> str:
 
 
 def _table(batch, table, chosen):
-    from pages._ui import live_chart as _live_chart
+    from pages._ui import live_chart
 
-    base = _live_chart.base()
+    base = live_chart.base()
     st.dataframe(
         [
             {
@@ -345,8 +341,8 @@ def _grid(run, batch, rows, table, chosen):
         )
     picked = grid(tiles, f"batch_grid_{batch.key}_{page}")
     if picked:
-        names = ", ".join(_common.plain(table[i]["image"].rsplit("/", 1)[-1]) for i in picked[-1:])
+        names = ", ".join(common.plain(table[i]["image"].rsplit("/", 1)[-1]) for i in picked[-1:])
         if st.button(f"Look closer at {names}", key="batch_look", icon=":material/search:"):
-            _test_look.closer(run, table[picked[-1]]["image"], batch.image(picked[-1]))
+            look.closer(run, table[picked[-1]]["image"], batch.image(picked[-1]))
     else:
         st.caption("Choose an image to look closer at it.")

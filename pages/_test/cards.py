@@ -4,11 +4,11 @@ import time
 
 import streamlit as st
 
-from engine.charts import training as charts
+from engine.charts import training
 from engine.predict import batches
 from pages._test import answers as _test_answers
-from pages._test import look as _test_look
-from pages._ui import common as _common
+from pages._test import look
+from pages._ui import common
 from pages._ui.live_chart import chart
 
 MOST = 12
@@ -61,7 +61,7 @@ def _card(run, other, place, name, image, truth):
     key = f"{place}_{image.content[:12]}"
     _test_answers.picture(run, image, name)
     if found.error:
-        st.error(_common.plain(f"{name}: {found.error}."), icon=":material/broken_image:")
+        st.error(common.plain(f"{name}: {found.error}."), icon=":material/broken_image:")
         return
     if other is None:
         _answer(run, image, truth, key)
@@ -71,13 +71,13 @@ def _card(run, other, place, name, image, truth):
                 when = time.strftime("%d %b %H:%M", time.localtime(one.created))
                 accuracy = (one.evaluation or {}).get("test", {}).get("accuracy")
                 st.caption(
-                    f"{_common.plain(one.recipe.name)}, {when}, test {_common.percent(accuracy)}"
+                    f"{common.plain(one.recipe.name)}, {when}, test {common.percent(accuracy)}"
                 )
                 _answer(one, image, truth, f"{key}_{one.id}")
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{_common.plain(name)} · {1000 * found.seconds:.0f} ms")
+        st.caption(f"{common.plain(name)} · {1000 * found.seconds:.0f} ms")
         if st.button("Look closer", key=f"look_{key}", icon=":material/search:"):
-            _test_look.closer(run, name, image.data)
+            look.closer(run, name, image.data)
 
 
 def _answer(run, image, truth, key):
@@ -87,12 +87,12 @@ def _answer(run, image, truth, key):
         # What it would answer stays legible, but it is no headline.
         st.markdown("#### none of these")
         st.markdown(_test_answers.BADGES["unlike"], help=_distance(verdict))
-        st.caption(f"If it had to choose: {_common.plain(label)}, {100 * probability:.0f}&nbsp;%.")
+        st.caption(f"If it had to choose: {common.plain(label)}, {100 * probability:.0f}&nbsp;%.")
     else:
         if verdict and verdict.kind == "far":
-            st.markdown(f"#### perhaps {_common.plain(label)}")
+            st.markdown(f"#### perhaps {common.plain(label)}")
         else:
-            st.markdown(f"#### {_common.plain(label)} &nbsp; {100 * probability:.0f} %")
+            st.markdown(f"#### {common.plain(label)} &nbsp; {100 * probability:.0f} %")
         if verdict:
             _verdict(verdict)
     if truth is not None:
@@ -102,16 +102,16 @@ def _answer(run, image, truth, key):
             else ":orange[:material/close: wrong]"
         )
         words = f"{sign}, it is" if not verdict or verdict.kind != "unlike" else "It is"
-        st.markdown(f"{words} **{_common.plain(truth)}**")
+        st.markdown(f"{words} **{common.plain(truth)}**")
     top = found.top(int(st.session_state["top_k"]))
     listed = ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
-    chart(charts.top_k(top), f"answer_{key}", alt=f"Likeliest classes: {listed}")
+    chart(training.top_k(top), f"answer_{key}", alt=f"Likeliest classes: {listed}")
 
 
 def _verdict(verdict):
     text = _test_answers.BADGES[verdict.kind]
     if verdict.kind == "unsure":
-        text += f": {_common.plain(' or '.join(verdict.likely) or 'no class is likely enough')}"
+        text += f": {common.plain(' or '.join(verdict.likely) or 'no class is likely enough')}"
     share = round(100 * _test_answers.coverage())
     st.markdown(
         text,

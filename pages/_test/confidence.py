@@ -4,16 +4,16 @@ import streamlit as st
 
 from engine.charts import confidence as charts_confidence
 from engine.predict import calibration, confidence
-from pages._test import answers as _test_answers
-from pages._ui import common as _common
+from pages._test import answers
+from pages._ui import common
 from pages._ui.live_chart import chart
 
 
 def show(run) -> None:
     """Promises, and what they came to on the test images."""
-    known = _test_answers.certainty(run)
+    known = answers.certainty(run)
     if isinstance(known, str):
-        _common.fail(known)
+        common.fail(known)
         return
     found = calibration.summary(run)
     _coverage(known)
@@ -21,8 +21,8 @@ def show(run) -> None:
     with grid.cell():
         chart(charts_confidence.reliability(found["before"], found["after"]), f"sure_{run.id}")
         st.caption(
-            f"On {_common.count(found['after']['n'], 'test images')}. Probabilities are scaled by a temperature "
-            f"of {found['temperature']:.2f}, fitted on {_common.count(found['validation'], 'validation images')}. "
+            f"On {common.count(found['after']['n'], 'test images')}. Probabilities are scaled by a temperature "
+            f"of {found['temperature']:.2f}, fitted on {common.count(found['validation'], 'validation images')}. "
             f"The expected calibration error is {found['after']['ece']:.3f}, before scaling "
             f"{found['before']['ece']:.3f}.",
             help="By bins of equal mass (Roelofs et al. 2022). By the ten bins of the diagram it is "
@@ -34,7 +34,7 @@ def show(run) -> None:
         st.caption(
             "An image beyond the dotted line is **not like anything in training**, whatever its probabilities. That "
             f"line leaves out {100 * confidence.FALSE_ALARMS:.0f} % of the validation images; of the test "
-            f"images it calls {_common.percent(found['false_alarms'])} unlike training (false alarms). Beyond the "
+            f"images it calls {common.percent(found['false_alarms'])} unlike training (false alarms). Beyond the "
             f"dashed line, where {100 * (1 - confidence.USUAL):.0f} % of the validation images are, one is **far from "
             "training** and no answer is sure.",
             help="The mean distance between an image's features and those of the "
@@ -57,17 +57,17 @@ def _coverage(known):
         "not far from training. The more you ask for, the more often it is not sure.",
         width=520,
     )
-    if known.least(_test_answers.coverage()) == 0:
+    if known.least(answers.coverage()) == 0:
         st.caption(
             "So much cannot be promised by so few validation images: every class counts as likely."
         )
-    got = known.achieved(_test_answers.coverage())
-    _common.metrics(
+    got = known.achieved(answers.coverage())
+    common.metrics(
         {
-            "Held on test images": _common.percent(got["coverage"]),
-            "One class alone": _common.percent(got["single"]),
-            "Sure of it": _common.percent(got["sure"]),
-            "Right when sure": _common.percent(got["accuracy_when_sure"]),
+            "Held on test images": common.percent(got["coverage"]),
+            "One class alone": common.percent(got["single"]),
+            "Sure of it": common.percent(got["sure"]),
+            "Right when sure": common.percent(got["accuracy_when_sure"]),
         },
         170,
     )

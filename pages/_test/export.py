@@ -3,12 +3,8 @@
 import streamlit as st
 
 from engine import home as homes
-from engine.exports import background as export_job
-from engine.exports import card as export_card
-from engine.exports import formats
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
-from pages._ui import job as _job
+from engine.exports import background, card, formats
+from pages._ui import clicks, common, job
 
 PLACE = "export"
 
@@ -44,15 +40,15 @@ def _format(run, name, format):
                 help="; ".join(f"{p}: {formats.PRECISIONS[p]}" for p in format.precisions),
             )
     st.caption(format.about)
-    state = export_job.state(run, name, homes.home(), precision)
+    state = background.state(run, name, homes.home(), precision)
     if state["state"] == "running":
-        return _job.progress(
-            lambda: export_job.state(run, name, homes.home(), precision),
-            lambda: export_job.cancel(run, name, homes.home(), precision),
+        return job.progress(
+            lambda: background.state(run, name, homes.home(), precision),
+            lambda: background.cancel(run, name, homes.home(), precision),
             f"stop_{name}_{precision}",
         )
     if state["state"] == "failed":
-        _common.fail(state["error"])
+        common.fail(state["error"])
     if state["state"] == "done":
         return _done(state["result"], f"{name}_{precision}")
     absent = formats.missing(name)
@@ -64,8 +60,8 @@ def _format(run, name, format):
     elif st.button(
         "Export and check", key=f"export_{name}_{precision}", icon=":material/ios_share:"
     ):
-        _clicks.do(PLACE, export_job.begin, run, name, homes.home(), precision)
-        _common.told(PLACE)
+        clicks.do(PLACE, background.begin, run, name, homes.home(), precision)
+        common.told(PLACE)
         st.rerun()
 
 
@@ -73,7 +69,7 @@ def _done(found, key):
     certificate = found["certificate"]
     box = st.success if certificate["agrees"] else st.error
     icon = ":material/verified:" if certificate["agrees"] else ":material/report:"
-    box(_common.plain(export_card.one_line(certificate)), icon=icon)
+    box(common.plain(card.one_line(certificate)), icon=icon)
     label = "Download" if certificate["agrees"] else "Download all the same"
     st.download_button(
         f"{label} ({found['bytes'] / 1e6:.1f} MB)",

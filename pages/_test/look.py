@@ -2,11 +2,10 @@
 
 import streamlit as st
 
-from engine.images import decode as images
+from engine.images import decode
 from engine.predict import confidence, explanation, feedback
-from pages._test import answers as _test_answers
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
+from pages._test import answers
+from pages._ui import clicks, common
 
 METHODS = {
     "Grad-CAM": "The places whose features speak for the class (class activation).",
@@ -24,7 +23,7 @@ def closer(run, name, image) -> None:
         name: of the image.
         image: bytes or a path.
     """
-    with _common.guard():
+    with common.guard():
         _why(run, name, image)
         _nearest(run, image)
         _mark(run, name, image)
@@ -49,44 +48,44 @@ def _why(run, name, image):
     left, right = st.columns(2)
     with left:
         st.image(explanation.overlay(found.image, heat * 0, 0.0), alt=name)
-        st.caption(_common.plain(name))
+        st.caption(common.plain(name))
     with right:
         st.image(
             explanation.overlay(found.image, heat, opacity / 100),
             alt=f"{method} for {label}",
         )
         share = dict(found.top(len(found.classes)))[label]
-        st.caption(f"**{_common.plain(label)}**, {100 * share:.1f} %. {METHODS[method]}")
+        st.caption(f"**{common.plain(label)}**, {100 * share:.1f} %. {METHODS[method]}")
     if not heat.any():
         st.caption("Nothing in the image speaks for this class.")
 
 
 def _own(run, image):
-    return f"{run.id}_{_test_answers.digest(image)[:12]}"
+    return f"{run.id}_{answers.digest(image)[:12]}"
 
 
 def _seen(run, image):
     """The answer with its feature map and whole image: of the last few images looked at."""
     kept = st.session_state.setdefault("look_seen", {})
-    key = (run.id, _test_answers.digest(image))
+    key = (run.id, answers.digest(image))
     if key not in kept:
         kept.clear()
-        stream = _test_answers.classifier(run).stream([image], keep_images=True, keep_maps=True)
+        stream = answers.classifier(run).stream([image], keep_images=True, keep_maps=True)
         kept[key] = {"answer": next(stream), "heats": {}}
         kept[key]["answer"].image.thumbnail((960, 960))
     return kept[key]["answer"]
 
 
 def _heat(run, image, label, method):
-    kept = st.session_state["look_seen"][(run.id, _test_answers.digest(image))]
+    kept = st.session_state["look_seen"][(run.id, answers.digest(image))]
     if (label, method) not in kept["heats"]:
         if method == "Grad-CAM":
             heat = explanation.grad_cam(run, kept["answer"], label)
         else:
             bar = st.progress(0.0, text="Covering one place after another")
             heat = explanation.occlusion(
-                _test_answers.classifier(run),
-                images.read(image),
+                answers.classifier(run),
+                decode.read(image),
                 label,
                 lambda done, total: bar.progress(
                     done / total, text=f"Covering one place after another: {done} of {total}"
@@ -99,16 +98,16 @@ def _heat(run, image, label, method):
 
 def _nearest(run, image):
     st.markdown("**The nearest training images**")
-    known = _test_answers.certainty(run)
+    known = answers.certainty(run)
     if isinstance(known, str):
-        st.caption(_common.plain(_common.sentence(known)))
+        st.caption(common.plain(common.sentence(known)))
         return
     rows = explanation.nearest(known.reference, _seen(run, image).features)
     for column, row in zip(st.columns(len(rows)), rows, strict=True):
         with column:
             st.image(known.reference.thumbnail(row["row"]), alt=row["name"], width="stretch")
-            st.caption(f"{_common.plain(row['label'])}, distance {row['distance']:.2f}")
-    verdict = known.verdicts([_seen(run, image)], _test_answers.coverage())[0]
+            st.caption(f"{common.plain(row['label'])}, distance {row['distance']:.2f}")
+    verdict = known.verdicts([_seen(run, image)], answers.coverage())[0]
     st.caption(
         f"Distances between features, 0 to 1.4. The mean of the first {confidence.NEIGHBOURS} is "
         f"{verdict.distance:.2f}. Beyond {known.usual:.2f} an image is far from training and no answer sure, beyond "
@@ -122,8 +121,8 @@ def _mark(run, name, image):
     marked = feedback.label_of(run, data)
     st.markdown("**Is the answer right?**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if st.button(f"Right: {_common.plain(answer)}", key="mark_right", icon=":material/check:"):
-            _clicks.do(PLACE, feedback.mark, run, name, data, answer, answer)
+        if st.button(f"Right: {common.plain(answer)}", key="mark_right", icon=":material/check:"):
+            clicks.do(PLACE, feedback.mark, run, name, data, answer, answer)
             st.rerun(scope="fragment")
         label = st.selectbox(
             "No, it is",
@@ -137,11 +136,11 @@ def _mark(run, name, image):
         if st.button(
             "Mark as wrong", key="mark_wrong", icon=":material/close:", disabled=not label
         ):
-            _clicks.do(PLACE, feedback.mark, run, name, data, answer, label)
+            clicks.do(PLACE, feedback.mark, run, name, data, answer, label)
             st.rerun(scope="fragment")
-    _common.told(PLACE)
+    common.told(PLACE)
     if marked:
         st.caption(
-            f":material/bookmark: Marked as **{_common.plain(marked)}**. Marked images wait on the tab "
+            f":material/bookmark: Marked as **{common.plain(marked)}**. Marked images wait on the tab "
             "*Marked images* to become part of a dataset."
         )

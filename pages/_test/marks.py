@@ -6,9 +6,7 @@ import streamlit as st
 
 from engine import home as homes
 from engine.predict import feedback
-from pages._ui import clicks as _clicks
-from pages._ui import common as _common
-from pages._ui import draft as _draft
+from pages._ui import clicks, common, draft
 from pages._ui.grid import grid
 
 PLACE = "marks"
@@ -26,7 +24,7 @@ def show(run) -> None:
         return
     right = sum(row["answer"] == row["label"] for row in rows)
     st.markdown(
-        f"**{_common.count(len(rows))} image{'s' * (len(rows) != 1)} marked**: {right} answered right, "
+        f"**{common.count(len(rows))} image{'s' * (len(rows) != 1)} marked**: {right} answered right, "
         f"{len(rows) - right} wrong."
     )
     tiles = [
@@ -62,9 +60,9 @@ def show(run) -> None:
             "here before takes them as an addition.",
         )
         if st.button("Collect them", key="collect", icon=":material/library_add:", type="primary"):
-            _clicks.do(PLACE, _collect, _kept(), run, home, name)
+            clicks.do(PLACE, _collect, _kept(), run, home, name)
             st.rerun()
-    _common.told(PLACE)
+    common.told(PLACE)
     _collected(run)
 
 
@@ -82,11 +80,11 @@ def _collected(run):
         return
     spec, added, refused = last
     st.success(
-        f"{added} image{'s' * (added != 1)} added to the dataset **{_common.plain(spec.name)}**.",
+        f"{added} image{'s' * (added != 1)} added to the dataset **{common.plain(spec.name)}**.",
         icon=":material/check_circle:",
     )
     for name, why in refused:
-        st.caption(_common.plain(f"Left out: {name}: {why}."))
+        st.caption(common.plain(f"Left out: {name}: {why}."))
     if st.button("Use this dataset", key="use_collected", icon=":material/photo_library:"):
-        _draft.choose_dataset(spec.model_dump(mode="json"))
+        draft.choose_dataset(spec.model_dump(mode="json"))
         st.switch_page("dataset.py")

@@ -12,7 +12,7 @@ from engine import home as homes
 from engine.host import device
 from engine.jobs import jobs
 from engine.runs import runs
-from pages._ui import clicks as _clicks
+from pages._ui import clicks
 
 STATUS = {
     "queued": ":material/schedule: Waiting",
@@ -47,8 +47,8 @@ def fail(error) -> None:
 
 
 def told(place: str) -> None:
-    """Shows what went wrong with the last click on a part of the page; see `_clicks.once`."""
-    error = _clicks.error_of(place)
+    """Shows what went wrong with the last click on a part of the page; see `clicks.once`."""
+    error = clicks.error_of(place)
     if error:
         fail(error)
 
@@ -75,7 +75,7 @@ def chosen_run():
 
     An address wins over what was chosen, so that a link shows what its sender saw.
     """
-    made = _clicks.to_open()
+    made = clicks.to_open()
     wanted = made or st.query_params.get("run") or st.session_state.get("run")
     if not wanted:
         return None
@@ -84,13 +84,13 @@ def chosen_run():
         run.recipe  # noqa: B018  kept by the Run: a page takes it for readable
     except GraftError as error:
         choose_run(None)
-        _clicks.opened()
+        clicks.opened()
         fail(error)
         return None
     choose_run(run)
     if made:
         st.session_state.pop("start_anew", None)
-        _clicks.opened()
+        clicks.opened()
     return run
 
 

@@ -15,7 +15,7 @@ from engine import home as homes
 from engine.errors import RecipeError
 from engine.estimate import proposal
 from engine.recipe import Recipe, apply_sets, load_preset, preset_names
-from pages._ui import common as _common
+from pages._ui import common
 
 _MISSING = object()
 HEARD = 5
@@ -270,7 +270,7 @@ def load_from_url() -> None:
     except RecipeError as error:
         st.session_state["link_problem"] = f"The link's recipe cannot be used: {error}."
     if st.session_state.get("link_problem"):
-        text = _common.plain(st.session_state.pop("link_problem"))
+        text = common.plain(st.session_state.pop("link_problem"))
         st.warning(text, icon=":material/link_off:")
 
 

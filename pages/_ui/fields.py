@@ -3,9 +3,8 @@
 import streamlit as st
 
 from engine.recipe import field_help, field_info
-from pages._dataset import data as _dataset_data
-from pages._ui import common as _common
-from pages._ui import draft as _draft
+from pages._dataset import data
+from pages._ui import common, draft
 
 # What people read for a value; the value itself, the technical term, stands beside it.
 WORDS = {
@@ -55,8 +54,8 @@ def field(path: str, label: str, **options) -> None:
             everything else goes to the widget.
     """
     info, plain = field_info(path), _plain(path)
-    value = _draft.get(path)
-    key = f"{path}@{_draft.version()}"
+    value = draft.get(path)
+    key = f"{path}@{draft.version()}"
     choices = options.pop("choices", None) or info["choices"]
     words = options.pop("words", None) or WORDS.get(plain, {})
     area, pick = options.pop("area", False), options.pop("pick", False)
@@ -84,16 +83,16 @@ def field(path: str, label: str, **options) -> None:
 
 def problem(path: str) -> None:
     """What is wrong with a field or a group, in red with a sign; nothing if it is right."""
-    text = _draft.problems().get(path)
+    text = draft.problems().get(path)
     if text:
-        st.caption(f":red[:material/error: {_common.plain(text)}]")
+        st.caption(f":red[:material/error: {common.plain(text)}]")
 
 
 def split_fields() -> None:
     """Widgets of the split: percentages, or slices of the source."""
     field("split.method", "How the images are divided")
     grid = st.grid(4, min_column_width=170)
-    slices = _draft.get("split.method") == "slices"
+    slices = draft.get("split.method") == "slices"
     defaults = {
         "train": (75.0, "train[25%:]"),
         "validation": (15.0, "train[10%:25%]"),
@@ -106,16 +105,16 @@ def split_fields() -> None:
     }
     for part in labels:
         path = f"split.{part}"
-        if isinstance(_draft.get(path), str) != slices:
-            _draft.put(path, defaults[part][slices])
+        if isinstance(draft.get(path), str) != slices:
+            draft.put(path, defaults[part][slices])
         with grid.cell():
             field(path, labels[part])
     with grid.cell():
         field("split.seed", "Another division (seed)")
     problem("split")
-    division = _dataset_data.division()
+    division = data.division()
     if division:
-        st.caption(f":material/call_split: {_common.plain(division)}")
+        st.caption(f":material/call_split: {common.plain(division)}")
 
 
 def _number(label, value, info, options):
@@ -145,15 +144,15 @@ def _store(path: str, key: str) -> None:
     if value is None:
         return
     # Streamlit calls this without a change when a page is left while it is still being drawn.
-    if value == _draft.get(path):
+    if value == draft.get(path):
         return
     if path == "backbone.name":
-        _draft.choose_backbone(value)
+        draft.choose_backbone(value)
         return
     if path == "dataset.source":
-        _draft.choose_source(value)
+        draft.choose_source(value)
         return
     # A text field that may be empty, such as backbone.weights: empty means "its own default".
-    if value == "" and _draft.get(path) is not None and field_info(path)["default"] is None:
+    if value == "" and draft.get(path) is not None and field_info(path)["default"] is None:
         value = None
-    _draft.put(path, value)
+    draft.put(path, value)

@@ -4,7 +4,7 @@ import re
 
 import streamlit as st
 
-from pages._ui import live_chart as _live_chart
+from pages._ui import live_chart
 
 _JS = """
 export default function (component) {
@@ -96,7 +96,7 @@ def grid(tiles: list[dict], key: str, choose: bool = True) -> list[int]:
         "chosen": chosen,
         "choose": choose,
         "clear": str(len(kept)) if not kept else "",
-        "base": _live_chart.base(),
+        "base": live_chart.base(),
     }
     _COMPONENT(key=key, data=data, on_chosen_change=lambda: None)
     return chosen

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._ui import common as _common
+from pages._ui import common
 
 
 def progress(ask, end, key, word="Stop", running="running", unit="", more=None) -> None:
@@ -21,17 +21,17 @@ def progress(ask, end, key, word="Stop", running="running", unit="", more=None) 
 
     @st.fragment(run_every=1)
     def live():
-        with _common.guard():
+        with common.guard():
             state = ask()
             if state["state"] != running:
                 st.rerun()
             done, total, text = state["done"], state["total"], state["text"]
             # A download says itself how far it is.
             if total and unit is not None and not text.endswith(" MiB"):
-                text += f": {_common.count(done)} of {_common.count(total, unit)}"
+                text += f": {common.count(done)} of {common.count(total, unit)}"
             if state["eta_seconds"] is not None:
-                text += f", about {_common.duration(state['eta_seconds'])} left"
-            st.progress(min(1.0, done / total) if total else 0.0, text=_common.plain(text))
+                text += f", about {common.duration(state['eta_seconds'])} left"
+            st.progress(min(1.0, done / total) if total else 0.0, text=common.plain(text))
             with st.container(horizontal=True):
                 if st.button(word, key=key, icon=":material/close:"):
                     end()

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from engine.charts import dataset as charts_dataset
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
+from engine.data import datasets, prepare_worker
 from engine.recipe import DatasetSpec, SplitSpec
 
 
@@ -14,7 +13,7 @@ def dataset(tmp_path_factory):
     from engine import home as homes
 
     home = homes.home(tmp_path_factory.mktemp("home"))
-    return ingest.ingest(DatasetSpec(source="sample", images=100), home)
+    return prepare_worker.ingest(DatasetSpec(source="sample", images=100), home)
 
 
 def test_every_bar_and_dot_stands_for_as_many_images_as_it_shows(dataset):

@@ -10,8 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
+from engine.data import datasets, prepare_worker
 from engine.data.sources import archive
 from engine.errors import DatasetError, ImageError
 from engine.recipe import DatasetSpec
@@ -52,8 +51,10 @@ def photos(folder, count):
 def test_a_zip_of_600_images_is_the_dataset_that_its_folder_is(tmp_path, own_home):
     photos(tmp_path / "pets", 600)
     path = zip_folder(tmp_path / "pets", tmp_path / "pets.zip", prefix="home/me/2024/pets/")
-    dataset = ingest.ingest(spec_of(path), own_home)
-    folder = ingest.ingest(DatasetSpec(source="folder", path=str(tmp_path / "pets")), own_home)
+    dataset = prepare_worker.ingest(spec_of(path), own_home)
+    folder = prepare_worker.ingest(
+        DatasetSpec(source="folder", path=str(tmp_path / "pets")), own_home
+    )
     assert len(dataset) == 600 and dataset.fingerprint == folder.fingerprint
     assert dataset.names == folder.names and dataset.classes == ("cat", "dog", "fox")
     shutil.rmtree(tmp_path / "pets")
@@ -65,8 +66,10 @@ def test_a_zip_with_parts_keeps_them(tmp_path, own_home):
     for part in ("train", "val", "Test"):
         photos(tmp_path / "pets" / part, 12)
     path = zip_folder(tmp_path / "pets", tmp_path / "pets.zip", prefix="pets/")
-    dataset = ingest.ingest(spec_of(path), own_home)
-    folder = ingest.ingest(DatasetSpec(source="folder", path=str(tmp_path / "pets")), own_home)
+    dataset = prepare_worker.ingest(spec_of(path), own_home)
+    folder = prepare_worker.ingest(
+        DatasetSpec(source="folder", path=str(tmp_path / "pets")), own_home
+    )
     assert set(dataset.source_splits.tolist()) == {"train", "val", "test"}
     assert dataset.source_splits.tolist() == folder.source_splits.tolist()
     assert dataset.classes == ("cat", "dog", "fox")
@@ -99,7 +102,7 @@ def test_a_zip_that_cannot_be_used_gets_one_sentence_and_leaves_nothing(make, tm
     make(path)
     before = tree(tmp_path, but=[own_home / "datasets"])
     with pytest.raises(DatasetError) as caught:
-        ingest.ingest(spec_of(path), own_home)
+        prepare_worker.ingest(spec_of(path), own_home)
     said = str(caught.value)
     assert said.startswith("some") and "\n" not in said and not re.search(r"[.!] ", said)
     assert not [p for p in (own_home / "datasets").iterdir() if p.is_dir()]
@@ -112,7 +115,7 @@ def test_what_is_good_is_used_and_the_rest_named_with_a_reason(make, tmp_path, o
     path = tmp_path / "some.zip"
     make(path)
     before = tree(tmp_path, but=[own_home / "datasets"])
-    dataset = ingest.ingest(spec_of(path), own_home)
+    dataset = prepare_worker.ingest(spec_of(path), own_home)
     good = [name for name in dataset.names if re.fullmatch(r"(red|green|blue)/00\d\.png", name)]
     assert len(good) == 12 and set(dataset.classes) >= {"red", "green", "blue"}
     assert tree(tmp_path, but=[own_home / "datasets"]) == before
@@ -176,7 +179,7 @@ def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path, own_ho
     usage = shutil.disk_usage(tmp_path)._replace(free=500)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DatasetError, match="only 0.0 MB are free"):
-        ingest.ingest(spec_of(hostile_zips.good(tmp_path / "a.zip")), own_home)
+        prepare_worker.ingest(spec_of(hostile_zips.good(tmp_path / "a.zip")), own_home)
     assert not [p for p in (own_home / "datasets").iterdir() if p.is_dir()]
 
 
@@ -188,7 +191,7 @@ def test_a_path_that_is_no_file_gets_a_sentence(what, tmp_path, own_home):
     elif what == "a pipe":
         os.mkfifo(path)
     with pytest.raises(DatasetError, match="zip file"):
-        ingest.ingest(spec_of(path), own_home)
+        prepare_worker.ingest(spec_of(path), own_home)
 
 
 def test_members_are_read_from_many_threads_at_once(tmp_path):
@@ -209,11 +212,11 @@ def test_members_are_read_from_many_threads_at_once(tmp_path):
 
 def test_a_zip_that_is_written_again_is_prepared_again(tmp_path, own_home):
     path = hostile_zips.good(tmp_path / "a.zip")
-    ingest.ingest(spec_of(path), own_home)
+    prepare_worker.ingest(spec_of(path), own_home)
     assert not datasets.outdated(spec_of(path), own_home)
     hostile_zips.good(path, classes=("red", "green"))
     assert datasets.outdated(spec_of(path), own_home)
-    assert ingest.ingest(spec_of(path), own_home).classes == ("green", "red")
+    assert prepare_worker.ingest(spec_of(path), own_home).classes == ("green", "red")
 
 
 def test_an_upload_is_kept_once_under_a_name_of_ours(tmp_path, own_home):
@@ -225,7 +228,7 @@ def test_an_upload_is_kept_once_under_a_name_of_ours(tmp_path, own_home):
     assert first.parent.parent == own_home / "uploads" and first.read_bytes() == data
     assert re.fullmatch(r"[\w-]+\.zip", first.name) and seen[-1][0] == len(data)
     assert archive.keep_upload(own_home, "other.zip", io.BytesIO(data)) == first
-    assert ingest.ingest(spec_of(first), own_home).classes == ("blue", "green", "red")
+    assert prepare_worker.ingest(spec_of(first), own_home).classes == ("blue", "green", "red")
     archive.forget_upload(own_home, first)
     assert not list((own_home / "uploads").iterdir())
 
@@ -255,5 +258,5 @@ def test_images_of_other_formats_in_a_zip_are_read(tmp_path, own_home):
         for i, format in enumerate(("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF")):
             name = f"{'ab'[i % 2]}/{i}.{format.lower()}"
             file.writestr(name, encode(picture(seed=i), format))
-    dataset = ingest.ingest(spec_of(path), own_home)
+    dataset = prepare_worker.ingest(spec_of(path), own_home)
     assert sorted(dataset.formats) == ["AVIF", "BMP", "GIF", "JPEG", "PNG", "WEBP"]

@@ -6,9 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from engine.data import curation, datasets
-from engine.data import prepare_worker as ingest
-from engine.data.sources import collection as saved
+from engine.data import curation, datasets, prepare_worker
+from engine.data.sources import collection
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, SplitSpec, load_preset
 from engine.runs import runs
@@ -18,7 +17,7 @@ from engine.runs import runs
 def spec(class_folder, own_home):
     """A folder of 36 pictures in three classes, prepared."""
     made = DatasetSpec(source="folder", path=str(class_folder))
-    ingest.ingest(made, own_home)
+    prepare_worker.ingest(made, own_home)
     return made
 
 
@@ -57,7 +56,7 @@ def test_excluded_relabelled_and_moved_images_change_the_dataset_and_not_the_fil
 
 def test_what_is_decided_about_some_images_moves_no_other_one(own_home):
     spec = DatasetSpec(source="sample", images=300)
-    dataset = ingest.ingest(spec, own_home)
+    dataset = prepare_worker.ingest(spec, own_home)
     recipe_split = SplitSpec(test=20, validation=15, train=65)
     before = dataset.split(recipe_split)
     part = {dataset.names[i]: p for p, members in before.items() for i in members.tolist()}
@@ -116,7 +115,7 @@ def test_a_class_left_without_images_is_none_and_a_changed_file_voids_its_decisi
     assert opened(spec, own_home, identity).classes == ("green", "red")
     other = (class_folder / "red" / "00.jpg").read_bytes()
     (class_folder / "blue" / "00.jpg").write_bytes(other)
-    ingest.ingest(spec, own_home)
+    prepare_worker.ingest(spec, own_home)
     assert opened(spec, own_home, identity).classes == ("blue", "green", "red")
 
 
@@ -124,7 +123,7 @@ def test_csv_names_every_decision_that_holds_and_no_name_becomes_a_formula(class
     (class_folder / "red" / "00.jpg").rename(class_folder / "red" / "=1+1.jpg")
     (class_folder / "red").rename(class_folder / "-red")
     spec = DatasetSpec(source="folder", path=str(class_folder))
-    dataset = ingest.ingest(spec, own_home)
+    dataset = prepare_worker.ingest(spec, own_home)
     curation.decide(own_home, spec, "a", curation.decisions(dataset, [0, 1], "exclude"))
     curation.decide(own_home, spec, "b", curation.decisions(dataset, [2], "relabel", "blue"))
     curation.decide(own_home, spec, "c", curation.decisions(dataset, [1], "include"))
@@ -137,9 +136,9 @@ def test_csv_names_every_decision_that_holds_and_no_name_becomes_a_formula(class
 def test_decisions_go_with_the_images_into_a_dataset_that_extends_theirs(spec, own_home):
     dataset = opened(spec, own_home, "")
     identity = curation.decide(own_home, spec, "", curation.decisions(dataset, [0, 13], "exclude"))
-    extended = saved.create(own_home, "more", spec)
+    extended = collection.create(own_home, "more", spec)
     curation.adopt(own_home, extended, identity, "taken over")
-    ingest.ingest(extended, own_home)
+    prepare_worker.ingest(extended, own_home)
     taken = opened(extended, own_home, curation.current(own_home, extended))
     assert len(taken) == 34 and not {dataset.names[0], dataset.names[13]} & set(taken.names)
 

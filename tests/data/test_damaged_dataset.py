@@ -7,13 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
+from engine.data import datasets, prepare_worker
 from engine.doctor import doctor
 from engine.errors import DamagedFile, DatasetError, LostImageError
 from engine.images.thumbnails import Thumbnails
-from engine.inspection import findings, inspection
-from engine.inspection import worker as inspecting
+from engine.inspection import findings, inspection, worker
 from engine.recipe import DatasetSpec, load_preset
 from tests.support.cli import graft
 from tests.support.pages import open_page, said
@@ -25,7 +23,7 @@ NOTHING = "Nothing to mend"
 @pytest.fixture
 def dataset(own_home):
     """The sample, prepared: its images are packed in one file."""
-    return ingest.ingest(SPEC, own_home)
+    return prepare_worker.ingest(SPEC, own_home)
 
 
 @pytest.fixture
@@ -87,7 +85,7 @@ def test_an_image_that_is_cut_off_or_changed_is_an_error_that_names_it(dataset):
 def test_the_command_counts_and_names_what_is_lost(dataset, own_home, before):
     """Whether the images were inspected before they were lost, or after."""
     sample = load_preset("sample").dataset
-    dataset = ingest.ingest(sample, own_home)
+    dataset = prepare_worker.ingest(sample, own_home)
     if before:
         assert "can no longer be read" not in inspect(own_home, "--pixels")
     lost = cut(dataset)
@@ -108,11 +106,11 @@ def test_the_command_counts_and_names_what_is_lost(dataset, own_home, before):
 def test_nothing_at_all_that_can_be_read_is_a_sentence(dataset, own_home):
     os.truncate(dataset.path / "images.bin", 0)
     with pytest.raises(DatasetError, match="no image of sample can be read any more"):
-        inspecting.inspect(SPEC, own_home)
+        worker.inspect(SPEC, own_home)
 
 
 def test_the_page_counts_and_names_what_is_lost(dataset, own_home, page):
-    inspecting.inspect(SPEC, own_home)
+    worker.inspect(SPEC, own_home)
     app = page("Findings")
     assert "can no longer be read" not in said(app)
     thumbnails = own_home / "inspections"
@@ -138,8 +136,8 @@ def test_the_page_counts_and_names_what_is_lost(dataset, own_home, page):
 
 def test_files_of_a_folder_that_went_after_they_were_inspected_are_named(own_home, class_folder):
     spec = DatasetSpec(source="folder", path=str(class_folder))
-    ingest.ingest(spec, own_home)
-    inspecting.inspect(spec, own_home)
+    prepare_worker.ingest(spec, own_home)
+    worker.inspect(spec, own_home)
     assert "lost" not in found(spec, own_home)
     kept = (class_folder / "red" / "03.jpg").read_bytes()
     (class_folder / "red" / "03.jpg").unlink()
@@ -168,7 +166,7 @@ def test_an_index_that_was_cut_off_is_a_sentence_wherever_it_is_opened(
     dataset, own_home, page, length
 ):
     os.truncate(dataset.path / "index.npz", length)
-    for open_ in (datasets.open_dataset, ingest.ingest, inspecting.inspect, inspection.start):
+    for open_ in (datasets.open_dataset, prepare_worker.ingest, worker.inspect, inspection.start):
         with pytest.raises(DamagedFile, match="index.npz is damaged.*doctor says what to do"):
             open_(SPEC, own_home)
     for view in ("Images", "Findings"):
@@ -179,18 +177,18 @@ def test_an_index_that_was_cut_off_is_a_sentence_wherever_it_is_opened(
 
 
 def test_an_index_that_was_cut_off_after_an_inspection_is_a_sentence_too(dataset, own_home):
-    inspecting.inspect(SPEC, own_home)
+    worker.inspect(SPEC, own_home)
     os.truncate(dataset.path / "index.npz", 500)
     with pytest.raises(DamagedFile, match="index.npz is damaged"):
         inspection.open_inspection(SPEC, own_home)
 
 
 def test_what_an_inspection_found_can_be_damaged_and_made_again(dataset, own_home):
-    inspecting.inspect(SPEC, own_home)
+    worker.inspect(SPEC, own_home)
     [path] = (own_home / "inspections").glob("*/pixels.npz")
     os.truncate(path, 500)
     with pytest.raises(DatasetError, match=f"{path} is damaged.*delete it and inspect again"):
         inspection.open_inspection(SPEC, own_home)
     path.unlink()
-    inspecting.inspect(SPEC, own_home)
+    worker.inspect(SPEC, own_home)
     assert "lost" not in found(SPEC, own_home)

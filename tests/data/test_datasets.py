@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from engine.cli.dataset_argument import spec_of
-from engine.data import datasets, splits
-from engine.data import prepare_worker as ingest
+from engine.data import datasets, prepare_worker, splits
 from engine.errors import DatasetError, RecipeError
 from engine.images import preview
 from engine.recipe import DatasetSpec, SplitSpec, load_preset
@@ -21,7 +20,7 @@ def folder_spec(path):
 
 
 def test_a_folder_is_read_where_it_lies(class_folder, own_home):
-    dataset = ingest.ingest(folder_spec(class_folder), own_home)
+    dataset = prepare_worker.ingest(folder_spec(class_folder), own_home)
     assert dataset.classes == ("blue", "green", "red")
     assert len(dataset) == 36 and set(np.bincount(dataset.labels)) == {12}
     assert dataset.image_bytes(0) == (class_folder / dataset.names[0]).read_bytes()
@@ -37,7 +36,7 @@ def test_unreadable_files_are_named_and_left_out(class_folder, own_home):
     (class_folder / "green" / "avif.jpg").write_bytes(encode(picture(), "AVIF"))
     (class_folder / "empty class").mkdir()
     os.symlink("/nowhere.jpg", class_folder / "red" / "dangling.jpg")
-    dataset = ingest.ingest(folder_spec(class_folder), own_home)
+    dataset = prepare_worker.ingest(folder_spec(class_folder), own_home)
     assert {name for name, _ in dataset.unreadable} == {
         "red/cut.jpg", "red/empty.png", "blue/words.jpg", "red/dangling.jpg",
     }  # fmt: skip
@@ -54,18 +53,18 @@ def test_a_folder_that_is_no_dataset_gets_a_sentence(case, class_folder, tmp_pat
         shutil.rmtree(class_folder / "red")
         shutil.rmtree(class_folder / "blue")
     with pytest.raises(DatasetError) as caught:
-        ingest.ingest(folder_spec(path), own_home)
+        prepare_worker.ingest(folder_spec(path), own_home)
     assert "folder" in str(caught.value)
     assert not list((own_home / "datasets").glob(f"*{path.name}*/manifest.json"))
 
 
 def test_a_changed_folder_is_prepared_again(class_folder, own_home):
     spec = folder_spec(class_folder)
-    before = ingest.ingest(spec, own_home)
+    before = prepare_worker.ingest(spec, own_home)
     assert not datasets.outdated(spec, own_home)
     (class_folder / "red" / "new.png").write_bytes(encode(picture(seed=999)))
     assert datasets.outdated(spec, own_home)
-    after = ingest.ingest(spec, own_home)
+    after = prepare_worker.ingest(spec, own_home)
     assert len(after) == len(before) + 1 and after.fingerprint != before.fingerprint
 
 
@@ -76,7 +75,7 @@ def test_own_parts_of_a_folder(class_folder, tmp_path, own_home):
             (root / part / colour).mkdir(parents=True)
             for file in sorted((class_folder / colour).iterdir())[sub]:
                 shutil.copy(file, root / part / colour)
-    dataset = ingest.ingest(folder_spec(root), own_home)
+    dataset = prepare_worker.ingest(folder_spec(root), own_home)
     assert dataset.classes == ("blue", "green", "red")
     parts = dataset.split(SplitSpec())
     assert {part: len(i) for part, i in parts.items()} == {"train": 24, "validation": 6, "test": 6}
@@ -279,7 +278,9 @@ def test_tfds_names_whose_code_comes_from_elsewhere_are_refused(name, own_home, 
         spec_of(name, own_home)
     # As from a recipe that was written before they were refused.
     with pytest.raises(DatasetError, match=words):
-        ingest.ingest(DatasetSpec.model_construct(source="tfds", name=name, overlay=""), own_home)
+        prepare_worker.ingest(
+            DatasetSpec.model_construct(source="tfds", name=name, overlay=""), own_home
+        )
 
 
 @pytest.mark.parametrize(
@@ -295,11 +296,11 @@ def test_tfds_names_that_cannot_be_had_get_a_sentence(name, own_home, tmp_path, 
     import tensorflow_datasets.core.constants as constants
 
     monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(ingest, "_reach", _unreachable)
+    monkeypatch.setattr(prepare_worker, "_reach", _unreachable)
     words = {"tf_flower": "did you mean", "coco": "not an image classification",
              "beans": "could not be downloaded"}[name]  # fmt: skip
     with pytest.raises(DatasetError) as caught:
-        ingest.ingest(DatasetSpec(source="tfds", name=name), own_home)
+        prepare_worker.ingest(DatasetSpec(source="tfds", name=name), own_home)
     assert words in str(caught.value)
 
 
@@ -327,7 +328,7 @@ def test_any_tfds_builder_with_images_and_labels_will_do(own_home, tmp_path, mon
                 yield i, {"picture": pixels, "digit": i % 3}
 
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
-    dataset = ingest.ingest(DatasetSpec(source="tfds", name="tiny_digits"), own_home)
+    dataset = prepare_worker.ingest(DatasetSpec(source="tfds", name="tiny_digits"), own_home)
     assert len(dataset) == 39 and dataset.classes == ("0", "1", "2")
     parts = dataset.split(SplitSpec())
     assert {part: len(i) for part, i in parts.items()} == {"train": 24, "validation": 6, "test": 9}
@@ -341,7 +342,7 @@ def _unreachable(urls):
 
 @real_data
 def test_real_tfds_flowers(graft_home):
-    dataset = ingest.ingest(load_preset("flowers").dataset, graft_home)
+    dataset = prepare_worker.ingest(load_preset("flowers").dataset, graft_home)
     assert set(dataset.classes) == {"daisy", "dandelion", "roses", "sunflowers", "tulips"}
     assert len(dataset) == 3458 and not dataset.unreadable
     given = load_preset("flowers").split

@@ -6,10 +6,8 @@ import zipfile
 
 import pytest
 
-from engine.data import additions
-from engine.data import prepare_worker as ingest
-from engine.data.sources import archive, layout
-from engine.data.sources import collection as saved
+from engine.data import additions, prepare_worker
+from engine.data.sources import archive, collection, layout
 from engine.errors import DatasetError
 from engine.jobs import jobs
 from engine.recipe import DatasetSpec, Recipe, load_preset
@@ -83,14 +81,14 @@ def test_parts_and_classes_are_told_apart(case, source, tmp_path, own_home):
     files, classes, parts = UNDERSTOOD[case]
     spec = source(tmp_path / "pets", files)
     (tmp_path / "pets" / "annotations").mkdir(exist_ok=True)
-    dataset = ingest.ingest(spec, own_home)
+    dataset = prepare_worker.ingest(spec, own_home)
     assert dataset.classes == classes
     assert set(dataset.source_splits.tolist()) == parts
 
 
 def test_what_lies_beside_the_classes_of_a_folder_is_named(tmp_path, own_home):
     files = [*PARTS, "loose.png", "docs/a.txt", "docs/b.txt", "test/c.png"]
-    dataset = ingest.ingest(as_folder(tmp_path / "pets", files), own_home)
+    dataset = prepare_worker.ingest(as_folder(tmp_path / "pets", files), own_home)
     (tmp_path / "pets" / "empty").mkdir()
     assert dict(dataset.skipped) == {
         "docs/": "no file in it is an image by its name",
@@ -106,7 +104,7 @@ def test_what_may_be_parts_stops_with_what_was_found_and_what_to_do(
     files, words = UNCLEAR[case]
     spec = source(tmp_path / "pets", files)
     with pytest.raises(DatasetError) as caught:
-        ingest.ingest(spec, own_home)
+        prepare_worker.ingest(spec, own_home)
     said = str(caught.value)
     assert words in said and "name parts train, validation and test" in said and "\n" not in said
     assert not list((own_home / "datasets").glob("*/manifest.json"))
@@ -114,7 +112,7 @@ def test_what_may_be_parts_stops_with_what_was_found_and_what_to_do(
 
 def test_a_zip_that_may_be_parts_is_not_added_as_classes(tmp_path, own_home):
     spec = as_zip(tmp_path / "pets", UNCLEAR["another folder of images"][0])
-    saved.create(own_home, "mine")
+    collection.create(own_home, "mine")
     with pytest.raises(DatasetError, match="named like parts"):
         additions.add_zip(own_home, "mine", spec.path)
     # Images to be classified need no classes, so there it does not matter.
@@ -125,9 +123,9 @@ def test_a_zip_that_may_be_parts_is_not_added_as_classes(tmp_path, own_home):
 def test_renaming_is_a_way_out(tmp_path, own_home):
     spec = as_folder(tmp_path / "pets", [*PARTS, "preview/cat/1.png"])
     with pytest.raises(DatasetError):
-        ingest.ingest(spec, own_home)
+        prepare_worker.ingest(spec, own_home)
     (tmp_path / "pets" / "preview").rename(tmp_path / "pets" / "validation")
-    assert ingest.ingest(spec, own_home).classes == PETS
+    assert prepare_worker.ingest(spec, own_home).classes == PETS
 
 
 def test_a_part_is_called_as_before_where_its_name_is_usual():

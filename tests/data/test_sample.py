@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from engine.data.sources import sample
-from engine.images import decode as images
+from engine.images import decode
 from engine.models.builtin import network, source_task
 from tests.support import ROOT
 from tests.support.pictures import encode
@@ -23,7 +23,7 @@ def test_the_sample_is_repeatable_balanced_and_decodable():
     assert len({data for _, _, data in first}) == 50
     for name, label, data in first:
         assert name.startswith(sample.CLASSES[label])
-        width, height, format = images.info(data)
+        width, height, format = decode.info(data)
         assert 96 <= width <= 128 and 96 <= height <= 128 and format == "PNG"
 
 
@@ -56,7 +56,7 @@ def test_the_sample_says_that_it_is_generated():
 
 
 def test_colour_alone_does_not_tell_the_classes():
-    pixels = [images.load(data, 96) for _, _, data in sample.generate(300)]
+    pixels = [decode.load(data, 96) for _, _, data in sample.generate(300)]
     colours = np.array([[*p.mean((0, 1)), *p.std((0, 1)), 255] for p in pixels]) / 255
     labels = np.arange(300) % 5
     # A linear classifier by least squares; by chance, five classes give 20%.

@@ -8,12 +8,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from engine.cli import main as command_line
+from engine.cli import main
 from engine.cli.dataset_argument import spec_of
-from engine.data import additions, curation, datasets, splits
-from engine.data import prepare_worker as ingest
-from engine.data.sources import archive
-from engine.data.sources import collection as saved
+from engine.data import additions, curation, datasets, prepare_worker, splits
+from engine.data.sources import archive, collection
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, SplitSpec
 from tests.support import hostile_zips
@@ -43,15 +41,15 @@ def parts_of(dataset, split_spec):
 
 def test_old_images_stay_in_their_parts_whatever_is_added(own_home):
     base = DatasetSpec(source="sample", images=60)
-    spec = saved.create(own_home, "mine", base)
-    begun = ingest.ingest(spec, own_home)
-    assert begun.fingerprint == ingest.ingest(base, own_home).fingerprint
+    spec = collection.create(own_home, "mine", base)
+    begun = prepare_worker.ingest(spec, own_home)
+    assert begun.fingerprint == prepare_worker.ingest(base, own_home).fingerprint
     seen = [begun]
     for label, count in ((begun.classes[0], 60), ("owl", 60)):
         added, skipped = additions.add(own_home, "mine", label, pictures(count, 1000 * len(seen)))
         assert (added, skipped) == (count, [])
         assert datasets.outdated(spec, own_home)
-        seen.append(ingest.ingest(spec, own_home))
+        seen.append(prepare_worker.ingest(spec, own_home))
     assert [len(each) for each in seen] == [60, 120, 180]
     assert len({each.fingerprint for each in seen}) == 3
     assert seen[2].classes == (*begun.classes, "owl")
@@ -66,11 +64,11 @@ def test_old_images_stay_in_their_parts_whatever_is_added(own_home):
                     share = getattr(split_spec, part) / 100 * len(new)
                     assert abs(new.count(part) - share) <= max(3, 0.1 * len(new)), (part, new)
             before = after
-    assert saved.undo(own_home, "mine") == 60
-    assert ingest.ingest(spec, own_home).fingerprint == seen[1].fingerprint
-    assert saved.undo(own_home, "mine") == 60
-    assert ingest.ingest(spec, own_home).fingerprint == begun.fingerprint
-    assert saved.undo(own_home, "mine") == 0
+    assert collection.undo(own_home, "mine") == 60
+    assert prepare_worker.ingest(spec, own_home).fingerprint == seen[1].fingerprint
+    assert collection.undo(own_home, "mine") == 60
+    assert prepare_worker.ingest(spec, own_home).fingerprint == begun.fingerprint
+    assert collection.undo(own_home, "mine") == 0
 
 
 def test_a_source_with_parts_keeps_its_test_whatever_is_added_or_moved(own_home, tmp_path):
@@ -80,16 +78,16 @@ def test_a_source_with_parts_keeps_its_test_whatever_is_added_or_moved(own_home,
             for name, data in pictures(count, 1000 * count + 100 * (label == "cat")):
                 (tmp_path / "pets" / part / label / name).write_bytes(data)
     base = DatasetSpec(source="folder", path=str(tmp_path / "pets"))
-    spec = saved.create(own_home, "mine", base)
+    spec = collection.create(own_home, "mine", base)
     auto = SplitSpec()
-    begun = ingest.ingest(spec, own_home)
+    begun = prepare_worker.ingest(spec, own_home)
     before = parts_of(begun, auto)
     assert set(begun.contents[begun.source_splits == "test"]) == {
         content for content, part in before.items() if part == "test"
     }
     for label in ("cat", "owl"):
         additions.add(own_home, "mine", label, pictures(40, 7000 + 500 * (label == "owl")))
-    after = ingest.ingest(spec, own_home)
+    after = prepare_worker.ingest(spec, own_home)
     now = parts_of(after, auto)
     assert before.items() <= now.items() and "added here" in after.division(auto)
     new = [part for content, part in now.items() if content not in before]
@@ -104,37 +102,37 @@ def test_a_source_with_parts_keeps_its_test_whatever_is_added_or_moved(own_home,
 
 
 def test_a_base_that_runs_code_from_elsewhere_is_refused_in_one_sentence(own_home):
-    spec = saved.create(own_home, "mine", DatasetSpec(source="tfds", name="tf_flowers"))
+    spec = collection.create(own_home, "mine", DatasetSpec(source="tfds", name="tf_flowers"))
     path = own_home / "saved" / "mine" / "saved.json"
     path.write_text(path.read_text().replace("tf_flowers", "kaggle:flowers"))
     with pytest.raises(DatasetError, match="code from there would be downloaded and run"):
-        ingest.ingest(spec, own_home)
-    assert "kaggle:flowers" in saved.open_(own_home, "mine").description
-    saved.delete(own_home, "mine")
-    assert saved.names(own_home) == []
+        prepare_worker.ingest(spec, own_home)
+    assert "kaggle:flowers" in collection.open_(own_home, "mine").description
+    collection.delete(own_home, "mine")
+    assert collection.names(own_home) == []
 
 
 def test_images_of_the_own_are_a_dataset_from_two_classes_on(own_home):
-    spec = saved.create(own_home, "pets")
+    spec = collection.create(own_home, "pets")
     for count, words in ((0, "none yet"), (1, "only 'cat'")):
         if count:
             additions.add(own_home, "pets", "cat", pictures(12))
         with pytest.raises(DatasetError, match=f"at least two classes.*{words}"):
-            ingest.ingest(spec, own_home)
+            prepare_worker.ingest(spec, own_home)
     additions.add(own_home, "pets", " big  dog ", [(n, io.BytesIO(d)) for n, d in pictures(12, 50)])
-    dataset = ingest.ingest(spec, own_home)
+    dataset = prepare_worker.ingest(spec, own_home)
     assert dataset.classes == ("big dog", "cat") and len(dataset) == 24
     assert dataset.image_bytes(0) == pictures(12)[0][1]
     assert dataset.title == "pets" and "24 images" in dataset.description
-    found = saved.open_(own_home, "pets")
+    found = collection.open_(own_home, "pets")
     assert [(b.number, b.images, b.classes) for b in found.batches] == [
         (0, 12, {"cat": 12}), (1, 12, {"big dog": 12}),
     ]  # fmt: skip
 
 
 def test_what_cannot_be_added_is_named_with_its_reason(own_home):
-    saved.create(own_home, "pets", DatasetSpec(source="sample", images=60))
-    base = ingest.ingest(DatasetSpec(source="sample", images=60), own_home)
+    collection.create(own_home, "pets", DatasetSpec(source="sample", images=60))
+    base = prepare_worker.ingest(DatasetSpec(source="sample", images=60), own_home)
     good, again = pictures(2)
     label, there = base.classes[base.labels[0]], base.image_bytes(0)
     files = [
@@ -151,7 +149,7 @@ def test_what_cannot_be_added_is_named_with_its_reason(own_home):
     ]  # fmt: skip
     assert [why for _, why in skipped][2:] == [f"it is in {label} already"] * 2
     assert additions.add(own_home, "pets", "another class", [good])[0] == 1
-    rows = saved.open_(own_home, "pets").rows()
+    rows = collection.open_(own_home, "pets").rows()
     assert rows[0]["name"] == "passwd\\u202e.png"  # shown, and never a path
     folder = own_home / "saved" / "pets"
     assert {p.name for p in folder.rglob("*") if p.is_file()} == {
@@ -160,19 +158,19 @@ def test_what_cannot_be_added_is_named_with_its_reason(own_home):
 
 
 def test_an_image_that_the_base_holds_by_now_counts_once(own_home, class_folder):
-    spec = saved.create(own_home, "mine", DatasetSpec(source="folder", path=str(class_folder)))
+    spec = collection.create(own_home, "mine", DatasetSpec(source="folder", path=str(class_folder)))
     data = encode(picture(seed=5))
     additions.add(own_home, "mine", "red", [("mine.png", data)])  # the base is not prepared yet
     (class_folder / "red" / "the same.png").write_bytes(data)
-    dataset = ingest.ingest(spec, own_home)
+    dataset = prepare_worker.ingest(spec, own_home)
     assert len(dataset) == 37 and dataset.skipped == [("red/mine.png", "pets holds a copy of it")]
     (class_folder / "blue" / "new.png").write_bytes(encode(picture(seed=6)))
     assert datasets.outdated(spec, own_home)  # what it begins with has changed
-    assert len(ingest.ingest(spec, own_home)) == 38
+    assert len(prepare_worker.ingest(spec, own_home)) == 38
 
 
 def test_a_zip_of_class_folders_is_one_batch(tmp_path, own_home):
-    saved.create(own_home, "mine")
+    collection.create(own_home, "mine")
     path = hostile_zips.good(tmp_path / "a.zip", "photos/")
     hostile_zips.odd_files(tmp_path / "b.zip")
     added, skipped = additions.add_zip(own_home, "mine", path)
@@ -186,52 +184,52 @@ def test_a_zip_of_class_folders_is_one_batch(tmp_path, own_home):
     with pytest.raises(DatasetError, match="unpacks to more"):
         additions.add_zip(own_home, "mine", tmp_path / "d.zip")
     assert {p for p in (own_home / "saved").rglob("*")} == before
-    assert len(saved.open_(own_home, "mine").batches) == 2
+    assert len(collection.open_(own_home, "mine").batches) == 2
 
 
 @pytest.mark.parametrize(
     "label", ["", "  ", "a/b", "a\\b", "..", ".x", "a\x00", "\u202ea", "x" * 81]
 )
 def test_a_class_that_cannot_be_shown_is_refused(label, own_home):
-    saved.create(own_home, "pets")
+    collection.create(own_home, "pets")
     with pytest.raises(DatasetError, match="cannot be the name of a class"):
         additions.add(own_home, "pets", label, pictures(1))
-    assert not saved.open_(own_home, "pets").rows()
+    assert not collection.open_(own_home, "pets").rows()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a/b", ".x", "x" * 61, "sample"])
 def test_a_name_that_is_no_name_is_refused(name, own_home):
     with pytest.raises(DatasetError, match="name"):
-        saved.create(own_home, name)
-    assert not saved.names(own_home)
+        collection.create(own_home, name)
+    assert not collection.names(own_home)
 
 
 def test_a_line_that_was_broken_off_is_left_out_and_mended(own_home):
-    saved.create(own_home, "pets")
+    collection.create(own_home, "pets")
     additions.add(own_home, "pets", "cat", pictures(3))
     log = own_home / "saved" / "pets" / "added.jsonl"
     whole = log.read_bytes()
     log.write_bytes(whole + whole.splitlines()[0][:40])
-    assert len(saved.open_(own_home, "pets").rows()) == 3
+    assert len(collection.open_(own_home, "pets").rows()) == 3
     additions.add(own_home, "pets", "dog", pictures(3, 10))
-    assert len(saved.open_(own_home, "pets").rows()) == 6
-    assert saved.undo(own_home, "pets") == 3 and log.read_bytes() == whole
+    assert len(collection.open_(own_home, "pets").rows()) == 6
+    assert collection.undo(own_home, "pets") == 3 and log.read_bytes() == whole
     assert len(list((own_home / "saved" / "pets" / "images").iterdir())) == 3
 
 
 def test_a_damaged_line_is_named(own_home):
-    saved.create(own_home, "pets")
+    collection.create(own_home, "pets")
     additions.add(own_home, "pets", "cat", pictures(3))
     log = own_home / "saved" / "pets" / "added.jsonl"
     lines = log.read_text().splitlines()
     row = json.loads(lines[1]) | {"file": "../../../runs/secret.png"}
     log.write_text("\n".join([lines[0], json.dumps(row), lines[2]]) + "\n")
     with pytest.raises(DatasetError, match="line 2 .* is damaged"):
-        saved.open_(own_home, "pets")
+        collection.open_(own_home, "pets")
 
 
 def test_an_addition_that_fails_adds_nothing(own_home):
-    saved.create(own_home, "pets")
+    collection.create(own_home, "pets")
     additions.add(own_home, "pets", "cat", pictures(2))
 
     def files():
@@ -240,35 +238,35 @@ def test_an_addition_that_fails_adds_nothing(own_home):
 
     with pytest.raises(DatasetError, match="No space left"):
         additions.add(own_home, "pets", "cat", files())
-    assert len(saved.open_(own_home, "pets").rows()) == 2
+    assert len(collection.open_(own_home, "pets").rows()) == 2
     assert len(list((own_home / "saved" / "pets" / "images").iterdir())) == 2
 
 
 def test_deleting_and_naming(own_home):
-    saved.create(own_home, "first")
-    second = saved.create(own_home, "second", DatasetSpec(source="saved", name="first"))
-    assert saved.names(own_home) == ["first", "second"]
+    collection.create(own_home, "first")
+    second = collection.create(own_home, "second", DatasetSpec(source="saved", name="first"))
+    assert collection.names(own_home) == ["first", "second"]
     with pytest.raises(DatasetError, match="already"):
-        saved.create(own_home, "first")
+        collection.create(own_home, "first")
     with pytest.raises(DatasetError, match="delete second first"):
-        saved.delete(own_home, "first")
+        collection.delete(own_home, "first")
     additions.add(own_home, "first", "cat", pictures(6))
     additions.add(own_home, "first", "dog", pictures(6, 10))
     additions.add(own_home, "second", "owl", pictures(6, 20))
-    dataset = ingest.ingest(second, own_home)
+    dataset = prepare_worker.ingest(second, own_home)
     assert dataset.classes == ("cat", "dog", "owl")
     assert np.bincount(dataset.generations).tolist() == [6, 6, 6]
-    saved.delete(own_home, "second")
-    saved.delete(own_home, "first")
-    assert not saved.names(own_home)
+    collection.delete(own_home, "second")
+    collection.delete(own_home, "first")
+    assert not collection.names(own_home)
     with pytest.raises(DatasetError, match="there is none yet"):
-        saved.open_(own_home, "first")
+        collection.open_(own_home, "first")
     with pytest.raises(DatasetError, match="first"):
         datasets.listing(DatasetSpec(source="saved", name="first"), own_home)
 
 
 def test_what_a_person_types_is_a_dataset(own_home, class_folder, tmp_path, monkeypatch):
-    saved.create(own_home, "my-pets")
+    collection.create(own_home, "my-pets")
     path = hostile_zips.good(tmp_path / "some.zip")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "beans").mkdir()
@@ -292,7 +290,7 @@ def test_what_a_person_types_is_a_dataset(own_home, class_folder, tmp_path, monk
 def test_a_home_that_cannot_be_written_gets_a_sentence(own_home):
     (own_home / "saved").write_text("a file where the folder should be")
     with pytest.raises(DatasetError, match="could not be written"):
-        saved.create(own_home, "pets")
+        collection.create(own_home, "pets")
 
 
 @pytest.fixture
@@ -302,7 +300,7 @@ def graft(own_home, monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["engine", *map(str, arguments), "--home", str(own_home)])
         try:
-            code = command_line.main()
+            code = main.main()
         except SystemExit as ended:
             code = ended.code
         return code, *capsys.readouterr()
@@ -347,7 +345,7 @@ def test_a_command_that_cannot_be_done_gets_a_sentence_and_makes_nothing(
 ):
     code, out, said = graft("add", "mine", *arguments)
     assert code == 2 and said.startswith("error: ") and words in said and not out
-    assert not saved.names(own_home)
+    assert not collection.names(own_home)
 
 
 def test_a_zip_that_is_added_leaves_the_same_upload_of_another_dataset_alone(
@@ -359,7 +357,7 @@ def test_a_zip_that_is_added_leaves_the_same_upload_of_another_dataset_alone(
             file.write(image, image.relative_to(class_folder).as_posix())
     with open(path, "rb") as file:
         kept = archive.keep_upload(own_home, "photos.zip", file)
-    saved.create(own_home, "more")
+    collection.create(own_home, "more")
     with open(path, "rb") as file, archive.passing_upload(own_home, file) as copy:
         assert len(additions.add_zip(own_home, "more", copy)[1]) == 0
     assert kept.exists() and not copy.exists()
@@ -367,9 +365,9 @@ def test_a_zip_that_is_added_leaves_the_same_upload_of_another_dataset_alone(
 
 
 def test_a_second_click_takes_no_second_addition_back(own_home, class_folder):
-    saved.create(own_home, "mine")
+    collection.create(own_home, "mine")
     for label in ("red", "green", "blue"):
         files = [(p.name, p.read_bytes()) for p in sorted((class_folder / label).iterdir())]
         additions.add(own_home, "mine", label, files)
-    assert saved.undo(own_home, "mine", 2) == 12 and saved.undo(own_home, "mine", 2) == 0
-    assert len(saved.open_(own_home, "mine").batches) == 2
+    assert collection.undo(own_home, "mine", 2) == 12 and collection.undo(own_home, "mine", 2) == 0
+    assert len(collection.open_(own_home, "mine").batches) == 2

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
+from engine.data import datasets, prepare_worker
 from engine.data.sources import tfds_catalogue, tfds_download
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec
@@ -155,8 +154,8 @@ def test_the_time_left_is_counted_over_the_whole_download(own_home, monkeypatch)
             asked.append(datasets.state(spec, home))
         raise DatasetError("the end of the test")
 
-    monkeypatch.setitem(ingest.SOURCES, "tfds", slow)
-    assert ingest.main(spec.model_dump_json(), str(own_home)) == 1
+    monkeypatch.setitem(prepare_worker.SOURCES, "tfds", slow)
+    assert prepare_worker.main(spec.model_dump_json(), str(own_home)) == 1
     assert [now["text"] for now in asked] == [f"Downloading beans: {i} of 4 MiB" for i in (1, 2, 3)]
     # 3 of 4 MiB after 0.9 s or more, counted from the beginning: 0.3 s are left, not 0.1.
     assert asked[2]["eta_seconds"] >= 0.29

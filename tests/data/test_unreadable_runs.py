@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from engine import home
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
+from engine.data import datasets, prepare_worker
 from engine.errors import DatasetError, GraftError
 from engine.jobs import jobs
 from engine.recipe import load_preset
@@ -27,13 +26,13 @@ def test_a_dataset_that_is_another_one_now_is_told_in_a_sentence(prepared):
     assert datasets.changed_since(spec, own_home, before) is None
     assert datasets.changed_since(spec, own_home, None) is None
     held = prepared.damage(3)
-    ingest.ingest(spec, own_home)
+    prepare_worker.ingest(spec, own_home)
     text = datasets.changed_since(spec, own_home, before, "this recipe was made", 36)
     assert "pets has changed since this recipe was made: it had 36 images then and now" in text
     assert "35 images in 3 classes" in text and "start a new run" in text
     assert "then" not in datasets.changed_since(spec, own_home, before)
     prepared.file(3).write_bytes(held)
-    ingest.ingest(spec, own_home)
+    prepare_worker.ingest(spec, own_home)
     assert datasets.changed_since(spec, own_home, before) is None
     datasets.forget(spec, own_home)
     assert datasets.changed_since(spec, own_home, before) is None
@@ -42,11 +41,14 @@ def test_a_dataset_that_is_another_one_now_is_told_in_a_sentence(prepared):
 def test_a_run_that_is_taken_up_finds_the_dataset_it_began_with(prepared):
     before, names = prepared.dataset.fingerprint, prepared.dataset.names
     prepared.damage(3)
-    again = ingest.ingest(prepared.spec, prepared.home, fingerprint=before)
+    again = prepare_worker.ingest(prepared.spec, prepared.home, fingerprint=before)
     assert again.fingerprint == before and again.names == names
     # Whoever begins anew has what is there now; from then on the old one cannot be had.
-    assert len(ingest.ingest(prepared.spec, prepared.home)) == 35
-    assert ingest.ingest(prepared.spec, prepared.home, fingerprint=before).fingerprint != before
+    assert len(prepare_worker.ingest(prepared.spec, prepared.home)) == 35
+    assert (
+        prepare_worker.ingest(prepared.spec, prepared.home, fingerprint=before).fingerprint
+        != before
+    )
 
 
 def test_a_folder_that_went_away_as_a_whole_is_one_sentence(prepared):
@@ -55,7 +57,7 @@ def test_a_folder_that_went_away_as_a_whole_is_one_sentence(prepared):
         lambda: datasets.check(prepared.spec),
         lambda: datasets.outdated(prepared.spec, prepared.home),
         lambda: datasets.prepare(prepared.spec, prepared.home),
-        lambda: ingest.ingest(prepared.spec, prepared.home),
+        lambda: prepare_worker.ingest(prepared.spec, prepared.home),
     ):
         with pytest.raises(DatasetError, match="put it back or give another one") as caught:
             ask()

@@ -11,10 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
-from engine.doctor import doctor
-from engine.doctor import home_checks as doctor_checks
+from engine.data import datasets, prepare_worker
+from engine.doctor import doctor, home_checks
 from engine.errors import GraftError
 from engine.features import cache
 from engine.home import home as make_home
@@ -58,7 +56,7 @@ def mend(home):
     return done and not wrong(home)
 
 
-def old(path, seconds=2 * doctor_checks.HOUR):
+def old(path, seconds=2 * home_checks.HOUR):
     """Makes a file or folder, with all in it, as old as a leftover."""
     when = time.time() - seconds
     for each in [path, *path.rglob("*")]:
@@ -279,7 +277,7 @@ def test_checkpoints_of_a_run_that_trains_are_left_alone(home, run):
 def dataset(home, class_folder):
     """A prepared dataset of a folder; its folder in the home."""
     spec = DatasetSpec(source="folder", path=str(class_folder))
-    ingest.ingest(spec, home)
+    prepare_worker.ingest(spec, home)
     return home / "datasets" / datasets.key(spec)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from engine import home as homes
-from engine.data import prepare_worker as ingest
+from engine.data import prepare_worker
 from engine.errors import GraftError
 from engine.estimate import preflight, probes
 from engine.jobs import jobs
@@ -18,7 +18,7 @@ def place(tmp_path_factory):
     """A home of the module's own, with the pictures drawn: a probe's answer is kept by them."""
     made = homes.home(tmp_path_factory.mktemp("preflight"))
     for sets in (SETS, []):
-        ingest.ingest(load_preset("sample", sets).dataset, made)
+        prepare_worker.ingest(load_preset("sample", sets).dataset, made)
     return made
 
 
@@ -55,10 +55,10 @@ def test_every_stage_is_predicted(measured):
 
 
 def test_augmentation_that_never_repeats_is_predicted_as_the_whole_network(place):
-    from engine.features import store as features
+    from engine.features import store
 
     recipe = load_preset("sample")
-    assert features.why_not(recipe, "none")  # else the case below says nothing
+    assert store.why_not(recipe, "none")  # else the case below says nothing
     probes.start("preflight", recipe, place)
     found = probes.wait("preflight", recipe, place)
     assert [row["path"] for row in found["stages"]] == ["whole network"] * 2
@@ -97,7 +97,7 @@ def test_a_run_without_a_preflight_has_nothing_to_compare(trained_run):
 
 def test_too_little_memory_proposes_a_smaller_batch(place):
     """In this process, so that the free memory can be made up."""
-    from engine.estimate import preflight_worker as preflight_measure
+    from engine.estimate import preflight_worker
 
     # Determinism is switched on for a whole process, and other tests share this one.
     sets = [
@@ -107,7 +107,7 @@ def test_too_little_memory_proposes_a_smaller_batch(place):
     ]
     recipe = load_preset("sample", [*SETS[:2], *sets])
     told = []
-    found = preflight_measure.measure(recipe, place, 0, lambda *a: told.append(a), available_mb=100)
+    found = preflight_worker.measure(recipe, place, 0, lambda *a: told.append(a), available_mb=100)
     assert found["proposed_batch_size"] in (1, 2, 4, 8, 16, 32, 64)
     assert "Batches of 128 would take about" in found["text"]
     assert found["stages"][0]["peak_memory_mb"] > 100
@@ -115,14 +115,14 @@ def test_too_little_memory_proposes_a_smaller_batch(place):
 
 
 def test_memory_is_thought_to_grow_with_the_batch_in_a_straight_line():
-    from engine.estimate import trial_steps as preflight_steps
+    from engine.estimate import trial_steps
 
     points = [(8, 1080.0), (32, 1320.0)]  # 1000 MiB, and 10 more for each image
-    assert preflight_steps.grown(points, 128) == 2280
-    assert preflight_steps.largest_batch(points, 2000, 127) == 64
-    assert preflight_steps.largest_batch(points, 5000, 127) == 64
-    assert preflight_steps.largest_batch(points, 500, 127) == 1
-    assert preflight_steps.largest_batch([(1, 100.0)], 500, 3) == 2
+    assert trial_steps.grown(points, 128) == 2280
+    assert trial_steps.largest_batch(points, 2000, 127) == 64
+    assert trial_steps.largest_batch(points, 5000, 127) == 64
+    assert trial_steps.largest_batch(points, 500, 127) == 1
+    assert trial_steps.largest_batch([(1, 100.0)], 500, 3) == 2
 
 
 def test_missing_weights_are_one_sentence_before_the_launch(place, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import test_pages
 
 from engine import home as homes
-from engine.data.sources import collection as saved
+from engine.data.sources import collection
 from engine.estimate import proposal
 from engine.recipe import DatasetSpec, load_preset
 from tests.support.pages import button, open_page
@@ -56,10 +56,10 @@ def test_photos_get_the_recipe_for_photos_and_drawings_theirs(home):
     for kind in ("tfds", "folder", "zip", "saved"):
         assert proposal.propose(DATASET | {"source": kind}, home).preset == "flowers"
     assert proposal.propose(DATASET | {"source": "sample"}, home).preset == "sample"
-    saved.create(home, "more-drawings", DatasetSpec())
+    collection.create(home, "more-drawings", DatasetSpec())
     made = DATASET | {"source": "saved", "name": "more-drawings"}
     assert proposal.propose(made, home).preset == "sample"
-    saved.create(home, "my-photos", None)
+    collection.create(home, "my-photos", None)
     assert (
         proposal.preset_for(DATASET | {"source": "saved", "name": "my-photos"}, home) == "flowers"
     )

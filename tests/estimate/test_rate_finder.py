@@ -7,15 +7,13 @@ import pytest
 
 from engine import home as homes
 from engine.charts import rates as charts_rates
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
-from engine.estimate import probes
-from engine.estimate import rate_test as rates
+from engine.data import datasets, prepare_worker
+from engine.estimate import probes, rate_test
 from engine.recipe import RecipeError, load_preset
 from tests.support.cli import graft
 from tests.support.pages import button, open_page, prepared, said
 
-NOISE = 0.01 * np.random.default_rng(0).standard_normal(rates.STEPS)
+NOISE = 0.01 * np.random.default_rng(0).standard_normal(rate_test.STEPS)
 
 
 def valley(tried, steepest=1e-3, end=1e-1):
@@ -33,8 +31,8 @@ def fixed(*sets):
 
 
 def test_a_valley_gives_a_rate_on_its_slope():
-    tried = rates.sweep("adam")
-    smoothed, found = rates.suggest(tried, valley(tried) + NOISE)
+    tried = rate_test.sweep("adam")
+    smoothed, found = rate_test.suggest(tried, valley(tried) + NOISE)
     # The average of the last ten losses lags half a decade behind.
     assert 5e-4 <= found <= 1e-2
     assert len(smoothed) == len(tried) and np.isfinite(smoothed).all()
@@ -42,42 +40,42 @@ def test_a_valley_gives_a_rate_on_its_slope():
 
 
 def test_smoothing_begins_at_the_first_loss_and_leaves_a_constant_alone():
-    tried = rates.sweep("sgd")
-    smoothed, found = rates.suggest(tried, np.full(len(tried), 1.7))
+    tried = rate_test.sweep("sgd")
+    smoothed, found = rate_test.suggest(tried, np.full(len(tried), 1.7))
     assert np.allclose(smoothed, 1.7)
     assert found is None
 
 
 def test_a_steady_fall_stays_a_decade_below_the_end():
-    tried = rates.sweep("adam")
-    found = rates.suggest(tried, 3 - 0.2 * np.log(tried / tried[0]) + NOISE)[1]
+    tried = rate_test.sweep("adam")
+    found = rate_test.suggest(tried, 3 - 0.2 * np.log(tried / tried[0]) + NOISE)[1]
     assert tried[0] <= found <= tried[-1] / 10 * 1.0001
 
 
 @pytest.mark.parametrize("shape", [0, 1])
 def test_a_loss_that_never_falls_gives_nothing(shape):
-    tried = rates.sweep("adam")
+    tried = rate_test.sweep("adam")
     losses = 1.6 + 10 * NOISE + shape * np.maximum(0, np.log10(tried / 1e-3))
-    assert rates.suggest(tried, losses)[1] is None
-    limit = rates.rise(tried, rates.suggest(tried, losses)[0])
+    assert rate_test.suggest(tried, losses)[1] is None
+    limit = rate_test.rise(tried, rate_test.suggest(tried, losses)[0])
     assert limit is None if shape == 0 else 1e-3 < limit < 1e-1
 
 
 def test_what_follows_a_loss_that_is_no_number_is_left_out():
-    tried = rates.sweep("adam")
+    tried = rate_test.sweep("adam")
     losses = valley(tried, end=10.0)
     losses[-20] = np.nan
     losses[-19:] = 0
-    smoothed, found = rates.suggest(tried, losses)
+    smoothed, found = rate_test.suggest(tried, losses)
     assert np.isnan(smoothed[-20:]).all() and np.isfinite(smoothed[:-20]).all()
     assert 1e-4 < found < tried[-20]
-    assert rates.suggest(tried, np.full(len(tried), np.nan))[1] is None
-    assert rates.suggest(tried[:1], [2.0])[1] is None
+    assert rate_test.suggest(tried, np.full(len(tried), np.nan))[1] is None
+    assert rate_test.suggest(tried[:1], [2.0])[1] is None
 
 
 def test_rates_rise_by_one_factor_between_bounds_that_suit_the_optimizer():
     for optimizer, low, high in (("adamw", 1e-6, 1), ("rmsprop", 1e-6, 1), ("sgd", 1e-5, 10)):
-        tried = rates.sweep(optimizer)
+        tried = rate_test.sweep(optimizer)
         assert tried[[0, -1]] == pytest.approx([low, high])
         assert np.allclose(np.diff(np.log(tried), 2), 0)
 
@@ -87,32 +85,32 @@ def test_rates_rise_by_one_factor_between_bounds_that_suit_the_optimizer():
 
 def test_an_answer_survives_its_use_and_not_a_change_that_matters():
     recipe = load_preset("sample")
-    assert rates.key_recipe(
+    assert rate_test.key_recipe(
         load_preset("sample", ["stages.0.learning_rate=0.5", "stages.0.epochs=9"]), 0
-    ) == rates.key_recipe(recipe, 0)
+    ) == rate_test.key_recipe(recipe, 0)
     # The second stage begins with what the first, at its rate, has learnt.
     changed = load_preset("sample", ["stages.0.learning_rate=0.5"])
-    assert rates.key_recipe(changed, 1) != rates.key_recipe(recipe, 1)
+    assert rate_test.key_recipe(changed, 1) != rate_test.key_recipe(recipe, 1)
     changed = load_preset("sample", ["stages.0.optimizer=sgd"])
-    assert rates.key_recipe(changed, 0) != rates.key_recipe(recipe, 0)
-    key = rates.key_recipe(recipe, 1)
+    assert rate_test.key_recipe(changed, 0) != rate_test.key_recipe(recipe, 0)
+    key = rate_test.key_recipe(recipe, 1)
     assert type(recipe).from_dict(key.to_dict()) == key
     for place in (-1, 2):
         with pytest.raises(RecipeError, match="1 to 2"):
-            rates.key_recipe(recipe, place)
+            rate_test.key_recipe(recipe, place)
 
 
 def test_what_is_printed_can_be_set():
-    setting = rates.setting(1, 3.16e-4)
-    assert load_preset("sample", [setting]).stages[1].learning_rate == rates.rounded(3.16e-4)
+    setting = rate_test.setting(1, 3.16e-4)
+    assert load_preset("sample", [setting]).stages[1].learning_rate == rate_test.rounded(3.16e-4)
 
 
 # -- the test itself ----------------------------------------------------------------------------
 
 
 def ask(recipe, home, stage):
-    ingest.ingest(recipe.dataset, home)
-    key = rates.key_recipe(recipe, stage)
+    prepare_worker.ingest(recipe.dataset, home)
+    key = rate_test.key_recipe(recipe, stage)
     probes.start("rates", key, home, stage)
     return probes.wait("rates", key, home, stage)
 
@@ -128,7 +126,7 @@ def ask(recipe, home, stage):
 def test_the_sample_gives_a_rate_between_the_bounds(graft_home, stage, sets, words):
     recipe = fixed(*sets)
     result = ask(recipe, graft_home, stage)
-    tried = rates.sweep(recipe.stages[stage].optimizer)
+    tried = rate_test.sweep(recipe.stages[stage].optimizer)
     assert tried[0] <= result["suggestion"] <= tried[-1] / 10
     assert words in result["text"]
     # Stages that can be cached are trained as the recipe says; nothing stands for them.
@@ -137,7 +135,7 @@ def test_the_sample_gives_a_rate_between_the_bounds(graft_home, stage, sets, wor
     assert result["rates"] == pytest.approx(tried[: len(result["rates"])])
     assert np.isfinite(result["losses"][:10]).all()
     # What is suggested is a recipe that can be trained.
-    used = rates.setting(stage, result["suggestion"])
+    used = rate_test.setting(stage, result["suggestion"])
     assert fixed(*sets, used).stages[stage].learning_rate > 0
     figure = charts_rates.rate_range(result)
     assert [trace.name for trace in figure.data] == ["each step", "smoothed"]
@@ -151,7 +149,7 @@ def test_the_sample_gives_a_rate_between_the_bounds(graft_home, stage, sets, wor
 def test_the_same_question_gets_the_same_losses(graft_home):
     recipe = fixed("stages=[{name: once, trainable: last 1 block}]", "augmentation=none")
     first = ask(recipe, graft_home, 0)
-    probes.cancel("rates", rates.key_recipe(recipe, 0), graft_home, 0)
+    probes.cancel("rates", rate_test.key_recipe(recipe, 0), graft_home, 0)
     assert ask(recipe, graft_home, 0)["losses"] == first["losses"]
 
 
@@ -211,7 +209,7 @@ def test_the_button_is_there_and_says_why_it_waits_for_the_dataset(home):
 
 def known(home, recipe, place, **answer):
     """Puts an answer where a finished probe leaves it."""
-    path = probes._path("rates", rates.key_recipe(recipe, place), home, place)
+    path = probes._path("rates", rate_test.key_recipe(recipe, place), home, place)
     path.parent.mkdir(exist_ok=True)
     homes.write_json(path, answer)
 
@@ -219,8 +217,8 @@ def known(home, recipe, place, **answer):
 def test_a_suggestion_can_be_used_and_keeps_its_chart(home):
     recipe = load_preset("sample")
     prepared(home)
-    tried = rates.sweep("adam")
-    smoothed, _ = rates.suggest(tried, valley(tried))
+    tried = rate_test.sweep("adam")
+    smoothed, _ = rate_test.suggest(tried, valley(tried))
     result = {
         "version": 1,
         "stage": "frozen",

@@ -11,14 +11,16 @@ import pytest
 from PIL import Image
 
 from engine import home as homes
-from engine.cli import export as cli_export  # noqa: F401  importing it adds its command
+from engine.cli import export  # noqa: F401  importing it adds its command
 from engine.cli.options import app
 from engine.errors import GraftError
-from engine.exports import background as export_job  # noqa: F401  importing it adds its command
-from engine.exports import certify as export_check  # noqa: F401  importing it adds its command
-from engine.exports import exports as exporting  # noqa: F401  importing it adds its command
-from engine.exports import formats  # noqa: F401  importing it adds its command
-from engine.images import decode as images  # noqa: F401  importing it adds its command
+from engine.exports import (
+    background,  # noqa: F401  importing it adds its command
+    certify,  # noqa: F401  importing it adds its command
+    exports,  # noqa: F401  importing it adds its command
+    formats,  # noqa: F401  importing it adds its command
+)
+from engine.images import decode  # noqa: F401  importing it adds its command
 from engine.predict.classifier import Classifier
 from engine.runs import runs  # noqa: F401  importing it adds its command
 from tests.support.pictures import encode, picture
@@ -37,7 +39,7 @@ def exported(informative_run):
         if formats.missing(format):
             pytest.skip(f"needs {formats.EXTRA}")
         if (format, precision) not in made:
-            made[format, precision] = exporting.export(informative_run, format, precision=precision)
+            made[format, precision] = exports.export(informative_run, format, precision=precision)
         return made[format, precision]
 
     return get
@@ -71,9 +73,9 @@ def test_every_export_agrees_with_the_run(exported, informative_run, format, pre
     certificate = found["certificate"]
     print(json.dumps(certificate, indent=1))
     validation = homes.read_json(informative_run.path / "split.json")["validation"]
-    assert certificate["images"] == min(export_check.IMAGES, len(set(validation)))
+    assert certificate["images"] == min(certify.IMAGES, len(set(validation)))
     assert "validation part" in certificate["images_from"]
-    assert certificate["agrees"] and exporting.kept(informative_run, format, precision) == found
+    assert certificate["agrees"] and exports.kept(informative_run, format, precision) == found
     if precision != "int8":
         assert certificate["equal_labels"] == 1 and certificate["largest_difference"] < 1e-3
     assert certificate["equal_labels"] >= 0.97
@@ -122,7 +124,7 @@ def test_its_script_prepares_images_as_the_app_does(
     (tmp_path / "b.png").write_bytes(encode(clear))
     model = Classifier(informative_run)
     for name in ("a.jpg", "b.png"):
-        ours = images.load(tmp_path / name, model.size, model.resize)
+        ours = decode.load(tmp_path / name, model.size, model.resize)
         assert np.array_equal(classify.read(tmp_path / name), ours)
 
 
@@ -141,15 +143,15 @@ def test_a_saved_model_answers_the_bytes_of_image_files(unpacked, exported, info
 
 def test_one_that_disagrees_says_so_everywhere(moved_run, own_home, monkeypatch, capsys):
     # The temperature is in the export, and examples stand in for the dataset.
-    found = exporting.export(moved_run, "litert")
+    found = exports.export(moved_run, "litert")
     certificate = found["certificate"]
     assert certificate["agrees"] and certificate["temperature"] == 2.0
     assert "example images" in certificate["images_from"]
     assert certificate["images"] == len(moved_run.examples())
 
-    from engine.exports import convert as export_formats
+    from engine.exports import convert
 
-    truthful = export_formats.answering
+    truthful = convert.answering
 
     def confused(run):
         model = truthful(run)
@@ -157,8 +159,8 @@ def test_one_that_disagrees_says_so_everywhere(moved_run, own_home, monkeypatch,
         logits.set_weights([weights[..., ::-1] for weights in logits.get_weights()])
         return model
 
-    monkeypatch.setattr(export_formats, "answering", confused)
-    found = exporting.export(moved_run, "litert")
+    monkeypatch.setattr(convert, "answering", confused)
+    found = exports.export(moved_run, "litert")
     assert not found["certificate"]["agrees"] and found["path"].stem.endswith("-DISAGREES")
     assert [p.name for p in found["path"].parent.glob("*.zip")] == [found["path"].name]
     with zipfile.ZipFile(found["path"]) as archive:
@@ -173,16 +175,16 @@ def test_one_that_disagrees_says_so_everywhere(moved_run, own_home, monkeypatch,
 
     # Calibrated anew, the run answers otherwise, so what was kept no longer counts.
     homes.write_json(moved_run.path / "confidence.json", {"temperature": 1.5})
-    assert exporting.kept(moved_run, "litert") is None
+    assert exports.kept(moved_run, "litert") is None
 
 
 def test_in_the_background_as_pages_and_commands_do(moved_run, own_home, tmp_path, capsys):
-    assert export_job.state(moved_run, "litert", own_home)["state"] == "missing"
-    export_job.begin(moved_run, "litert", own_home)
-    export_job.begin(moved_run, "litert", own_home)  # the same one
-    assert export_job.state(moved_run, "litert", own_home)["state"] == "running"
-    export_job.cancel(moved_run, "litert", own_home)
-    assert export_job.state(moved_run, "litert", own_home)["state"] == "missing"
+    assert background.state(moved_run, "litert", own_home)["state"] == "missing"
+    background.begin(moved_run, "litert", own_home)
+    background.begin(moved_run, "litert", own_home)  # the same one
+    assert background.state(moved_run, "litert", own_home)["state"] == "running"
+    background.cancel(moved_run, "litert", own_home)
+    assert background.state(moved_run, "litert", own_home)["state"] == "missing"
     assert not list((moved_run.path / "exports").glob("*.zip"))
 
     arguments = ["export", moved_run.id, "--format", "litert", "--home", str(own_home)]
@@ -190,7 +192,7 @@ def test_in_the_background_as_pages_and_commands_do(moved_run, own_home, tmp_pat
     printed = json.loads(capsys.readouterr().out)
     assert printed["path"] == str(tmp_path / "out" / f"{moved_run.id}-litert.zip")
     assert zipfile.is_zipfile(printed["path"]) and printed["certificate"]["agrees"]
-    now = export_job.state(moved_run, "litert", own_home)
+    now = background.state(moved_run, "litert", own_home)
     assert now["state"] == "done" and now["result"]["certificate"] == printed["certificate"]
 
 
@@ -206,7 +208,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(
     informative_run, own_home, monkeypatch, format, precision, says
 ):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)  # as if it were not installed
-    for refused in (exporting.export, export_job.begin):
+    for refused in (exports.export, background.begin):
         with pytest.raises(GraftError) as error:
             refused(informative_run, format, home=own_home, precision=precision)
         assert says in str(error.value)
@@ -217,15 +219,15 @@ def test_an_unfinished_run_is_refused(own_home):
 
     run = runs.create(load_preset("sample"), own_home)
     with pytest.raises(GraftError, match="has no model to export"):
-        export_job.begin(run, "keras", own_home)
+        background.begin(run, "keras", own_home)
 
 
 def test_one_that_cannot_be_loaded_is_no_export(moved_run, monkeypatch):
-    from engine.exports import convert as export_formats
+    from engine.exports import convert
 
-    monkeypatch.setattr(export_formats, "litert", lambda model, path, *_: path.write_bytes(b"junk"))
+    monkeypatch.setattr(convert, "litert", lambda model, path, *_: path.write_bytes(b"junk"))
     with pytest.raises(GraftError, match="could not be loaded and run by itself"):
-        exporting.export(moved_run, "litert")
+        exports.export(moved_run, "litert")
     assert [p.name for p in (moved_run.path / "exports").iterdir()] == [".lock"]
 
 
@@ -237,18 +239,18 @@ def test_classify_py_reads_deep_grey_as_graft_does(unpacked, informative_run, tm
     command = [sys.executable, "-c", code, tmp_path / "deep.png", tmp_path / "read.npy"]
     subprocess.run(command, cwd=folder, check=True)
     size = informative_run.architecture["image_size"]
-    ours = images.load(tmp_path / "deep.png", size, informative_run.recipe.resize)
-    assert np.abs(np.load(tmp_path / "read.npy").astype(int) - ours).max() <= export_check.LEVELS
+    ours = decode.load(tmp_path / "deep.png", size, informative_run.recipe.resize)
+    assert np.abs(np.load(tmp_path / "read.npy").astype(int) - ours).max() <= certify.LEVELS
 
 
 def test_an_export_made_again_that_fails_is_no_success(informative_run, exported, graft_home):
     import time
 
     exported("litert")
-    request = export_job._request(informative_run, "litert", graft_home, "float32")
+    request = background._request(informative_run, "litert", graft_home, "float32")
     request.parent.mkdir(exist_ok=True)
     homes.write_json(request, {"started": time.time() + 60, "error": "the disk is full"})
-    state = export_job.state(informative_run, "litert", graft_home)
+    state = background.state(informative_run, "litert", graft_home)
     request.unlink()
     assert (state["state"], state["error"]) == ("failed", "the disk is full")
-    assert export_job.state(informative_run, "litert", graft_home)["state"] == "done"
+    assert background.state(informative_run, "litert", graft_home)["state"] == "done"

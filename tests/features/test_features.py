@@ -168,7 +168,7 @@ def test_a_second_recipe_starts_from_the_cache(pair, graft_home):
 
 def test_looking_at_a_dataset_takes_what_training_computed(pair, graft_home):
     """The features of an inspection and those of a frozen stage lie in the same store."""
-    from engine.features import of_dataset as dataset_features
+    from engine.features import of_dataset
 
     recipe = load_preset("sample", [*SMALL, TWO])
     dataset = datasets.open_dataset(recipe.dataset, graft_home)
@@ -180,7 +180,7 @@ def test_looking_at_a_dataset_takes_what_training_computed(pair, graft_home):
         def report(phase, text, done, total, totals=totals):
             totals.append(total or 0)
 
-        with dataset_features.open_features(dataset, recipe, graft_home, report) as found:
+        with of_dataset.open_features(dataset, recipe, graft_home, report) as found:
             everything = found.read(np.arange(len(dataset)))
             assert not found.missing.any() and everything.shape == (100, found.width)
             assert np.isfinite(everything).all() and everything.std(axis=0).max() > 0
@@ -346,9 +346,9 @@ def test_pixels_are_decoded_once_and_only_when_asked_for(graft_home):
     from engine.train.input_pipeline import Pixels
 
     spec = load_preset("sample", ["dataset.images=100"]).dataset
-    from engine.data import prepare_worker as ingest
+    from engine.data import prepare_worker
 
-    dataset = ingest.ingest(spec, graft_home)
+    dataset = prepare_worker.ingest(spec, graft_home)
     assert datasets.state(spec, graft_home)["state"] == "ready"
     chosen = np.arange(10, 40)
     roomy, tight = (Pixels(dataset, chosen, 96, "antialias", mb) for mb in (64, 0))

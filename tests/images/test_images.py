@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from engine.errors import ImageError
-from engine.images import augment
-from engine.images import decode as images
+from engine.images import augment, decode
 from engine.recipe import AugmentationSpec
 from tests.support.pictures import encode, picture
 
@@ -21,7 +20,7 @@ from tests.support.pictures import encode, picture
 )  # fmt: skip
 def test_formats_and_modes_are_read_as_seen(format, mode):
     original = picture(mode=mode)
-    pixels = np.asarray(images.read(encode(original, format)), int)
+    pixels = np.asarray(decode.read(encode(original, format)), int)
     assert pixels.shape == (48, 64, 3)
     assert np.abs(pixels - np.asarray(original.convert("RGB"), int)).mean() < 12
 
@@ -30,7 +29,7 @@ def test_exif_orientation_is_applied():
     original = picture(64, 48)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
-    read = images.read(encode(original, "PNG", exif=exif))
+    read = decode.read(encode(original, "PNG", exif=exif))
     assert read.size == (48, 64)
     assert np.array_equal(
         np.asarray(read), np.asarray(original.transpose(Image.Transpose.ROTATE_270))
@@ -39,14 +38,14 @@ def test_exif_orientation_is_applied():
 
 def test_transparency_is_laid_on_white():
     layer = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    assert np.asarray(images.read(encode(layer))).min() == 255
+    assert np.asarray(decode.read(encode(layer))).min() == 255
     palette = Image.new("P", (8, 8), 0)
-    assert np.asarray(images.read(encode(palette, "PNG", transparency=0))).min() == 255
+    assert np.asarray(decode.read(encode(palette, "PNG", transparency=0))).min() == 255
 
 
 def test_sixteen_bit_grey_keeps_its_shades():
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
-    read = np.asarray(images.read(encode(Image.fromarray(ramp))))[..., 0]
+    read = np.asarray(decode.read(encode(Image.fromarray(ramp))))[..., 0]
     assert np.abs(read.astype(float) - ramp / 257).max() <= 0.51
 
 
@@ -54,7 +53,7 @@ def test_an_animation_shows_its_first_frame():
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
     for format in ("GIF", "WEBP"):
         data = encode(frames[0], format, save_all=True, append_images=frames[1:])
-        assert np.asarray(images.read(data))[16, 16, 0] > 240
+        assert np.asarray(decode.read(data))[16, 16, 0] > 240
 
 
 def test_refusals_are_one_sentence(tmp_path):
@@ -68,7 +67,7 @@ def test_refusals_are_one_sentence(tmp_path):
         (tmp_path / "none.jpg", "no such file"), (tmp_path / "folder.jpg", "not a file"),
     ]:  # fmt: skip
         with pytest.raises(ImageError) as caught:
-            images.read(source)
+            decode.read(source)
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -77,7 +76,7 @@ def test_a_bomb_is_refused_by_its_header():
     bomb = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
     with pytest.raises(ImageError, match="million"):
-        images.read(bomb.getvalue())
+        decode.read(bomb.getvalue())
 
 
 def test_resizing_agrees_with_tensorflow_to_a_level():
@@ -86,7 +85,7 @@ def test_resizing_agrees_with_tensorflow_to_a_level():
     original = picture(320, 240, seed=3)
     for resize, antialias in (("antialias", True), ("plain", False)):
         theirs = tf.image.resize(np.asarray(original), (96, 96), antialias=antialias).numpy()
-        ours = images.to_pixels(original, 96, resize).astype(float)
+        ours = decode.to_pixels(original, 96, resize).astype(float)
         assert np.abs(ours - theirs).max() <= 1.01
 
 

@@ -12,11 +12,10 @@ import pytest
 from PIL import Image
 
 from engine.errors import GraftError
-from engine.imports import imports as importing
-from engine.imports import keras_file as import_model
+from engine.imports import imports, keras_file
 from engine.predict.classifier import Classifier
 from engine.runs import runs
-from tests.support import hostile_models as hostile
+from tests.support import hostile_models
 from tests.support.cli import graft
 from tests.support.pictures import encode, picture
 
@@ -30,30 +29,30 @@ def tree(folder):
 
 def refused(path, home, **options) -> str:
     """The sentence with which something is refused; nothing is left of it, and nothing ran."""
-    hostile.CANARY.unlink(missing_ok=True)
+    hostile_models.CANARY.unlink(missing_ok=True)
     before, loaded = tree(home), set(sys.modules)
     with pytest.raises(GraftError) as error:
-        importing.add(path, home, **options)
+        imports.add(path, home, **options)
     assert tree(home) == before
-    assert not hostile.CANARY.exists()
+    assert not hostile_models.CANARY.exists()
     assert not {name for name in set(sys.modules) - loaded if name.split(".")[0] in HEAVY}
     sentence = str(error.value)
     assert "\n" not in sentence and len(sentence) < 600 and "Traceback" not in sentence
     return sentence
 
 
-@pytest.mark.parametrize("make", hostile.REFUSED, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", hostile_models.REFUSED, ids=lambda make: make.__name__)
 def test_hostile_files_run_nothing_and_get_a_sentence(make, own_home, tmp_path, monkeypatch):
-    path = hostile.write(make, tmp_path)
-    if make not in hostile.LOADED:  # they are found out before a process is started
-        monkeypatch.setattr(import_model.subprocess, "Popen", None)
+    path = hostile_models.write(make, tmp_path)
+    if make not in hostile_models.LOADED:  # they are found out before a process is started
+        monkeypatch.setattr(keras_file.subprocess, "Popen", None)
     sentence = refused(path, own_home)
     assert sentence.startswith(f"{path.name} is not imported: ")
     assert not re.search(r"broke off|Popen|not callable", sentence), sentence
 
 
 def test_a_hostile_file_leaves_a_process_of_its_own_untouched(own_home, tmp_path):
-    path = hostile.write(hostile.lambda_by_name, tmp_path)
+    path = hostile_models.write(hostile_models.lambda_by_name, tmp_path)
     code = (
         "import sys; from engine import importing\n"
         "try: importing.add(sys.argv[1], sys.argv[2])\n"
@@ -93,9 +92,9 @@ def test_folders_and_options_that_do_not_fit_get_a_sentence(own_home, tmp_path):
     (tmp_path / "saved" / "saved_model.pb").write_bytes(b"graph")
     assert "SavedModel" in refused(tmp_path / "saved", own_home)
     assert "there is no" in refused(tmp_path / "nothing", own_home)
-    run = hostile.good_run(tmp_path / "run")
+    run = hostile_models.good_run(tmp_path / "run")
     assert "leave the option out" in refused(run, own_home, preprocessing="tf")
-    any_size = hostile.keras_file(tmp_path / "any.keras", hostile.config(side=None))
+    any_size = hostile_models.keras_file(tmp_path / "any.keras", hostile_models.config(side=None))
     assert "--image-size" in refused(any_size, own_home)
     (run / "status.json").write_text('{"status": "running"}')
     assert "only a finished run" in refused(run, own_home)
@@ -113,19 +112,19 @@ def test_labels_that_cannot_be_used_get_a_sentence(tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(GraftError, match=words):
-            importing.read_labels(path)
+            imports.read_labels(path)
 
 
 def test_what_needs_more_memory_than_an_import_may_take_is_a_sentence(
     own_home, tmp_path, monkeypatch
 ):
     """It has 12 weights, and puts out 31 million numbers on the way."""
-    monkeypatch.setattr(import_model, "MEMORY", 700 * 2**20)
-    wide = hostile.layer("UpSampling2D", "wide", "pixels", size=[100, 100])
-    path = hostile.keras_file(tmp_path / "wide.keras", hostile.config(wide))
+    monkeypatch.setattr(keras_file, "MEMORY", 700 * 2**20)
+    wide = hostile_models.layer("UpSampling2D", "wide", "pixels", size=[100, 100])
+    path = hostile_models.keras_file(tmp_path / "wide.keras", hostile_models.config(wide))
     assert "more memory than" in refused(path, own_home)
-    wider = hostile.layer("UpSampling2D", "wide", "pixels", size=[1000, 1000])
-    path = hostile.keras_file(tmp_path / "wider.keras", hostile.config(wider))
+    wider = hostile_models.layer("UpSampling2D", "wide", "pixels", size=[1000, 1000])
+    path = hostile_models.keras_file(tmp_path / "wider.keras", hostile_models.config(wider))
     assert "puts out" in refused(path, own_home)
 
 
@@ -139,8 +138,8 @@ def test_a_run_and_its_model_alone_answer_alike_elsewhere(trained_run, own_home,
     packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "copied")
     alone = shutil.copy(copied / "final.keras", tmp_path / "alone.keras")
 
-    whole = importing.add(packed, own_home).run
-    single = importing.add(alone, own_home, name="flat", labels=trained_run.classes).run
+    whole = imports.add(packed, own_home).run
+    single = imports.add(alone, own_home, name="flat", labels=trained_run.classes).run
     temperature = Classifier(trained_run).temperature
     for run in (whole, single):
         assert run == runs.get_run(own_home, run.id) and run.finished and run.status == "finished"
@@ -161,9 +160,9 @@ def test_a_run_and_its_model_alone_answer_alike_elsewhere(trained_run, own_home,
 
 def test_a_plain_keras_file_from_the_command_line(own_home, tmp_path):
     """It takes images of any size, scaled to -1 to 1, and gives logits."""
-    path = hostile.keras_file(
-        tmp_path / "colours.keras", hostile.config(side=None, activation="linear"),
-        hostile.weights(np.eye(3, dtype="f4"), np.array([0, 0.5, 0], "f4")),
+    path = hostile_models.keras_file(
+        tmp_path / "colours.keras", hostile_models.config(side=None, activation="linear"),
+        hostile_models.weights(np.eye(3, dtype="f4"), np.array([0, 0.5, 0], "f4")),
     )  # fmt: skip
     (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
     wanted = ["--image-size", 48, "--preprocessing", "tf", "--labels", tmp_path / "labels.txt"]
@@ -210,9 +209,9 @@ def test_a_run_whose_figures_or_events_break_pages_is_refused_or_rid_of_them(
         log.write('{"event": "resume", "t": 1, "stage": "a", "epoch": 0, "step": 0, "text": "x"}\n')
         log.write('{"event": "batch", "t": 1, "stage": 0, "epoch": 0, "step": "many"}\n')
     with pytest.raises(GraftError, match="evaluation.json is of other classes"):
-        importing.add(source, own_home)
+        imports.add(source, own_home)
     (source / "evaluation.json").write_text(json.dumps(figures))
-    made = importing.add(source, own_home).run
+    made = imports.add(source, own_home).run
     history = History()
     history.add(made.events()[0])
     assert history.latest["step"] == trained_run.events()[0][-1].get("step", history.latest["step"])

@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from engine.data import curation, datasets
-from engine.data import prepare_worker as ingest
+from engine.data import curation, datasets, prepare_worker
 from engine.data.sources import sample
 from engine.host import processes
 from engine.images import thumbnails
 from engine.images.thumbnails import Thumbnails
-from engine.inspection import findings, inspection
-from engine.inspection import worker as inspecting
+from engine.inspection import findings, inspection, worker
 from engine.recipe import DatasetSpec, SplitSpec, load_preset
 from tests.support import planted
 from tests.support.pictures import encode, picture
@@ -48,7 +46,7 @@ class Inspected:
         self.home, self.recipe = home, recipe
         self.planted = planted.plant(_photos(home), folder)
         self.spec = DatasetSpec(source="folder", path=str(folder))
-        ingest.ingest(self.spec, home)
+        prepare_worker.ingest(self.spec, home)
         inspection.start(self.spec, home, recipe)
         ended = inspection.wait(self.spec, home, recipe)
         assert ended["state"] == "done", ended["error"]
@@ -234,7 +232,7 @@ def test_the_command_line_refuses_what_is_no_dataset(own_home):
 @pytest.fixture
 def folder_spec(class_folder, own_home):
     spec = DatasetSpec(source="folder", path=str(class_folder))
-    ingest.ingest(spec, own_home)
+    prepare_worker.ingest(spec, own_home)
     return spec
 
 
@@ -264,8 +262,8 @@ def test_measures_say_what_a_person_sees(own_home, tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode(image))
     spec = DatasetSpec(source="folder", path=str(tmp_path / "pictures"))
-    dataset = ingest.ingest(spec, own_home)
-    inspecting.inspect(spec, own_home)
+    dataset = prepare_worker.ingest(spec, own_home)
+    worker.inspect(spec, own_home)
     pixels = inspection.open_inspection(spec, own_home).pixels
     row = {name.split("/")[1].split(".")[0]: i for i, name in enumerate(dataset.names)}
 
@@ -287,17 +285,17 @@ def test_measures_say_what_a_person_sees(own_home, tmp_path):
 
 
 def test_an_interrupted_inspection_goes_on_where_it_was(folder_spec, own_home, monkeypatch):
-    monkeypatch.setattr(inspecting, "BATCH", 8)
+    monkeypatch.setattr(worker, "BATCH", 8)
 
     def stop(stage, text, done, total):
         if done >= 20:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        inspecting.inspect(folder_spec, own_home, report=stop)
+        worker.inspect(folder_spec, own_home, report=stop)
     assert inspection.open_inspection(folder_spec, own_home) is None
     begun = []
-    inspecting.inspect(
+    worker.inspect(
         folder_spec, own_home, report=lambda stage, text, done, total: begun.append((stage, done))
     )
     assert begun[0] == ("pixels", 16)  # whole batches only
@@ -307,7 +305,7 @@ def test_an_interrupted_inspection_goes_on_where_it_was(folder_spec, own_home, m
     dataset = datasets.open_dataset(folder_spec, own_home)
     assert Thumbnails(own_home, dataset.source_fingerprint).count() == len(dataset)
     shutil.rmtree(folder)
-    inspecting.inspect(folder_spec, own_home)
+    worker.inspect(folder_spec, own_home)
     again = inspection.open_inspection(folder_spec, own_home)
     for name, values in whole.pixels.items():
         np.testing.assert_array_equal(values, again.pixels[name], name)
@@ -332,7 +330,7 @@ def test_a_killed_inspection_says_so(folder_spec, own_home):
 
 def test_images_that_went_away_are_passed_over(folder_spec, own_home, class_folder):
     (class_folder / "red" / "03.jpg").unlink()
-    inspecting.inspect(folder_spec, own_home)
+    worker.inspect(folder_spec, own_home)
     dataset = datasets.open_dataset(folder_spec, own_home)
     seen = inspection.open_inspection(folder_spec, own_home)
     gone = dataset.names.index("red/03.jpg")
@@ -342,13 +340,13 @@ def test_images_that_went_away_are_passed_over(folder_spec, own_home, class_fold
 
 
 def test_results_follow_images_whose_files_were_renamed(folder_spec, own_home, class_folder):
-    inspecting.inspect(folder_spec, own_home)
+    worker.inspect(folder_spec, own_home)
     before = datasets.open_dataset(folder_spec, own_home)
     measured = inspection.open_inspection(folder_spec, own_home).pixels["brightness"]
     brightness = dict(zip(before.contents.tolist(), measured.tolist(), strict=True))
     for number, path in enumerate(sorted(class_folder.glob("*/*.jpg"), reverse=True)):
         path.rename(path.with_name(f"new-{number:03d}.jpg"))
-    after = ingest.ingest(folder_spec, own_home)
+    after = prepare_worker.ingest(folder_spec, own_home)
     assert (
         after.fingerprint == before.fingerprint
         and after.contents.tolist() != before.contents.tolist()
@@ -366,8 +364,8 @@ def test_odd_sizes_uneven_classes_and_empty_images_are_named(own_home, tmp_path)
             picture(*size, seed=i + 1000 * (label == "some")).save(root / label / f"{i:03d}.png")
     Image.new("RGB", (64, 48), (120, 130, 110)).save(root / "many" / "grey.png")
     spec = DatasetSpec(source="folder", path=str(root))
-    dataset = ingest.ingest(spec, own_home)
-    inspecting.inspect(spec, own_home)
+    dataset = prepare_worker.ingest(spec, own_home)
+    worker.inspect(spec, own_home)
     seen = inspection.open_inspection(spec, own_home)
     found = {f.kind: f for f in findings.find(dataset, seen, None)}
     assert [dataset.names[i] for i in found["odd_size"].indices] == ["some/003.png"]

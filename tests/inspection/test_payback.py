@@ -8,12 +8,10 @@ import pytest
 
 from engine import home as homes
 from engine import load_preset
-from engine.data import curation, datasets, overlay
-from engine.data import prepare_worker as ingest
+from engine.data import curation, datasets, overlay, prepare_worker
 from engine.data.sources import sample
 from engine.errors import DatasetError
-from engine.inspection import payback
-from engine.inspection import payback_worker as paying_back
+from engine.inspection import payback, payback_worker
 from engine.recipe import DatasetSpec
 
 WRONG = 0.25
@@ -42,7 +40,7 @@ def drawings(tmp_path_factory):
     home = homes.home(folder / "home")
     write_drawings(folder / "things")
     spec = DatasetSpec(source="folder", path=str(folder / "things"))
-    dataset = ingest.ingest(spec, home)
+    dataset = prepare_worker.ingest(spec, home)
     return home, spec, dataset, load_preset("sample", [*SETS, f"dataset={spec.model_dump_json()}"])
 
 
@@ -96,7 +94,7 @@ def test_two_images_more_or_less_are_called_chance(drawings):
     validation = dataset.split(recipe.split)["validation"]
     spec = decided(drawings, "exclude", [0, int(validation[0])])
     asked = recipe.model_copy(update={"dataset": spec})
-    result = paying_back.measure(asked, home, 0, lambda *progress: None)
+    result = payback_worker.measure(asked, home, 0, lambda *progress: None)
     low, high = result["interval"]
     assert low < 0 < high and result["chance"] and "chance" in result["text"]
     assert abs(result["difference"]) < 0.03

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from engine import load_preset
-from engine.data import prepare_worker as ingest
-from engine.features import of_dataset as dataset_features
+from engine.data import prepare_worker
+from engine.features import of_dataset
 from engine.inspection import suspects
 from engine.recipe import DatasetSpec
 from tests.support.real_data import real_data
@@ -157,7 +157,7 @@ def test_the_light_modules_load_neither_keras_nor_scikit_learn():
 def test_a_file_that_has_gone_has_no_features_and_a_stopped_pass_goes_on(class_folder, own_home):
     recipe = load_preset("sample", ["augmentation={flip: horizontal}"])
     spec = DatasetSpec(source="folder", path=str(class_folder))
-    dataset = ingest.ingest(spec, own_home)
+    dataset = prepare_worker.ingest(spec, own_home)
     (class_folder / dataset.names[5]).unlink()
 
     def stop(phase, text, done, total):
@@ -165,10 +165,10 @@ def test_a_file_that_has_gone_has_no_features_and_a_stopped_pass_goes_on(class_f
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        with dataset_features.open_features(dataset, recipe, own_home, stop):
+        with of_dataset.open_features(dataset, recipe, own_home, stop):
             pass
     told = []
-    with dataset_features.open_features(
+    with of_dataset.open_features(
         dataset, recipe, own_home, lambda *progress: told.append(progress)
     ) as found:
         assert np.flatnonzero(found.missing).tolist() == [5]
@@ -178,7 +178,7 @@ def test_a_file_that_has_gone_has_no_features_and_a_stopped_pass_goes_on(class_f
     # Of 36 images the first 16 were done, with or without the one that has gone.
     assert told[-1][3] in (20, 21)
     plain = load_preset("sample", ["augmentation=none"])
-    with dataset_features.open_features(dataset, plain, own_home, lambda *a: None) as again:
+    with of_dataset.open_features(dataset, plain, own_home, lambda *a: None) as again:
         assert again.key == key  # it says what computed them, wherever they lie
         assert np.array_equal(again.read(np.arange(36)), values, equal_nan=True)
 
@@ -187,7 +187,7 @@ def test_a_file_that_has_gone_has_no_features_and_a_stopped_pass_goes_on(class_f
 def test_wrong_labels_and_foreign_pictures_among_photos_rank_high(graft_home, tmp_path):
     """Ten wrong labels among 600 photos: at least eight among the first thirty suspects."""
     recipe = load_preset("flowers")
-    photos = ingest.ingest(recipe.dataset, graft_home)
+    photos = prepare_worker.ingest(recipe.dataset, graft_home)
     random = np.random.default_rng(0)
     chosen = np.sort(random.choice(len(photos), 600, replace=False))
     labels = photos.labels.copy()
@@ -202,8 +202,10 @@ def test_wrong_labels_and_foreign_pictures_among_photos_rank_high(graft_home, tm
         Image.new("RGB", (320, 240), name).save(file, "PNG")
         path = tmp_path / "photos" / photos.classes[place] / f"{name}.png"
         path.write_bytes(file.getvalue())
-    dataset = ingest.ingest(DatasetSpec(source="folder", path=str(tmp_path / "photos")), graft_home)
-    with dataset_features.open_features(dataset, recipe, graft_home, lambda *a: None) as found:
+    dataset = prepare_worker.ingest(
+        DatasetSpec(source="folder", path=str(tmp_path / "photos")), graft_home
+    )
+    with of_dataset.open_features(dataset, recipe, graft_home, lambda *a: None) as found:
         seen = suspects.analyse(
             found, dataset.labels, dataset.classes, lambda *a: None, contents=dataset.contents
         )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from engine.errors import ImageError
-from engine.images import decode as images
+from engine.images import decode
 from engine.predict.classifier import Classifier
 from tests.support import ROOT, hostile_uploads
 
@@ -99,11 +99,11 @@ def test_what_is_an_image_is_answered_and_nothing_else(answers):
 
 def test_orientations_turn_the_image_as_a_viewer_does(uploads):
     path = {path.name: path for path in uploads}
-    upright = np.asarray(images.read(path["orientation_1.jpg"]))
-    turned = np.asarray(images.read(path["orientation_6.jpg"]))
+    upright = np.asarray(decode.read(path["orientation_1.jpg"]))
+    turned = np.asarray(decode.read(path["orientation_6.jpg"]))
     assert np.array_equal(turned, np.rot90(upright, -1))
     for odd in (0, 9, 65_535):
-        assert np.array_equal(np.asarray(images.read(path[f"orientation_{odd}.jpg"])), upright)
+        assert np.array_equal(np.asarray(decode.read(path[f"orientation_{odd}.jpg"])), upright)
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,14 @@ def test_what_would_keep_the_server_busy_is_refused_by_its_header(uploads, name,
     path = next(path for path in uploads if path.name == name)
     for source in (path, path.read_bytes()):
         with pytest.raises(ImageError, match=words):
-            images.read(source)
+            decode.read(source)
 
 
 def test_a_photo_with_a_film_behind_it_is_no_hostile_one():
     """Phones append one; two of its bytes in 65,536 look like a scan."""
     photo = hostile_uploads.encode(hostile_uploads.drawing(), progressive=True)
     film = np.random.default_rng(0).bytes(2_000_000) + b"\xff\xda" * 500
-    assert images.read(photo + film).size == hostile_uploads.drawing().size
+    assert decode.read(photo + film).size == hostile_uploads.drawing().size
 
 
 def test_memory_comes_back(uploads, trained_run, tmp_path):
@@ -173,8 +173,8 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 def test_deep_and_transparent_pictures_are_the_same_in_bands():
     random = np.random.default_rng(3)
     deep = random.integers(0, 65_536, (1100, 2000)).astype(np.uint16)
-    read = np.asarray(images.read(Image.fromarray(deep)))[..., 0]
+    read = np.asarray(decode.read(Image.fromarray(deep)))[..., 0]
     assert np.array_equal(read, (deep.astype(int) + 128) // 257)
     layer = Image.fromarray(random.integers(0, 256, (1100, 2000, 4)).astype(np.uint8))
     flat = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    assert np.array_equal(np.asarray(images.read(layer)), np.asarray(flat))
+    assert np.array_equal(np.asarray(decode.read(layer)), np.asarray(flat))

@@ -15,14 +15,13 @@ from playwright.sync_api import expect
 from engine import home as homes
 from engine import load_preset
 from engine.charts import dataset as charts_dataset
-from engine.charts import training as charts
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
+from engine.charts import training
+from engine.data import datasets, prepare_worker
 from engine.jobs import jobs
 from engine.models import backbones, freezing
 from engine.recipe import DatasetSpec, Recipe
 from engine.runs import checkpoint, queue, runs, trash
-from pages._ui import common as _common
+from pages._ui import common
 from tests.support.browser import GrowingRun, chromium, server
 from tests.support.pages import as_read, open_page
 from tests.support.pictures import encode, picture
@@ -79,7 +78,7 @@ def named(trained_run, tmp_path_factory):
             data = encode(picture(seed=seed + 100 * (label == CLASS)))
             (folder / label / f"{seed} {PICTURE[:6]}.png").write_bytes(data)
     recipe = hostile_recipe(folder)
-    ingest.ingest(DatasetSpec.model_validate(recipe["dataset"]), home)
+    prepare_worker.ingest(DatasetSpec.model_validate(recipe["dataset"]), home)
     shutil.copytree(trained_run.path, home / "runs" / trained_run.id)
     found = {"finished": runs.get_run(home, trained_run.id)}
     growing = GrowingRun(home)
@@ -155,7 +154,7 @@ def view(app, key, name):
 
 
 def test_the_way_to_look_finds_a_name_that_is_not_escaped(opened, named, monkeypatch):
-    monkeypatch.setattr(_common, "plain", str)
+    monkeypatch.setattr(common, "plain", str)
     with pytest.raises(AssertionError):
         check(opened("runs", run=named[1]["failed"].id))
 
@@ -217,11 +216,11 @@ def test_charts_show_names_as_they_are(named):
     places = np.zeros((len(dataset), 2))
     rows = freezing.freeze_map(backbones.blocks("GraftSmall"), run.recipe.stages, 10)
     for figure in (
-        charts.planned_learning_rate([(CLASS, [0.1, 0.2])], 1),
-        charts.confusion_matrix(np.eye(len(run.classes)), run.classes),
-        charts.per_class(run.evaluation["test"]["per_class"]),
-        charts.freeze_map(rows, [CLASS, STAGE]),
-        charts.top_k([(CLASS, 0.9)]),
+        training.planned_learning_rate([(CLASS, [0.1, 0.2])], 1),
+        training.confusion_matrix(np.eye(len(run.classes)), run.classes),
+        training.per_class(run.evaluation["test"]["per_class"]),
+        training.freeze_map(rows, [CLASS, STAGE]),
+        training.top_k([(CLASS, 0.9)]),
         charts_dataset.class_counts(dataset),
         charts_dataset.embedding_map(dataset, places, "class"),
     ):

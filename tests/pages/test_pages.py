@@ -12,15 +12,14 @@ from starlette.requests import Request
 from streamlit.testing.v1 import AppTest
 
 from engine import load_preset
-from engine.charts import training as charts
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
+from engine.charts import training
+from engine.data import datasets, prepare_worker
 from engine.home import home as make_home
 from engine.runs.history import POINTS, History
 from tests.support import ROOT
 from tests.support.browser import GrowingRun
 
-from pages._ui import pictures as _pictures  # isort: skip
+from pages._ui import pictures  # isort: skip
 from tests.support.pages import as_read, button, open_page, prepared, said
 
 PAGES = ("dataset", "configure", "train", "test", "runs")
@@ -60,7 +59,7 @@ def test_sample_is_labelled_as_generated_and_shows_its_classes(home):
 def test_a_file_that_has_gone_leaves_the_rest_of_the_gallery(home, class_folder):
     sets = ["dataset.source=folder", f"dataset.path={class_folder}"]
     spec = load_preset("sample", sets).dataset
-    ingest.ingest(spec, home)
+    prepare_worker.ingest(spec, home)
     (class_folder / "red" / "00.jpg").write_bytes(b"another file by now")
     app = open_page("dataset", preset="sample", set=sets)
     assert not app.error and "36 images" in said(app)
@@ -85,7 +84,7 @@ def thumbnail(spec, content):
     scope = {"type": "http", "path_params": {"key": key, "content": str(content)}}
     # In a thread of its own: Playwright, once used, leaves a running loop in this one.
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, _pictures.answer(Request(scope))).result()
+        return pool.submit(asyncio.run, pictures.answer(Request(scope))).result()
 
 
 def test_a_missing_folder_is_one_sentence(home):
@@ -275,7 +274,7 @@ def test_finished_run_is_offered_with_its_interval(graft_home, trained_run, monk
 def test_thinned_curve_keeps_its_extremes():
     y = [0.0] * 10_000
     y[1234], y[8765] = 9.0, -9.0
-    x, kept = charts.thin(range(10_000), y)
+    x, kept = training.thin(range(10_000), y)
     assert len(x) <= POINTS
     assert (kept.max(), kept.min()) == (9.0, -9.0)
 
@@ -284,17 +283,17 @@ def test_curves_read_events_and_show_stages_and_both_parts(home):
     growing = GrowingRun(home)
     growing.grow(60)
     events, _ = growing.run.events()
-    for make in (charts.loss, charts.accuracy):
+    for make in (training.loss, training.accuracy):
         figure = make(events)
         assert [trace.name for trace in figure.data] == ["train, each step", "train", "validation"]
         assert [note.text for note in figure.layout.annotations] == ["1 frozen", "2 unfrozen"]
         assert figure.data[1].line.color != figure.data[2].line.color
         assert figure.data[1].line.dash != figure.data[2].line.dash
-    assert charts.loss(events, by="epoch").data[1].x == (1.0, 2.0, 3.0, 4.0)
+    assert training.loss(events, by="epoch").data[1].x == (1.0, 2.0, 3.0, 4.0)
 
 
 def test_curves_of_a_run_without_events_are_empty_figures():
-    for make in (charts.loss, charts.accuracy, charts.learning_rate, charts.throughput):
+    for make in (training.loss, training.accuracy, training.learning_rate, training.throughput):
         assert make([]).to_json()
 
 
@@ -305,7 +304,7 @@ def test_history_grows_by_pieces_to_the_same_as_at_once(home):
         growing.grow(steps)
         events, offset = growing.run.events(offset)
         history.add(events)
-    assert charts.loss(history) == charts.loss(growing.run.events()[0])
+    assert training.loss(history) == training.loss(growing.run.events()[0])
 
 
 # -- the server's process stays light -----------------------------------------------------------

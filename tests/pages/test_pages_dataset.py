@@ -8,10 +8,8 @@ import pytest
 
 from engine import home as homes
 from engine import load_preset
-from engine.data import curation, datasets
-from engine.data import prepare_worker as ingest
-from engine.data.sources import collection as saved
-from engine.data.sources import sample
+from engine.data import curation, datasets, prepare_worker
+from engine.data.sources import collection, sample
 from engine.inspection import inspection
 from engine.recipe import DatasetSpec, field_help
 from tests.support.pages import button, open_page, said
@@ -35,7 +33,7 @@ def inspected(tmp_path_factory):
     """(home, spec): a zip with copies, prepared and inspected with the sample's backbone."""
     home = homes.home(tmp_path_factory.mktemp("inspected"))
     spec = DatasetSpec(source="zip", path=str(packed(tmp_path_factory.mktemp("zip") / "mine.zip")))
-    ingest.ingest(spec, home)
+    prepare_worker.ingest(spec, home)
     recipe = load_preset("sample")
     inspection.start(spec, home, recipe)
     assert inspection.wait(spec, home, recipe)["state"] == "done"
@@ -81,7 +79,7 @@ def test_findings_name_the_copies_and_one_button_leaves_them_out(at, inspected):
 
 def test_decisions_can_be_set_aside_and_taken_up_and_are_part_of_the_link(at, inspected):
     home, spec = inspected
-    opened = ingest.ingest(spec, home)
+    opened = prepare_worker.ingest(spec, home)
     overlay = curation.decide(home, spec, "two", curation.decisions(opened, [0, 1], "exclude"))
     app = at()  # a link that names none
     button(app, "Use the latest").click().run()
@@ -111,7 +109,7 @@ def test_a_link_to_decisions_that_are_elsewhere_says_so_and_offers_two_ways_out(
 
 def test_a_recipe_from_elsewhere_keeps_its_decisions_or_that_it_has_none(at, inspected):
     home, spec = inspected
-    opened = ingest.ingest(spec, home)
+    opened = prepare_worker.ingest(spec, home)
     curation.decide(home, spec, "one", curation.decisions(opened, [0], "exclude"))
     app = at('dataset.overlay=""')
     assert images(app) == "64" and "The recipe names no decisions" in said(app)
@@ -119,13 +117,13 @@ def test_a_recipe_from_elsewhere_keeps_its_decisions_or_that_it_has_none(at, ins
 
 def test_another_dataset_begins_with_its_own_decisions(at, inspected, tmp_path):
     home, spec = inspected
-    opened = ingest.ingest(spec, home)
+    opened = prepare_worker.ingest(spec, home)
     curation.decide(home, spec, "two", curation.decisions(opened, [0, 1], "exclude"))
     app = at()
     button(app, "Use the latest").click().run()
     assert images(app) == "62"
     other = DatasetSpec(source="zip", path=str(packed(tmp_path / "other.zip", copies=1)))
-    ingest.ingest(other, home)
+    prepare_worker.ingest(other, home)
     path = next(box for box in app.text_input if "path of a zip" in box.label)
     path.set_value(other.path).run()
     assert images(app) == "61" and "decisions" not in said(app).replace("decisions about", "")
@@ -142,7 +140,7 @@ def test_the_split_says_what_it_found(page, tmp_path, monkeypatch):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
     spec = DatasetSpec(source="folder", path=str(tmp_path / "mine"))
-    ingest.ingest(spec, home)
+    prepare_worker.ingest(spec, home)
     sets = ["dataset.source=folder", f"dataset.path={spec.path}"]
     app = open_page(page, preset="sample", set=sets)
     assert not app.exception
@@ -196,7 +194,7 @@ def test_a_dataset_is_put_together_here(tmp_path, monkeypatch):
     app = open_page("dataset", preset="sample", set=["dataset.source=saved", "dataset.name=x"])
     next(box for box in app.text_input if box.label == "Its name").set_value("mine").run()
     button(app, "Make it").click().run()
-    assert saved.names(home) == ["mine"] and not app.exception
+    assert collection.names(home) == ["mine"] and not app.exception
     for label, number in (("cup", 4), ("kite", 0)):
         next(b for b in app.selectbox if b.label == "Class").select("＋ New class").run()
         next(b for b in app.text_input if b.label == "Name of the new class").set_value(label).run()
@@ -207,7 +205,7 @@ def test_a_dataset_is_put_together_here(tmp_path, monkeypatch):
         app.run()
         next(b for b in app.button if b.label.startswith("Add ")).click().run()
         assert not app.exception
-    made = ingest.ingest(DatasetSpec(source="saved", name="mine"), home)
+    made = prepare_worker.ingest(DatasetSpec(source="saved", name="mine"), home)
     assert made.classes == ("cup", "kite") and np.bincount(made.labels).tolist() == [12, 12]
     next(b for b in app.run().button if b.label.startswith("Take the last")).click().run()
-    assert saved.open_(home, "mine").batches[-1].classes == {"cup": 12}
+    assert collection.open_(home, "mine").batches[-1].classes == {"cup": 12}

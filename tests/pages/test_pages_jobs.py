@@ -21,7 +21,7 @@ from engine.home import home as make_home
 from engine.host import processes, settings
 from engine.jobs import jobs
 from engine.runs import checkpoint, queue, runs, trash
-from pages._ui import common as _common
+from pages._ui import common
 from tests.support.browser import GrowingRun
 from tests.support.cli import graft
 from tests.support.pages import as_read, button, open_page, said
@@ -84,7 +84,7 @@ def ready(**query):
 
 
 def test_every_status_has_words_and_a_sign():
-    assert set(_common.STATUS) == set(runs.STATUSES)
+    assert set(common.STATUS) == set(runs.STATUSES)
 
 
 def test_start_says_where_the_run_will_stand_and_queues_it(home, busy):
@@ -112,14 +112,14 @@ def test_a_double_click_is_done_once_and_shows_the_run_it_made(home):
     def script():
         import streamlit as st
 
-        from pages._ui import clicks as _clicks
+        from pages._ui import clicks
 
         made = st.session_state.setdefault("made", [])
         # The same drawing, as for two clicks of which the second is heard late; and another one.
-        drawn = st.session_state.setdefault("drawn", _clicks.drawing())
-        st.button("Go", on_click=_clicks.once, args=("here", ("go", 1), drawn, made.append, 1))
-        again = ("here", ("go", 2), _clicks.drawing(), made.append, 2)
-        st.button("Anew", on_click=_clicks.once, args=again)
+        drawn = st.session_state.setdefault("drawn", clicks.drawing())
+        st.button("Go", on_click=clicks.once, args=("here", ("go", 1), drawn, made.append, 1))
+        again = ("here", ("go", 2), clicks.drawing(), made.append, 2)
+        st.button("Anew", on_click=clicks.once, args=again)
 
     app = AppTest.from_function(script, default_timeout=30).run()
     for _ in range(2):

@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from engine import home as homes
-from engine.charts import training as charts
-from engine.data.sources import collection as saved
+from engine.charts import training
+from engine.data.sources import collection
 from engine.predict import batches, confidence, feedback, reference
-from pages._test import answers as _test_answers
+from pages._test import answers
 from tests.support.pages import button, from_source, open_page, said
 from tests.support.pictures import encode, picture
 
@@ -53,7 +53,7 @@ def test_uploads_are_answered_and_what_is_no_image_is_one_sentence(page):
 def test_a_card_is_headed_by_no_more_than_may_be_said(page, monkeypatch, kind, heading, badge):
     likely = [] if kind == "unsure" else ["x"]
     judged = confidence.Verdict(kind, likely, 0.5)
-    monkeypatch.setattr(_test_answers, "verdict", lambda run, image: judged)
+    monkeypatch.setattr(answers, "verdict", lambda run, image: judged)
     app = page()
     app.file_uploader[0].upload("a.png", encode(picture()), "image/png")
     text = said(app.run())
@@ -63,7 +63,7 @@ def test_a_card_is_headed_by_no_more_than_may_be_said(page, monkeypatch, kind, h
 
 
 def test_a_card_shows_names_as_they_are_and_cuts_long_ones():
-    figure = charts.top_k([('say "cheese" <b>', 0.9), ("a name that is too long", 0.1)])
+    figure = training.top_k([('say "cheese" <b>', 0.9), ("a name that is too long", 0.1)])
     told = [note.text for note in figure.layout.annotations]
     assert told == ['say "cheese" &lt;b&gt;', "90.0 %", "a name that is to…", "10.0 %"]
 
@@ -136,8 +136,8 @@ def test_marked_images_are_listed_and_collected(page, graft_home, trained_run):
     assert "**1 image marked**: 0 answered right, 1 wrong." in said(app)
     button(app, "Collect them").click().run()
     assert "1 image added" in said(app)
-    name = next(n for n in saved.names(graft_home) if n.endswith("v2"))
-    saved.delete(graft_home, name)
+    name = next(n for n in collection.names(graft_home) if n.endswith("v2"))
+    collection.delete(graft_home, name)
     assert feedback.marks(trained_run) == []
 
 

@@ -8,12 +8,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from engine.data import datasets
-from engine.data import prepare_worker as ingest
-from engine.data.sources import collection as saved
+from engine.data import datasets, prepare_worker
+from engine.data.sources import collection
 from engine.errors import DatasetError
-from engine.predict import batch_worker as batching
-from engine.predict import batches, confidence, drift, feedback, reference
+from engine.predict import batch_worker, batches, confidence, drift, feedback, reference
 from engine.predict.classifier import Classifier
 from tests.support import ROOT
 from tests.support.pictures import encode, picture
@@ -185,9 +183,9 @@ def test_darker_images_are_told_in_plain_words(informative_run):
 def test_blurred_photos_from_elsewhere_are_drift(flowers_run):
     model, kept = Classifier(flowers_run), {}
     with batches.items(LOWRES) as items:
-        parts = list(batching.parts(model, items, kept=kept))
+        parts = list(batch_worker.parts(model, items, kept=kept))
     joined = {n: np.concatenate([getattr(p, n) for p in parts]) for n in batches.COLUMNS}
-    found = batching.judged(flowers_run, batches.Rows(**joined), kept)
+    found = batch_worker.judged(flowers_run, batches.Rows(**joined), kept)
     assert found["drifted"]
     assert found["tests"]["features"]["differs"] and found["tests"]["sharpness"]["differs"]
     assert "test accuracy does not hold" in found["text"]
@@ -208,7 +206,7 @@ def test_rare_classes_raise_no_false_drift():
 
 def test_too_few_images_say_nothing_of_drift(trained_run):
     model = Classifier(trained_run)
-    assert batching.judged(model.run, None, {}) is None
+    assert batch_worker.judged(model.run, None, {}) is None
 
 
 def test_holm_keeps_the_order_and_never_passes_one():
@@ -232,12 +230,12 @@ def test_marked_images_become_a_new_version_of_the_dataset(graft_home, trained_r
     spec, added, refused = feedback.collect(trained_run, graft_home, name)
     assert (added, refused) == (2, [])
     assert feedback.marks(trained_run) == []
-    ingest.ingest(spec, graft_home)
+    prepare_worker.ingest(spec, graft_home)
     after = datasets.open_dataset(spec, graft_home)
     assert len(after) == len(before) + 2 and "comet" in after.classes
     assert set(before.contents) < set(after.contents)
     assert feedback.suggested_name(trained_run, graft_home) != name
-    saved.delete(graft_home, name)
+    collection.delete(graft_home, name)
 
 
 def test_a_mark_is_taken_back_and_a_bad_one_refused(graft_home, trained_run):

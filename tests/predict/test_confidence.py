@@ -127,9 +127,9 @@ def test_answers_and_published_figures_are_scaled_alike(informative_run):
     answers = model.predict(files)
     raw = []
     for answer in answers:
-        from engine.images import decode as images
+        from engine.images import decode
 
-        raw.append(model.outputs(images.to_pixels(answer.image, model.size, model.resize))[0])
+        raw.append(model.outputs(decode.to_pixels(answer.image, model.size, model.resize))[0])
     scaled = calibration.scaled(np.array(raw), calibration.temperature_of(informative_run))
     assert np.abs(scaled - np.array([a.probabilities for a in answers])).max() < 1e-6
     assert np.abs(scaled - model.probabilities(files)).max() < 1e-6

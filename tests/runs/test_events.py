@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from engine.charts import training as charts
-from engine.home import home as make_home
+from engine.charts import training
+from engine.home import home
 from engine.recipe import load_preset
 from engine.runs import events, runs
 from engine.runs.history import POINTS, History
@@ -28,7 +28,7 @@ def log(tmp_path):
 @pytest.fixture
 def growing(tmp_path):
     """A run whose events a test writes."""
-    return GrowingRun(make_home(tmp_path / "home"))
+    return GrowingRun(home(tmp_path / "home"))
 
 
 def texts(path):
@@ -205,12 +205,12 @@ def test_a_run_taken_up_draws_the_curves_of_one_never_broken_off():
     whole = stage_log()[:-1]
     place = next(i for i, e in enumerate(whole) if e["event"] == "batch" and e["step"] == 5)
     broken = [*whole[: place + 4], resume(1, 5), *whole[place + 1 :]]
-    for make in (charts.loss, charts.accuracy, charts.learning_rate, charts.throughput):
+    for make in (training.loss, training.accuracy, training.learning_rate, training.throughput):
         assert make(broken) == make(whole)
 
 
 def test_stage_reports_of_a_run_leave_out_what_was_done_again(tmp_path):
-    run = runs.create(load_preset("sample"), make_home(tmp_path))
+    run = runs.create(load_preset("sample"), home(tmp_path))
     log = events.EventLog(run.path / "events.jsonl")
     for event in [*stage_log(), resume(0, 3)]:
         log.write(**event)
@@ -225,7 +225,7 @@ def test_stage_reports_of_a_run_leave_out_what_was_done_again(tmp_path):
 def test_missing_values_are_left_out_of_a_thinned_curve():
     y = [None if i % 7 == 0 else float(np.sin(i)) for i in range(5000)]
     y[1234] = 9.0
-    x, kept = charts.thin(range(5000), y)
+    x, kept = training.thin(range(5000), y)
     assert len(x) <= POINTS
     assert kept.max() == 9.0
     assert np.isfinite(kept).all()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from engine.images import decode as images
+from engine.images import decode
 
 PARTS = {"train": 75, "validation": 15, "test": 10}
 LONELY = "lonely"
@@ -64,7 +64,7 @@ def plant(pictures, folder, seed=0) -> Planted:
         stored = LONELY if kind == "tiny_class" else label
         if kind == "mislabelled":
             stored = str(random.choice([name for name in classes if name != label]))
-        name = f"{part}/{stored}/{number:04d}.{images.info(data)[2].lower()}"
+        name = f"{part}/{stored}/{number:04d}.{decode.info(data)[2].lower()}"
         written = _ALTERED.get(kind, lambda data, random: data)(data, random)
         _write(made.folder / name, written)
         if kind in ("exact_duplicates", "near_duplicates"):
@@ -81,7 +81,7 @@ def plant(pictures, folder, seed=0) -> Planted:
 
 def nearly(data, random) -> bytes:
     """A copy of an image: cropped to `KEPT_AREA` at some place, scaled, and encoded again."""
-    picture = images.read(data)
+    picture = decode.read(data)
     width, height = picture.size
     share = random.uniform(KEPT_AREA, 1)
     size = int(width * share), int(height * KEPT_AREA / share)
@@ -93,13 +93,13 @@ def nearly(data, random) -> bytes:
 
 
 def _blurred(data, random) -> bytes:
-    picture = images.read(data)
+    picture = decode.read(data)
     return _jpeg(picture.filter(ImageFilter.GaussianBlur(max(picture.size) / 64)), 90)
 
 
 def _black(data, random) -> bytes:
     """A frame as a camera with its lid on makes: some noise, nothing else."""
-    size = images.read(data).size
+    size = decode.read(data).size
     return _jpeg(Image.fromarray(random.integers(0, 8, (size[1], size[0], 3), np.uint8)), 90)
 
 

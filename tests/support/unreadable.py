@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data import prepare_worker as ingest
+from engine.data import prepare_worker
 from engine.data.unreadable import Unreadable
 from engine.recipe import DatasetSpec, SplitSpec
 from tests.support.pictures import encode, picture
@@ -24,7 +24,7 @@ class Prepared:
     def __init__(self, folder, own_home):
         self.folder, self.home = Path(folder), own_home
         self.spec = DatasetSpec(source="folder", path=str(folder))
-        self.dataset = ingest.ingest(self.spec, own_home)
+        self.dataset = prepare_worker.ingest(self.spec, own_home)
         self.split = self.dataset.split(SplitSpec())
         self.forget()
 
@@ -71,12 +71,12 @@ class Prepared:
 
     def features(self, bundle, recipe):
         """The features of a recipe's first stage, an `engine.features.compute.Cached`."""
-        from engine.features import compute as frozen
+        from engine.features import compute
         from engine.models import modeling
 
         modeling.apply_stage(bundle, recipe.stages[0])
         pixels = self.pixels(size=recipe.image_size)
-        cached, why = frozen.prepare(
+        cached, why = compute.prepare(
             bundle, recipe, 0, self.dataset, pixels, self.split, self.home, lambda *a: None
         )
         assert cached, why

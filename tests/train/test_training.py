@@ -112,9 +112,9 @@ def test_one_path_gives_one_answer(informative_run, graft_home, tmp_path):
 
 
 def _pixels(data, model):
-    from engine.images import decode as images
+    from engine.images import decode
 
-    return images.load(data, model.size, model.resize)
+    return decode.load(data, model.size, model.resize)
 
 
 def test_the_classifier_reads_every_kind_of_image(trained_run, tmp_path):
