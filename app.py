@@ -22,16 +22,16 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from engine import (
-    GraftError,  # noqa: E402
-    home,  # noqa: E402
+    GraftError,
+    home,
 )
-from engine.images import decode  # noqa: E402
-from engine.jobs import jobs  # noqa: E402
-from engine.predict import batches  # noqa: E402
-from pages import _origin  # noqa: E402
+from engine.images import decode
+from engine.jobs import jobs
+from engine.predict import batches
+from pages import _origin
 from pages._ui import (
-    common,  # noqa: E402
-    pictures,  # noqa: E402
+    common,
+    pictures,
 )
 
 # Before any thread allocates. From as little as 128 kB on: uploads arrive in such pieces, and no more

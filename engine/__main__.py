@@ -1,5 +1,7 @@
-"""`python -m engine`: the command line, see `engine.cli.options`."""
+"""`python -m engine`: the command line, see `engine.cli`."""
+
+import sys
 
 from engine.cli.main import main
 
-main()
+sys.exit(main())

@@ -13,8 +13,8 @@ if str(ROOT) not in sys.path:  # Streamlit puts only this script's own folder th
     sys.path.insert(0, str(ROOT))
 
 from pages._ui import (
-    common,  # noqa: E402
-    draft,  # noqa: E402
+    common,
+    draft,
 )
 
 st.set_page_config(page_title="Graft", page_icon=common.mark(), layout="wide")

@@ -1,8 +1,8 @@
 """Charts: one function from data to a Plotly figure each, for pages and notebooks alike.
 
-    from engine import charts
+    from engine.charts import training
     events, _ = run.events()
-    charts.loss(events).show()
+    training.loss(events).show()
 
 Curves take a run's events, or an `engine.runs.history.History` that has collected them piece by piece. Train and
 validation keep one colour, one line and one marker each in every chart, and stages are shaded

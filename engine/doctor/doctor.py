@@ -1,6 +1,6 @@
 """The doctor: looks through all that Graft has written, says what is wrong and what to do. Light.
 
-    from engine import doctor
+    from engine.doctor import doctor
     for finding in doctor.examine():
         print(finding.severity, finding.text, finding.remedy)
 

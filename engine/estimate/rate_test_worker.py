@@ -133,8 +133,8 @@ def _go_to(task, number):
             text = f"Training stage {recipe.stages[before].name} before it"
             total = steps * recipe.stages[before].epochs
             work.events = session.Silent(
-                lambda at, since=step: task.report(text, at - since, total)
-            )  # noqa: B023
+                lambda at, since=step, text=text, total=total: task.report(text, at - since, total)
+            )
             work.report = lambda phase, text, done, total, always=False: (
                 phase == "features" and task.report(text, done, total)
             )

@@ -1,1 +1,40 @@
-"""Jobs: runs in a queue and in processes of their own. Light, but for the worker."""
+"""Jobs: runs in a queue and in processes of their own. Light, but for the worker.
+
+run = jobs.train(load_preset("sample"))
+"""
+
+from engine.jobs.jobs import (
+    active,
+    continued,
+    expected_seconds,
+    interrupt_to_stop,
+    kill,
+    move,
+    pause,
+    restart_smaller,
+    resume,
+    start,
+    stop,
+    supervise,
+    train,
+    wait,
+    waiting,
+)
+
+__all__ = [
+    "active",
+    "continued",
+    "expected_seconds",
+    "interrupt_to_stop",
+    "kill",
+    "move",
+    "pause",
+    "restart_smaller",
+    "resume",
+    "start",
+    "stop",
+    "supervise",
+    "train",
+    "wait",
+    "waiting",
+]

@@ -40,7 +40,7 @@ def test_the_beginning_of_a_dataset_does_not_depend_on_its_length():
 def test_another_process_draws_the_same():
     # PYTHONHASHSEED differs from process to process: nothing may depend on hash().
     code = (
-        "import hashlib; from engine import sample; import sys; "
+        "import hashlib; from engine.data.sources import sample; import sys; "
         "print(hashlib.sha256(b''.join(d for *_, d in sample.generate(10))).hexdigest()); "
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )

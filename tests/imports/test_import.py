@@ -54,9 +54,9 @@ def test_hostile_files_run_nothing_and_get_a_sentence(make, own_home, tmp_path, 
 def test_a_hostile_file_leaves_a_process_of_its_own_untouched(own_home, tmp_path):
     path = hostile_models.write(hostile_models.lambda_by_name, tmp_path)
     code = (
-        "import sys; from engine import importing\n"
-        "try: importing.add(sys.argv[1], sys.argv[2])\n"
-        "except importing.GraftError as error: print(error)\n"
+        "import sys; from engine.imports import imports\n"
+        "try: imports.add(sys.argv[1], sys.argv[2])\n"
+        "except imports.GraftError as error: print(error)\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run(

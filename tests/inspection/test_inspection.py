@@ -395,7 +395,7 @@ def test_thumbnails_are_small_kept_and_shared(folder_spec, own_home):
 
 def test_pages_can_open_an_inspection_without_heavy_libraries():
     code = (
-        "import sys; from engine import inspection, findings, thumbnails; "
+        "import sys; from engine.inspection import inspection, findings; from engine.images import thumbnails; "
         "sys.exit(', '.join({'tensorflow', 'keras', 'sklearn', 'scipy'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -303,9 +303,9 @@ def test_the_built_in_backbone_brings_its_weights():
 
 def test_no_network_is_one_sentence_that_names_the_ways_out(tmp_path):
     code = """
-from engine import modeling
+from engine.models import modeling
 from engine.errors import BackboneError
-from engine.recipe.recipe import Recipe
+from engine.recipe import Recipe
 for alpha in (0.35, 0.5):
     spec = {"name": "MobileNetV2", "alpha": alpha, "weights": "imagenet"}
     recipe = Recipe.from_dict({"backbone": spec, "image_size": 224, "stages": [{}]})

@@ -21,17 +21,18 @@ MEASURE = """
 import json, sys
 from pathlib import Path
 import psutil
-from engine import images, runs
+from engine.images import decode
+from engine.runs import runs
 from engine.predict.classifier import Classifier
 
 home, run, good, hostile = sys.argv[1:]
-images.separate_memory()
+decode.separate_memory()
 classifier = Classifier(runs.get_run(Path(home), run))
 memory = []
 for folder in (good, hostile, hostile):
     answers = classifier.predict(sorted(Path(folder).iterdir()))
     count = sum(answer.error is None for answer in answers)
-    images.return_memory()
+    decode.return_memory()
     del answers
     memory.append((count, psutil.Process().memory_info().rss))
 print(json.dumps(memory))
@@ -157,8 +158,8 @@ def test_a_large_picture_takes_no_memory_many_times_over(uploads):
     script = """
 import sys
 from pathlib import Path
-from engine import images
-images.read(sys.argv[1])
+from engine.images import decode
+decode.read(sys.argv[1])
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
     for name, most in (

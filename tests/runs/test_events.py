@@ -117,7 +117,7 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(log):
     code = """
 import resource, sys
 from pathlib import Path
-from engine import events
+from engine.runs import events
 path = Path(sys.argv[1])
 log = events.EventLog(path)
 before = path.stat().st_size
