@@ -1,0 +1,49 @@
+"""How numbers are written for people, everywhere alike. Light."""
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share from 0 to 1: "91.7%"; "–" for None.
+
+    Args:
+        share: 0 to 1.
+        digits: after the decimal point.
+    """
+    return "–" if share is None else f"{share:.{digits}%}"
+
+
+def plural(number: int, noun: str, many: str | None = None) -> str:
+    """A count with its noun: "1 image", "3,670 images".
+
+    Args:
+        number: how many.
+        noun: the singular.
+        many: the plural, where it is not made with an s.
+    """
+    return f"{number:,} {noun if number == 1 else many or noun + 's'}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds: "0.4 s", "8 s", "2 min 05 s", "1 h 12 min"; "–" for None."""
+    if seconds is None:
+        return "–"
+    seconds = max(0.0, seconds)
+    if seconds < 1.95:
+        return f"{seconds:.1f} s"
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def memory(mib: float | None) -> str:
+    """MiB: "812 MiB", "2.4 GiB"; "–" for None."""
+    if mib is None:
+        return "–"
+    return f"{mib:.0f} MiB" if mib < 1000 else f"{mib / 1024:.1f} GiB"
+
+
+def short(number: float) -> str:
+    """A large number in few letters: "98 k", "2.4 M"."""
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
