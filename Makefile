@@ -1,5 +1,8 @@
 # make app    install what is missing, start Graft and print its address
 # make test   install what is missing, run the whole suite
+# make test-fast  only the tests that use no browser and train for no more than a few seconds
+# make check  style, types and the floors of the packages
+# make upgrade  newest versions that requirements.txt allows; if the suite passes, into constraints.txt
 # make benchmark  measure against plain Keras code, into docs/benchmarks.md (half an hour or so)
 # make faults break runs on purpose, at length, and print what came of it (three quarters of an hour)
 # make clean  delete the virtual environment (never .graft, where datasets and runs are)
@@ -8,10 +11,12 @@ PYTHON ?= python3
 PORT ?= 8501
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -q
+# The exact versions that the suite last passed with: a fresh machine next year gets what was tested.
+PINNED := -c constraints.txt
 # CUDA libraries only where there is an NVIDIA GPU: they are several gigabytes.
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 .DEFAULT_GOAL := app
-.PHONY: app test benchmark faults clean
+.PHONY: app test test-fast check upgrade benchmark faults clean
 
 app: $(VENV)/.app
 	@echo "Starting Graft on http://127.0.0.1:$(PORT) (Ctrl-C ends the server; training goes on)"
@@ -19,6 +24,20 @@ app: $(VENV)/.app
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+
+check: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+
+upgrade: $(VENV)/.test
+	@$(PIP) install --upgrade -r requirements.txt -r tests/requirements.txt
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	@(head -1 constraints.txt; $(VENV)/bin/python -m pip freeze) > constraints.new && mv constraints.new constraints.txt
 
 # Needs what the tests need: the cost of an open page is measured with a browser.
 benchmark: $(VENV)/.test
@@ -35,16 +54,16 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/.app: requirements.txt | $(VENV)/bin/python
+$(VENV)/.app: requirements.txt constraints.txt | $(VENV)/bin/python
 	@echo "Installing requirements.txt (a minute or two, the first time only)"
-	@$(PIP) install -r requirements.txt
+	@$(PIP) install $(PINNED) -r requirements.txt
 	@if [ "$(GPU)" -gt 0 ]; then echo "NVIDIA GPU found: installing TensorFlow's CUDA libraries"; \
-	  $(PIP) install -r requirements.txt "tensorflow[and-cuda]"; fi
+	  $(PIP) install $(PINNED) -r requirements.txt "tensorflow[and-cuda]"; fi
 	@touch $@
 
 $(VENV)/.test: tests/requirements.txt $(VENV)/.app
 	@echo "Installing tests/requirements.txt"
-	@$(PIP) install -r tests/requirements.txt
+	@$(PIP) install $(PINNED) -r tests/requirements.txt
 	@touch $@
 
 clean:
