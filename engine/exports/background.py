@@ -1,6 +1,6 @@
 """Exports in the background: a process of its own makes them, with progress, and can be stopped.
 
-Light. `begin` starts an export (`engine.exports.exports.export`), `state` tells how far it is, `cancel` ends it.
+Light. `begin` starts an export (`engine.exports.worker.export`), `state` tells how far it is, `cancel` ends it.
 """
 
 import shutil
@@ -12,7 +12,6 @@ from engine import home as homes
 from engine.errors import GraftError
 from engine.exports import exports
 from engine.host import background
-from engine.runs import runs
 
 
 def begin(run, format: str, home, precision: str = "float32", again: bool = False) -> None:
@@ -40,20 +39,12 @@ def begin(run, format: str, home, precision: str = "float32", again: bool = Fals
         background.begin(request, "export", run.recipe, home, asked, CUDA_VISIBLE_DEVICES="-1")
 
 
-def measure(recipe, home, asked: dict, report) -> str:
-    """The process's own work (`engine.host.background_worker`): exports, and returns the zip's name."""
-    report("Starting TensorFlow")
-    run = runs.Run(asked["run"])
-    found = exports.export(run, asked["format"], None, home, report, asked["precision"])
-    return found["path"].name
-
-
 def state(run, format: str, home, precision: str = "float32") -> dict:
     """How far an export is.
 
     Returns:
         A dict: state "missing", "running", "done" or "failed"; text; done and total (None while
-        unknown); eta_seconds (None); error, one sentence or None; result, that of `exports.export`, or
+        unknown); eta_seconds (None); error, one sentence or None; result, that of `worker.export`, or
         None.
     """
     request = _request(run, format, home, precision)
@@ -85,7 +76,7 @@ def wait(run, format: str, home, precision: str = "float32", progress=None) -> d
         progress: called with `state`'s dict now and then.
 
     Returns:
-        See `exports.export`.
+        See `worker.export`.
 
     Raises:
         GraftError: with one sentence if it failed.

@@ -18,7 +18,7 @@ MODULES = {
     "rates": "engine.estimate.rate_test_worker",
     "payback": "engine.inspection.payback_worker",
     "batch": "engine.predict.batch_worker",
-    "export": "engine.exports.background",
+    "export": "engine.exports.worker",
 }
 """What answers each kind, by its `measure(recipe, home, stage, report)`; for some, `stage` is more than a
 number."""

@@ -19,6 +19,7 @@ from engine.exports import (
     certify,  # noqa: F401  importing it adds its command
     exports,  # noqa: F401  importing it adds its command
     formats,  # noqa: F401  importing it adds its command
+    worker,
 )
 from engine.images import decode  # noqa: F401  importing it adds its command
 from engine.predict.classifier import Classifier
@@ -39,7 +40,7 @@ def exported(informative_run):
         if formats.missing(format):
             pytest.skip(f"needs {formats.EXTRA}")
         if (format, precision) not in made:
-            made[format, precision] = exports.export(informative_run, format, precision=precision)
+            made[format, precision] = worker.export(informative_run, format, precision)
         return made[format, precision]
 
     return get
@@ -143,7 +144,7 @@ def test_a_saved_model_answers_the_bytes_of_image_files(unpacked, exported, info
 
 def test_one_that_disagrees_says_so_everywhere(moved_run, own_home, monkeypatch, capsys):
     # The temperature is in the export, and examples stand in for the dataset.
-    found = exports.export(moved_run, "litert")
+    found = worker.export(moved_run, "litert")
     certificate = found["certificate"]
     assert certificate["agrees"] and certificate["temperature"] == 2.0
     assert "example images" in certificate["images_from"]
@@ -160,7 +161,7 @@ def test_one_that_disagrees_says_so_everywhere(moved_run, own_home, monkeypatch,
         return model
 
     monkeypatch.setattr(convert, "answering", confused)
-    found = exports.export(moved_run, "litert")
+    found = worker.export(moved_run, "litert")
     assert not found["certificate"]["agrees"] and found["path"].stem.endswith("-DISAGREES")
     assert [p.name for p in found["path"].parent.glob("*.zip")] == [found["path"].name]
     with zipfile.ZipFile(found["path"]) as archive:
@@ -208,7 +209,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(
     informative_run, own_home, monkeypatch, format, precision, says
 ):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)  # as if it were not installed
-    for refused in (exports.export, background.begin):
+    for refused in (worker.export, background.begin):
         with pytest.raises(GraftError) as error:
             refused(informative_run, format, home=own_home, precision=precision)
         assert says in str(error.value)
@@ -227,7 +228,7 @@ def test_one_that_cannot_be_loaded_is_no_export(moved_run, monkeypatch):
 
     monkeypatch.setattr(convert, "litert", lambda model, path, *_: path.write_bytes(b"junk"))
     with pytest.raises(GraftError, match="could not be loaded and run by itself"):
-        exports.export(moved_run, "litert")
+        worker.export(moved_run, "litert")
     assert [p.name for p in (moved_run.path / "exports").iterdir()] == [".lock"]
 
 
