@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 def __getattr__(name):
     """Load the public names on first use: a page pays only for what it shows."""
     if name in ("Recipe", "load_preset"):
-        from engine.recipe import recipe as module
+        from engine import recipe as module
     elif name == "Run":
         from engine.runs import runs as module
     elif name == "Classifier":

@@ -36,7 +36,7 @@ def presets(
     json_: AsJson = False,
 ):
     """List the presets, or print one."""
-    from engine.recipe import recipe
+    from engine import recipe
 
     if name:
         if json_:
@@ -57,7 +57,7 @@ def presets(
 @app.command(name="recipe")
 def recipe_fields(json_: AsJson = False):
     """Explain every field of a recipe: help, bounds, unit, default."""
-    from engine.recipe import recipe
+    from engine import recipe
 
     fields = recipe.all_fields()
     if json_:

@@ -1,12 +1,16 @@
-"""The learning rate at every step of a stage: the one definition, for training and for charts.
+"""The learning rate at every step of a stage, defined once for training and for charts."""
 
-Light: NumPy only. `engine.models.modeling.optimizer` hands these rates to Keras as they are.
-"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from engine.recipe.specs import StageSpec
 
-def learning_rates(stage, steps_per_epoch: int) -> np.ndarray:
+
+def learning_rates(stage: StageSpec, steps_per_epoch: int) -> np.ndarray:
     """The rate that the optimizer uses at each step of a stage.
 
     With `lr` the stage's learning_rate, `d` its decay_rate, `s` the step counted from 0:
@@ -14,13 +18,13 @@ def learning_rates(stage, steps_per_epoch: int) -> np.ndarray:
     - constant: lr
     - inverse_time: lr / (1 + d s), as older Keras' `decay=` did
     - exponential: lr d^(s / steps_per_epoch)
-    - cosine: over the w = warmup_epochs x steps_per_epoch first steps `top` s / w, where `top` is
+    - cosine: for the first w = warmup_epochs x steps_per_epoch steps `top` s / w, where `top` is
       warmup_rate, or lr if that is 0 (Goyal et al., arXiv 1706.02677, section 2.2); then
       lr (1 + cos(pi (s - w) / (steps - w))) / 2 (Loshchilov and Hutter, arXiv 1608.03983, without
       restarts)
 
     Args:
-        stage: a StageSpec.
+        stage: its epochs, learning rate, schedule and warm-up are used.
         steps_per_epoch: batches in an epoch, 1 or more.
 
     Returns:
@@ -41,7 +45,7 @@ def learning_rates(stage, steps_per_epoch: int) -> np.ndarray:
     return np.full(steps, rate)
 
 
-def _warmup_steps(stage, steps_per_epoch: int) -> int:
+def _warmup_steps(stage: StageSpec, steps_per_epoch: int) -> int:
     """Whole steps of a cosine stage's warm-up; at least one step is left for the descent."""
     if stage.warmup_below and steps_per_epoch >= stage.warmup_below:
         return 0

@@ -1,12 +1,14 @@
 """The parts of a recipe: frozen pydantic models.
 
-Each field carries bounds, a unit and a sentence of help in its definition, and nowhere else: pages,
-CLI and error messages all read them from here (`engine.recipe.recipe.field_info`).
+Each field's definition carries its bounds, its unit and its help sentence. Pages, CLI and error
+messages all read them from here (`engine.recipe.field_info`).
 """
+
+from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,34 +20,49 @@ TFDS_NAME = r"[a-z]\w*(/[\w.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?"
 
 
 def tfds_problem(name: str) -> str | None:
-    """What is wrong with a TensorFlow Datasets name, one sentence; None for one that can be asked for.
+    """What is wrong with a TensorFlow Datasets name, as one sentence; None if nothing is.
 
-    "kaggle:cats" and "huggingface:cats" are refused although TensorFlow Datasets takes them: it
-    downloads and imports code of their communities.
+    "kaggle:cats" and "huggingface:cats" are refused: TensorFlow Datasets accepts them, but
+    downloads and imports code from those sites.
     """
     if re.match(r"[\w-]+:[^\W\d]", name):
         return (
-            f"{name!r} is from outside the catalogue of TensorFlow Datasets, and code from there would "
-            "be downloaded and run; give a name without a colon, such as tf_flowers, or download the "
+            f"{name!r} is not in the catalogue of TensorFlow Datasets, and its code would be "
+            "downloaded and run; give a name without a colon, such as tf_flowers, or download the "
             "images yourself and use them as a folder"
         )
     if not re.fullmatch(TFDS_NAME, name):
         return (
             "source tfds needs a name such as tf_flowers (lower case, optionally "
-            f"name/config:version with a version such as 1.0.0); {name!r} was given"
+            f"name/config:version, for example with version 1.0.0); {name!r} was given"
         )
     return None
 
 
-def described(default, help, unit="", **bounds):
-    """A pydantic field with Graft's extras: the help sentence and the unit."""
-    extra = {"unit": unit} if unit else None
-    if default is ...:
-        return Field(description=help, json_schema_extra=extra, **bounds)
+def described(default: Any, help: str, unit: str = "", **bounds: Any) -> Any:
+    """A pydantic field with a help sentence and a unit.
+
+    Args:
+        default: its value if it is left out; `...` for a required field.
+        help: one sentence.
+        unit: for people, "" for none.
+        **bounds: pydantic's own, such as ge, le, max_length or pattern.
+    """
+    extra: dict[str, Any] | None = {"unit": unit} if unit else None
     return Field(default, description=help, json_schema_extra=extra, **bounds)
 
 
+def submodel(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model inside an annotation such as tuple[StageSpec, ...], or None."""
+    for found in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            return found
+    return None
+
+
 class Model(BaseModel):
+    """Base of the recipe and its parts: frozen, and strict about unknown fields."""
+
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, str_strip_whitespace=True
     )
@@ -56,70 +73,67 @@ class DatasetSpec(Model):
 
     source: Literal["sample", "tfds", "folder", "zip", "saved"] = described(
         "sample",
-        "Where the images come from: the built-in sample, a TensorFlow Datasets name, a directory on "
-        "the host with one folder for each class, a zip file of such folders, or a dataset put "
-        "together in Graft (saved).",
+        "Where the images come from: the built-in sample, a TensorFlow Datasets name, a folder on "
+        "the host with one subfolder per class, a zip file of class folders, or a dataset created "
+        "in Graft (saved).",
     )
     name: str = described(
         "",
-        "TensorFlow Datasets name such as tf_flowers, with an optional config and version "
-        "(name/config:1.0.0), for source tfds; the name it was saved under, for source saved.",
+        "For source tfds: a TensorFlow Datasets name such as tf_flowers, with an optional config "
+        "and version (name/config:1.0.0). For source saved: the name of the dataset.",
         max_length=200,
     )
     path: str = described(
         "",
-        "Directory on the host that holds one folder for each class, for source folder; a zip file "
-        "of such folders, for source zip.",
+        "For source folder: a folder on the host with one subfolder per class. For source zip: a "
+        "zip file of class folders.",
         max_length=4096,
     )
     images: int = described(
         600,
-        "How many pictures the built-in sample draws; only for source sample.",
+        "Number of images that the built-in sample draws; for source sample only.",
         "images",
         ge=50,
         le=100_000,
     )
     overlay: str = described(
         "",
-        "Id of the decisions made on the Dataset page (images excluded, relabelled or moved to a "
-        "part); empty: the images as the source has them.",
+        "Id of the decisions made on the Dataset page (images excluded, relabelled or moved to "
+        "another part). Empty: the images as the source has them.",
         pattern=r"^([0-9a-f]{16})?$",
     )
 
     @model_validator(mode="after")
-    def _complete(self):
+    def _complete(self) -> DatasetSpec:
         if self.source == "tfds" and (problem := tfds_problem(self.name)):
             raise ValueError(problem)
         if self.source == "folder" and not self.path:
-            raise ValueError(
-                "source folder needs a path, a directory with one folder for each class"
-            )
+            raise ValueError("source folder needs a path, a folder with one subfolder per class")
         if self.source == "zip" and not self.path:
-            raise ValueError("source zip needs a path, a zip file with one folder for each class")
+            raise ValueError("source zip needs a path, a zip file with one folder per class")
         if self.source == "saved" and not re.fullmatch(SAVED_NAME, self.name):
             raise ValueError(
-                "source saved needs the name of a dataset put together in Graft (letters, digits, "
-                f"dot, dash, underscore; up to 60); {self.name!r} was given"
+                "source saved needs the name of a dataset created in Graft (at most 60 letters, "
+                f"digits, dots, dashes or underscores); {self.name!r} was given"
             )
         return self
 
     @classmethod
-    def stored(cls, data: dict) -> "DatasetSpec":
-        """A spec that was kept as plain data. Raises DatasetError for one that is not taken any more."""
+    def stored(cls, data: dict[str, Any]) -> DatasetSpec:
+        """A spec from plain data in the home. Raises DatasetError if it is no longer valid."""
         try:
             return cls.model_validate(data)
         except ValidationError as error:
             why = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise DatasetError(f"a dataset that was kept here cannot be used: {why}") from None
+            raise DatasetError(f"this saved dataset cannot be used: {why}") from None
 
     @property
     def title(self) -> str:
         """A short name for people: "tf_flowers", a folder's or a zip's name, or "sample"."""
-        if self.source in ("tfds", "saved"):
-            return self.name
-        return {"folder": Path(self.path).name, "zip": Path(self.path).stem}.get(
-            self.source, "sample"
-        )
+        if self.source == "sample":
+            return "sample"
+        path = Path(self.path)
+        return {"folder": path.name, "zip": path.stem}.get(self.source, self.name)
 
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -131,26 +145,25 @@ class SplitSpec(Model):
 
     method: Literal["auto", "stratified", "slices", "source"] = described(
         "auto",
-        "auto: the source's own train, validation and test where it has train and at least one of "
-        "the others (a missing one is cut from train by its percentage), else stratified; "
-        "stratified: percentages of every class, decided by each image's content, whatever parts "
-        "the source has (the source's own test images are then trained on); slices: TFDS "
-        "expressions such as train[:10%]; source: the source's own parts, refused where it has no "
-        "train.",
+        "auto: the source's own parts if it has train and at least one of validation and test (a "
+        "missing part is taken from train by its percentage), else stratified; stratified: "
+        "percentages of each class, decided by each image's content; parts of the source are "
+        "ignored, so its test images may be trained on; slices: TFDS expressions such as "
+        "train[:10%]; source: the source's own parts, an error if it has no train.",
     )
     test: Percent | Slice = described(
-        10.0, "Share of images kept untouched for the final, honest measurement.", "%"
+        10.0, "Share of images that only the final measurement uses.", "%"
     )
     validation: Percent | Slice = described(
-        15.0, "Share of images that chooses the best weights and stops early.", "%"
+        15.0, "Share of images that decides which weights are best, and when to stop early.", "%"
     )
-    train: Percent | Slice = described(75.0, "Share of images the weights are fitted on.", "%")
+    train: Percent | Slice = described(75.0, "Share of images that the weights learn from.", "%")
     seed: int = described(
-        0, "Another number gives another division by percentage.", ge=0, le=2**31 - 1
+        0, "Another number gives another split by percentage.", ge=0, le=2**31 - 1
     )
 
     @model_validator(mode="after")
-    def _consistent(self):
+    def _consistent(self) -> SplitSpec:
         values = {k: getattr(self, k) for k in ("test", "validation", "train")}
         texts = [k for k, v in values.items() if isinstance(v, str)]
         if self.method == "slices":
@@ -168,11 +181,11 @@ class SplitSpec(Model):
         total = sum(values.values())
         if self.method in ("auto", "stratified") and abs(total - 100) > 0.01:
             raise ValueError(
-                f"test, validation and train must add up to 100 %; they give {total:g}"
+                f"test, validation and train must add up to 100%; they add up to {total:g}%"
             )
         empty = [k for k, v in values.items() if v <= 0]
         if empty:
-            raise ValueError(f"{empty[0]} must be above 0 %: Graft needs all three parts")
+            raise ValueError(f"{empty[0]} must be above 0%: Graft needs all three parts")
         return self
 
 
@@ -181,8 +194,8 @@ class BackboneSpec(Model):
 
     name: str = described(
         "GraftSmall",
-        "Name from the catalogue of backbones, GraftSmall (built in, works offline), "
-        "or run:ID to go on from a finished run.",
+        "A name from the catalogue of backbones, GraftSmall (built in, works offline), or run:ID "
+        "for the backbone of a finished run.",
         min_length=1,
         max_length=120,
     )
@@ -195,14 +208,14 @@ class BackboneSpec(Model):
     )
     weights: str | None = described(
         None,
-        "imagenet, builtin, none (random), or the path of a local weights file; left out, "
-        "the backbone's own pretrained weights.",
+        "imagenet, builtin, none (random), or the path of a local weights file; if left out, the "
+        "backbone's own pretrained weights.",
         max_length=4096,
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _default_weights(cls, data):
+    def _default_weights(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("weights") is None:
             name = str(data.get("name", "GraftSmall"))
             own = {"GraftSmall": "builtin"}.get(name, "imagenet")
@@ -210,7 +223,7 @@ class BackboneSpec(Model):
         return data
 
     @model_validator(mode="after")
-    def _weights_fit(self):
+    def _weights_fit(self) -> BackboneSpec:
         if self.name == "GraftSmall" and self.weights == "imagenet":
             raise ValueError("GraftSmall has no ImageNet weights: set weights to builtin or none")
         if self.name != "GraftSmall" and self.weights == "builtin":
@@ -219,7 +232,7 @@ class BackboneSpec(Model):
                 f"a file for {self.name}"
             )
         if self.name.startswith("run:") != (self.weights == "run"):
-            raise ValueError("weights: run goes with a backbone named run:ID, and only with it")
+            raise ValueError("a backbone named run:ID needs weights: run, and no other may have it")
         return self
 
     @property
@@ -229,50 +242,52 @@ class BackboneSpec(Model):
 
 
 class AugmentationSpec(Model):
-    """Random changes of the training images; never part of validation, test or the model."""
+    """Random changes of the training images. Validation, test and prediction use none."""
 
     flip: Literal["none", "horizontal", "both"] = described(
-        "none", "Mirror half of the images, left to right or also top to bottom."
+        "none", "Mirror half of the images: left to right, or also top to bottom."
     )
-    rotation: float = described(0, "Turn by up to this angle either way.", "degrees", ge=0, le=180)
+    rotation: float = described(
+        0, "Rotate by up to this angle in either direction.", "degrees", ge=0, le=180
+    )
     zoom: float = described(
         0, "Enlarge or shrink by up to this fraction.", "fraction", ge=0, le=0.9
     )
     translation: float = described(
-        0, "Move by up to this fraction of the image, either way.", "fraction", ge=0, le=0.5
+        0, "Move by up to this fraction of the image in any direction.", "fraction", ge=0, le=0.5
     )
     contrast: float = described(
         0, "Multiply the contrast by 1 plus or minus up to this fraction.", "fraction", ge=0, le=0.9
     )
     brightness: float = described(
-        0, "Add up to this fraction of the full range, either way.", "fraction", ge=0, le=0.9
+        0, "Add or subtract up to this fraction of the full range.", "fraction", ge=0, le=0.9
     )
 
     @property
     def active(self) -> bool:
-        """Whether anything random happens at all."""
+        """Whether anything random happens."""
         return self != AugmentationSpec()
 
 
 class HeadSpec(Model):
-    """What is put on the backbone."""
+    """The layers on top of the backbone."""
 
     pooling: Literal["avg", "max"] = described(
         "avg", "How the last feature map becomes one vector."
     )
     hidden: int = described(
-        0, "Units of an extra hidden layer (ReLU); 0 leaves it out.", "units", ge=0, le=8192
+        0, "Units of an extra hidden layer (ReLU); 0 for no such layer.", "units", ge=0, le=8192
     )
     dropout: float = described(
         0.2,
-        "Share of features dropped at each training step, against overfitting.",
+        "Share of features dropped at each training step, to reduce overfitting.",
         "fraction",
         ge=0,
         le=0.9,
     )
     label_smoothing: float = described(
         0,
-        "How much certainty is taken from the true label, against overconfidence.",
+        "Probability taken from the true label, to reduce overconfidence.",
         "fraction",
         ge=0,
         le=0.5,
@@ -280,54 +295,54 @@ class HeadSpec(Model):
 
 
 class StageSpec(Model):
-    """One fit with its own trainable part, optimizer and schedule."""
+    """One phase of training with its own trainable part, optimizer and schedule."""
 
     name: str = described(
         "stage",
-        "What charts and reports call this stage.",
+        "Name of this stage in charts and reports.",
         min_length=1,
         max_length=40,
         pattern=r"^[\w .-]+$",
     )
     trainable: str = described(
         "none",
-        "Part of the backbone that learns: none, all, last N blocks, or from LAYER. The "
-        "head always learns.",
+        "Part of the backbone that is trained: none, all, last N blocks, or from LAYER. The head "
+        "is always trained.",
         pattern=TRAINABLE_PATTERN,
     )
     batch_norm: Literal["keep", "update"] = described(
         "keep",
-        "keep: batch-normalization layers stay exactly as pretrained, the safe choice for "
-        "small data; update: trainable ones learn and follow the new images.",
+        "keep: batch-normalization layers stay exactly as pretrained, the safe choice for small "
+        "data; update: trainable ones are trained, with statistics of the new images.",
     )
     epochs: int = described(5, "Passes over the training images.", "epochs", ge=1, le=1000)
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = described(
-        "adam", "The rule that turns gradients into steps."
+        "adam", "The algorithm that updates the weights."
     )
     learning_rate: float = described(
-        1e-3, "Size of the steps at the start (after warm-up).", "", gt=0, le=10
+        1e-3, "Learning rate at the start, after the warm-up.", "", gt=0, le=10
     )
     schedule: Literal["constant", "inverse_time", "cosine", "exponential"] = described(
         "constant", "How the learning rate changes over the stage."
     )
     warmup_epochs: float = described(
         0,
-        "Epochs over which a cosine schedule rises from 0 to the learning rate.",
+        "Epochs in which a cosine schedule rises from 0 to the learning rate.",
         "epochs",
         ge=0,
         le=100,
     )
     warmup_rate: float = described(
         0,
-        "Highest rate of the warm-up, never above the learning rate; 0: the learning rate itself.",
+        "Highest rate of the warm-up, at most the learning rate; 0: the learning rate itself.",
         "",
         ge=0,
         le=10,
     )
     warmup_below: int = described(
         0,
-        "Warm up only where an epoch has fewer steps than this: with few images, the first steps of "
-        "an optimizer are a large part of the training; 0: always.",
+        "Warm up only if an epoch has fewer steps than this: with few images, the optimizer's "
+        "first steps are a large part of the training; 0: always.",
         "steps",
         ge=0,
         le=1_000_000,
@@ -340,10 +355,10 @@ class StageSpec(Model):
         le=10,
     )
     momentum: float = described(
-        0.9, "Memory of earlier steps, for sgd and rmsprop.", "fraction", ge=0, le=0.999
+        0.9, "Weight of earlier steps, for sgd and rmsprop.", "fraction", ge=0, le=0.999
     )
     weight_decay: float = described(
-        0, "Pull of the weights towards zero at each step, apart from the gradient.", "", ge=0, le=1
+        0, "Decay of the weights towards zero at each step (decoupled).", "", ge=0, le=1
     )
     early_stopping: int = described(
         0,
@@ -354,16 +369,19 @@ class StageSpec(Model):
     )
 
     @model_validator(mode="after")
-    def _schedule_fits(self):
+    def _schedule_fits(self) -> StageSpec:
         if self.schedule in ("inverse_time", "exponential") and self.decay_rate == 0:
             raise ValueError(f"schedule {self.schedule} needs a decay_rate above 0")
         if self.schedule == "exponential" and self.decay_rate > 1:
             raise ValueError(
-                "an exponential decay_rate above 1 would grow without bound; use 0.5 "
-                "to halve the rate every epoch"
+                "an exponential schedule with a decay_rate above 1 would grow without limit; use "
+                "0.5 to halve the rate every epoch"
             )
         if self.warmup_epochs and self.schedule != "cosine":
-            raise ValueError("warmup_epochs goes with the cosine schedule only")
+            raise ValueError(
+                "only the cosine schedule has warmup_epochs; set schedule: cosine or 0"
+            )
+
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs ({self.epochs})")
         return self
