@@ -1,0 +1,30 @@
+"""The documents that name files and symbols tell the truth."""
+
+import ast
+import re
+
+import pytest
+
+from tests.support import ROOT
+
+ROW = re.compile(r"^\| (?P<question>[^|`]+) \| `(?P<file>[^`]+)` \| `(?P<name>[^`]+)` \|$", re.M)
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_twenty_questions_and_more_are_answered():
+    assert len(ROW.findall(ARCHITECTURE)) >= 20
+
+
+@pytest.mark.parametrize("question, file, name", ROW.findall(ARCHITECTURE))
+def test_the_answer_to_a_question_exists(question, file, name):
+    tree = ast.parse((ROOT / file).read_text())
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    assert name in {node.name for node in tree.body if isinstance(node, kinds)}, question
+
+
+@pytest.mark.parametrize("document", ["architecture.md", "contributing.md"])
+def test_files_and_folders_that_are_named_exist(document):
+    text = (ROOT / "docs" / document).read_text()
+    named = set(re.findall(r"`((?:engine|pages|tests|docs)/[\w/.-]+)`", text))
+    missing = [path for path in named if "NAME" not in path and not (ROOT / path).exists()]
+    assert named and not missing
