@@ -1,11 +1,11 @@
-"""Events: append-only JSON lines, the one source of every chart.
+"""Events: append-only JSON lines, the one source of every chart. Light.
 
-Each line is a JSON object with `t` (unix seconds) and `event`, one of: start, phase, stage_start,
-batch, epoch, stage_end, note, warning, resume, end. A number that is not finite is written as null.
+Each line is a JSON object with `t` (unix seconds), `event` (one of `KINDS`) and the fields of that
+kind. A number that is not finite is written as null.
 
-A run that was broken off is taken up at its last checkpoint, so what was logged after that is done and
-logged again. The log stays append-only: a `resume` event says where the run goes on (`stage`, an
-index, or null from the very beginning; `epoch`; `step`), and readers drop what it supersedes.
+An interrupted run is resumed from its last checkpoint, so what was logged after that is computed
+and logged again. The log stays append-only: a `resume` event says where the run continues, and
+readers drop what it supersedes.
 """
 
 import json
@@ -13,18 +13,164 @@ import math
 import os
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO, Any, Literal, NotRequired, Required, TypedDict, Unpack, overload
 
 from pydantic_core import from_json
 
 _BLOCK = 1 << 16
 
 
+# -- kinds of events -------------------------------------------------------------------------------
+
+
+class Start(TypedDict):
+    """Training begins: the data is split and the network is built."""
+
+    classes: list[str]
+    counts: dict[str, int]
+    """Images in each part: train, validation, test."""
+    steps_per_epoch: int
+    total_steps: int
+    stages: list[dict[str, Any]]
+    """The recipe's stages, as plain data."""
+    precision: str
+
+
+class Phase(TypedDict, total=False):
+    """What the worker does now, beside training steps."""
+
+    phase: Required[str]
+    text: Required[str]
+    done: Required[int]
+    total: Required[int | None]
+    eta_seconds: float | None
+
+
+class StageStart(TypedDict, total=False):
+    """A stage begins."""
+
+    stage: Required[int]
+    """Index in the recipe."""
+    name: Required[str]
+    step: Required[int]
+    """Steps of all stages before it."""
+    trainable_params: int
+    frozen_params: int
+    path: str
+    """"whole network" or "cached features"; the fields below belong to the latter, see
+    `engine.features.compute.Cached`."""
+    runtime: str
+    views: int
+    exact: bool
+    computed: int
+    known: int
+    bytes: int
+    seconds: float
+    images_per_second: float | None
+    conversion_seconds: float | None
+    difference: float
+
+
+class Batch(TypedDict, total=False):
+    """Means over the batches since the last event."""
+
+    stage: Required[int]
+    epoch: Required[int]
+    step: Required[int]
+    """Of all stages."""
+    loss: float
+    accuracy: float
+    learning_rate: float
+    images_per_second: float
+    eta_seconds: float | None
+
+
+class Epoch(Batch, total=False):
+    """An epoch ends."""
+
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+
+
+class StageEnd(TypedDict, total=False):
+    """A stage ends."""
+
+    stage: Required[int]
+    name: Required[str]
+    step: Required[int]
+    helped: bool
+    """Whether the best weights so far are from this stage."""
+    reason: str
+    """completed, early_stopping, diverged or stopped."""
+    best_val_loss: float
+    best_epoch: int | None
+    best_val_loss_before: float
+    frozen_intact: bool
+    frozen_weights: int
+    seconds: float
+    peak_memory_mb: float | None
+    text: Required[str]
+
+
+class Note(TypedDict):
+    """A sentence for people; also the fields of a warning."""
+
+    text: str
+
+
+class Resume(TypedDict):
+    """The run continues, and what it supersedes no longer holds (`superseded`)."""
+
+    stage: int | None
+    """Index of the stage; None from the start."""
+    epoch: int
+    step: int
+    """The last step of all stages that counts."""
+    text: str
+
+
+class End(TypedDict):
+    """A worker's last event."""
+
+    status: str
+    """One of `engine.runs.runs.STATUSES`."""
+    text: str
+    seconds: float
+    error: NotRequired[str | None]
+    kept_stage: NotRequired[str | None]
+    proposed_batch_size: NotRequired[int | None]
+
+
+Kind = Literal[
+    "start", "phase", "stage_start", "batch", "epoch", "stage_end", "note", "warning", "resume",
+    "end",
+]  # fmt: skip
+KINDS: dict[str, type] = {
+    "start": Start,
+    "phase": Phase,
+    "stage_start": StageStart,
+    "batch": Batch,
+    "epoch": Epoch,
+    "stage_end": StageEnd,
+    "note": Note,
+    "warning": Note,
+    "resume": Resume,
+    "end": End,
+}
+"""The fields of every kind, beside `t` and `event`."""
+
+
+# -- writing and reading ---------------------------------------------------------------------------
+
+
 class EventLog:
     """Writes events. A torn last line, left by a kill, is removed when a writer opens the file."""
 
-    def __init__(self, path: Path):
-        # Without a buffer: a line that the disk had no room for must not come back at a later flush.
+    def __init__(self, path: Path) -> None:
+        # Unbuffered: a line that a full disk refused must not come back at a later flush.
         self._file = open(path, "ab+", buffering=0)
         self._file.truncate(_whole(self._file))
         self._lock = threading.Lock()  # images are decoded, and warned of, on several threads
@@ -34,8 +180,31 @@ class EventLog:
         """Bytes of the log: where the next event begins."""
         return os.fstat(self._file.fileno()).st_size
 
-    def write(self, event: str, **fields) -> None:
-        """Appends one event; visible to readers at once.
+    @overload
+    def write(self, event: Literal["start"], **fields: Unpack[Start]) -> None: ...
+    @overload
+    def write(self, event: Literal["phase"], **fields: Unpack[Phase]) -> None: ...
+    @overload
+    def write(self, event: Literal["stage_start"], **fields: Unpack[StageStart]) -> None: ...
+    @overload
+    def write(self, event: Literal["batch"], **fields: Unpack[Batch]) -> None: ...
+    @overload
+    def write(self, event: Literal["epoch"], **fields: Unpack[Epoch]) -> None: ...
+    @overload
+    def write(self, event: Literal["stage_end"], **fields: Unpack[StageEnd]) -> None: ...
+    @overload
+    def write(self, event: Literal["note", "warning"], **fields: Unpack[Note]) -> None: ...
+    @overload
+    def write(self, event: Literal["resume"], **fields: Unpack[Resume]) -> None: ...
+    @overload
+    def write(self, event: Literal["end"], **fields: Unpack[End]) -> None: ...
+
+    def write(self, event: Kind, **fields: Any) -> None:
+        """Appends one event; readers see it at once.
+
+        Args:
+            event: its kind.
+            fields: those of the kind (`KINDS`); NumPy scalars become plain numbers.
 
         Raises:
             OSError: for example when the disk is full; the log is then as it was before.
@@ -64,8 +233,8 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict], int]:
 
     Returns:
         (events, offset of the next call). A last line still being written is left for the next
-        call; a file that is not there has no events. Lines that hold no event (a disk's damage) are
-        passed over, and a warning event with their number stands in place of the first.
+        call; a missing file has no events. Lines that hold no event (damage on the disk) are
+        skipped, and a warning event with their number takes the place of the first.
     """
     try:
         with open(path, "rb") as file:
@@ -77,13 +246,14 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict], int]:
     found, garbage, place = _parse(data)
     if garbage:
         lines = "One line" if garbage == 1 else f"{garbage} lines"
-        text = f"{lines} of the run's log cannot be read and {'is' if garbage == 1 else 'are'} left out."
+        verb = "is" if garbage == 1 else "are"
+        text = f"{lines} of the run's log cannot be read and {verb} left out."
         found.insert(place, {"event": "warning", "text": text})
     return found, offset + len(data)
 
 
 def last(path: Path, size: int = 8192) -> list[dict]:
-    """The events in the last so many bytes, without reading the rest."""
+    """The events in the last `size` bytes, without reading the rest."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
@@ -94,9 +264,9 @@ def last(path: Path, size: int = 8192) -> list[dict]:
     return _parse(data[begun : data.rfind(b"\n") + 1])[0]
 
 
-def effective(events) -> list[dict]:
+def effective(events: Iterable[dict]) -> list[dict]:
     """The events without those that a later `resume` supersedes; see `superseded`."""
-    kept = []
+    kept: list[dict] = []
     for event in events:
         if event["event"] == "resume":
             kept = [before for before in kept if not superseded(before, event)]
@@ -109,12 +279,11 @@ def superseded(event: dict, resume: dict) -> bool:
 
     Args:
         event: any event.
-        resume: with `stage`, the index of the stage in which the run goes on, or None if it goes back
-            to the very beginning; and `step`, the last step of all stages that counts.
+        resume: a `Resume` event.
 
     Returns:
-        True for an end; for what comes after that step or in a later stage; for the end of that
-        stage, which goes on. Notes, warnings and phases stay: they did happen.
+        True for an end, for what comes after that step or in a later stage, and for the end of that
+        stage, which continues. Notes, warnings and phases stay: they did happen.
     """
     kind, stage = event["event"], resume.get("stage")
     if kind == "end":
@@ -132,8 +301,8 @@ def damage(path: Path) -> tuple[int, bool]:
     """What is wrong with a log.
 
     Returns:
-        (number of lines that hold no event, whether the last line is incomplete: broken off, or being
-        written just now).
+        (number of lines that hold no event, whether the last line is incomplete: cut off, or still
+        being written).
     """
     try:
         with open(path, "rb") as file:
@@ -146,7 +315,7 @@ def damage(path: Path) -> tuple[int, bool]:
     return _parse(data)[1], torn
 
 
-def _whole(file) -> int:
+def _whole(file: IO[bytes]) -> int:
     """Bytes of an open file up to the end of its last whole line."""
     end = file.seek(0, os.SEEK_END)
     while end:
@@ -183,11 +352,11 @@ def _parse(data: bytes) -> tuple[list[dict], int, int]:
     return found, garbage, place
 
 
-def _is_event(value) -> bool:
+def _is_event(value: object) -> bool:
     return type(value) is dict and type(value.get("event")) is str
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Plain JSON data: NumPy scalars to Python's, numbers that are not finite to None."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}

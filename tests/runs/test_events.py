@@ -1,8 +1,9 @@
-"""Logs of events: what a reader makes of a damaged one, what a full disk leaves, what a resume undoes."""
+"""Logs of events: how damaged ones are read, what a full disk leaves, what a resume undoes."""
 
 import json
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from engine.recipe import load_preset
 from engine.runs import events, runs
 from engine.runs.history import POINTS, History
 from tests.support.browser import STEPS, GrowingRun
+from tests.support.home_of_before import unpacked
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ def test_the_quick_way_reads_what_json_reads(growing):
 
 
 def test_a_write_that_fails_half_way_leaves_no_half_line(log):
-    """The system's own limit on a file's size breaks a write off in the middle, as a full disk does."""
+    """The system limits a file's size, so a write fails in the middle, as on a full disk."""
     code = """
 import resource, sys
 from pathlib import Path
@@ -229,3 +231,19 @@ def test_missing_values_are_left_out_of_a_thinned_curve():
     assert len(x) <= POINTS
     assert kept.max() == 9.0
     assert np.isfinite(kept).all()
+
+
+# -- kinds --------------------------------------------------------------------------------------
+
+
+def test_every_event_of_runs_on_disk_has_a_kind_and_its_fields(tmp_path):
+    made, notes = unpacked(tmp_path)
+    seen = set()
+    for name in ("first", "paused"):
+        for event in runs.get_run(made, notes[name]).events()[0]:
+            kind = events.KINDS[event["event"]]
+            fields = set(event) - {"t", "event"}
+            assert kind.__required_keys__ <= fields <= set(kind.__annotations__)
+            seen.add(event["event"])
+    assert seen >= set(events.KINDS) - {"warning", "resume"}
+    assert set(events.KINDS) == set(get_args(events.Kind))
