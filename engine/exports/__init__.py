@@ -1,1 +1,1 @@
-"""Exports: a run's model for other programs, each with a certificate. Light, but for convert and half."""
+"""Exports: a run's model for other programs, each with a certificate. Only its worker is heavy."""

@@ -1,13 +1,18 @@
 """Writing a run's model in other formats.
 
-Heavy: imports TensorFlow. Every format is made from final.keras with the run's temperature
-(`engine.predict.confidence`) divided into its last layer, so that an export is as sure of itself as the app:
-softmax(logits / T) is what the app answers. All take pixels float32 0 to 255 and answer `probabilities`;
-the backbone's own scaling is inside.
+Heavy: imports TensorFlow. Every format is made from final.keras, with the weights of its last layer
+divided by the run's temperature T (`engine.predict.calibration`), so that an export gives the same
+confidence as the app: softmax(logits / T). All formats take pixels, float32 from 0 to 255, and
+return `probabilities`; the backbone's own scaling is part of the model.
 """
 
+from __future__ import annotations
+
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -15,34 +20,46 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from engine.errors import GraftError
-from engine.exports import half as export_half
+from engine.exports import half
+from engine.host.background import Report
 from engine.predict import calibration
 
+if TYPE_CHECKING:
+    from engine.runs.runs import Run
+
 CALIBRATION = 200
-"""Images from which int8 learns the range of each activation; a few hundred are what the converter's
-guide asks for (https://ai.google.dev/edge/litert/models/post_training_quantization)."""
+"""Images used to estimate the range of each activation for int8. The converter's guide asks for a
+few hundred (https://ai.google.dev/edge/litert/models/post_training_quantization)."""
 
 
-def write(run, format, precision, folder, pixels, report) -> tuple[list[int], dict | None]:
+def write(
+    run: Run,
+    format: str,
+    precision: str,
+    folder: Path,
+    pixels: np.ndarray,
+    report: Report,
+) -> tuple[list[int], dict | None]:
     """Writes the model in a format.
 
     Args:
-        run: a finished Run with final.keras.
+        run: a finished run with final.keras.
         format, precision: of `engine.exports.formats.FORMATS`.
-        folder: an empty folder that takes the model's file or folder.
-        pixels: uint8 array (n, size, size, 3), images that int8 and float16 may look at.
+        folder: an empty folder, where the model's file or folder is written.
+        pixels: uint8 array (n, size, size, 3), images that int8 and float16 are fitted on.
         report: called with (text, done, total); may raise to stop.
 
     Returns:
-        The places in `pixels` of the images that were looked at, empty for float32; and for float16 an
-        `engine.exports.half.Stored` as a dict, otherwise None.
+        The indices of the images in `pixels` that the precision was fitted on, empty for float32;
+        and for float16 an `engine.exports.half.Stored` as a dict, otherwise None.
 
     Raises:
-        GraftError: if the run's model is damaged, the format has no word for one of its layers, or none
-            of its weights can be float16.
+        GraftError: if the run's model is damaged, the format does not support one of its layers, or
+            none of its weights can be float16.
     """
     model = answering(run)
-    looked_at, half = [], None
+    fitted_on: list[int] = []
+    stored = None
     try:
         if format == "keras":
             model.save(folder / "model.keras")
@@ -51,22 +68,23 @@ def write(run, format, precision, folder, pixels, report) -> tuple[list[int], di
         elif format == "onnx":
             onnx(model, folder / "model.onnx")
         else:
-            count = {"float16": export_half.EXAMPLES, "int8": CALIBRATION}.get(precision, 0)
-            looked_at = spread(len(pixels), count)
-            examples = [pixels[i] for i in looked_at]
+            count = {"float16": half.EXAMPLES, "int8": CALIBRATION}.get(precision, 0)
+            fitted_on = spread(len(pixels), count)
+            examples = [pixels[i] for i in fitted_on]
             litert(model, folder / "model.tflite", precision, examples)
             if precision == "float16":
-                half = asdict(export_half.halve(folder / "model.tflite", examples, report))
+                stored = asdict(half.halve(folder / "model.tflite", examples, report))
     except (ValueError, RuntimeError, tf.lite.ConverterError) as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise GraftError(
-            f"the model of run {run.id} cannot be converted to {format} ({reason}); choose another format"
+            f"the model of run {run.id} cannot be converted to {format} ({reason}); choose "
+            "another format"
         ) from error
-    return looked_at, half
+    return fitted_on, stored
 
 
-def answering(run) -> keras.Model:
-    """The run's model, float32, with its temperature divided into the logits."""
+def answering(run: Run) -> keras.Model:
+    """The run's model in float32, with its logits divided by its temperature."""
     try:
         model = keras.saving.load_model(run.path / "final.keras", compile=False)
     except (ValueError, OSError) as error:
@@ -78,8 +96,8 @@ def answering(run) -> keras.Model:
         return model
     if "logits" not in {layer.name for layer in model.layers}:
         raise GraftError(
-            f"the model of run {run.id} comes from elsewhere and has no layer of logits, so its calibration "
-            "cannot be put into an export; export it before it is calibrated"
+            f"the imported model of run {run.id} has no layer named logits, so an export cannot "
+            "include its calibration; import it again and export that run without calibrating it"
         )
     logits = model.get_layer("logits")
     logits.set_weights([weights / temperature for weights in logits.get_weights()])
@@ -87,20 +105,20 @@ def answering(run) -> keras.Model:
 
 
 def spread(n: int, count: int) -> list[int]:
-    """At most `count` of n places, evenly spaced: a folder's images lie class by class."""
+    """At most `count` of n indices, evenly spaced, since images are often sorted by class."""
     return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int)).tolist() if n else []
 
 
-def saved_model(model, path, resize: str) -> None:
-    """Writes a SavedModel with two signatures, both to {"probabilities": (batch, classes) float32}.
+def saved_model(model: keras.Model, path: Path, resize: str) -> None:
+    """Writes a SavedModel with two signatures.
 
-    serving_default takes the bytes of encoded images, string (batch,); pixels takes prepared ones,
-    float32 (batch, size, size, 3).
+    `serving_default` takes encoded images, string (batch,), and `pixels` takes prepared images,
+    float32 (batch, size, size, 3). Both return {"probabilities": float32 (batch, classes)}.
 
     Args:
-        model: of `answering`.
-        path: of the folder.
-        resize: the recipe's.
+        model: from `answering`.
+        path: of the folder to write.
+        resize: of the recipe, "antialias" or "plain".
     """
     size = model.input_shape[1]
 
@@ -127,13 +145,13 @@ def saved_model(model, path, resize: str) -> None:
     archive.write_out(str(path), verbose=False)
 
 
-def decoded(data, size: int, resize: str):
-    """One encoded image to pixels with TensorFlow's operations, as near to `engine.images.decode` as they come.
+def decoded(data: tf.Tensor, size: int, resize: str) -> tf.Tensor:
+    """Decodes an image with TensorFlow, as closely to `engine.images.decode` as possible.
 
-    JPEG is decoded with the accurate transform, which Pillow's library uses too (TensorFlow's usual
-    one differs by up to 5 levels of 255). Pillow rounds what it resizes with antialias, and cuts off
-    what it resizes plainly: done the other way, the mean difference was 0.5 levels instead of 0.2 and
-    0.002 on 22 photos.
+    JPEG is decoded with the accurate transform, which Pillow uses too (TensorFlow's default differs
+    by up to 5 levels of 255). Pillow rounds after resizing with antialias and truncates after a
+    plain resize. The other way round, the mean difference on 22 photos was 0.5 levels instead of
+    0.2 and 0.002.
 
     Args:
         data: string tensor ().
@@ -154,22 +172,24 @@ def decoded(data, size: int, resize: str):
     return tf.clip_by_value(whole, 0, 255)
 
 
-def litert(model, path, precision: str, examples=()) -> None:
+def litert(
+    model: keras.Model, path: Path, precision: str, examples: Sequence[np.ndarray] = ()
+) -> None:
     """Writes a LiteRT file that takes one image at a time, float32 in and out.
 
     Args:
-        model: of `answering`.
-        path: of the .tflite file.
-        precision: "int8", weights and activations; otherwise all in float32, which
-            `engine.exports.half.halve` makes float16 of.
-        examples: uint8 arrays (size, size, 3), for int8: prepared by the path that prepares every image.
+        model: from `answering`.
+        path: of the .tflite file to write.
+        precision: "int8" for weights and activations in int8; otherwise all is float32
+            (`engine.exports.half.halve` then makes float16 of it).
+        examples: uint8 arrays (size, size, 3), prepared images to calibrate int8 on.
     """
     shape = (1, *model.input_shape[1:])
     aside = path.with_suffix(".saved_model")
     archive = keras.export.ExportArchive()
     archive.track(model)
-    # Through a SavedModel, so that the file has a signature, `pixels` to `probabilities`; and through
-    # one of Keras' own: from_concrete_functions left the weights out without a word.
+    # A SavedModel gives the file a signature from `pixels` to `probabilities`. Keras must write it:
+    # from_concrete_functions left out the weights without an error.
     archive.add_endpoint(
         "serving_default",
         lambda pixels: {"probabilities": model(pixels, training=False)},
@@ -180,17 +200,17 @@ def litert(model, path, precision: str, examples=()) -> None:
     if precision == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([x[None].astype(np.float32)] for x in examples)
-        # Without this, an operation that int8 does not know would stay float in silence.
+        # Otherwise an operation without an int8 version would silently stay float.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     path.write_bytes(converter.convert())
     shutil.rmtree(aside)
 
 
-def onnx(model, path) -> None:
+def onnx(model: keras.Model, path: Path) -> None:
     """Writes an ONNX file from `pixels` (batch, size, size, 3) to `probabilities` (batch, classes).
 
-    The weights are made constants first: Keras' own export loses constants that are no weights, such as
-    EfficientNet's input scaling for ImageNet.
+    The weights become constants first: Keras' own export loses constants that are not weights, such
+    as EfficientNet's input scaling for ImageNet.
     """
     import tf2onnx
 

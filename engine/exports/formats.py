@@ -1,16 +1,17 @@
-"""The formats that a run can be exported to, and what an export in each must keep to. Light."""
+"""The formats that a run can be exported to, and the bounds that an export must keep to. Light."""
 
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 EXTRA = "requirements-export.txt"
 PRECISIONS = {
     "float32": "exact, the largest file",
-    "float16": "large weights in half the size where the answers stay the same; computes in float32",
-    "int8": "a quarter of the size and the quickest on small devices; a little less exact",
+    "float16": "large weights take half the space where answers stay the same; computes in float32",
+    "int8": "a quarter of the size and fastest on small devices; slightly less exact",
 }
-"""Number formats of weights, and of int8 also of what is computed, with what each is good for."""
+"""Number formats of the weights (int8: of the computation too), and what each is good for."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,10 @@ class Format:
     Attributes:
         title: for people.
         model: name of the file or folder in the zip.
-        runtime: packages that classify.py needs beside numpy and pillow.
-        extra: packages of `EXTRA` that writing it needs, or None.
-        about: what it is for, one line.
-        precisions: of `PRECISIONS`, the usual one first.
+        runtime: packages that classify.py needs besides numpy and pillow.
+        extra: packages of the file `EXTRA` that are needed to write it, or None.
+        about: what it is for, in one line.
+        precisions: keys of `PRECISIONS`, the default first.
     """
 
     title: str
@@ -35,7 +36,7 @@ class Format:
 
     @property
     def suffix(self) -> str:
-        """Of the model's file, such as ".tflite"; "" for a folder."""
+        """The suffix of the model's file, such as ".tflite"; "" for a folder."""
         return Path(self.model).suffix
 
 
@@ -45,7 +46,7 @@ FORMATS = {
         "model.keras",
         ("keras", "tensorflow"),
         None,
-        "To go on in Python: look inside, train further, convert.",
+        "For Python: look inside, train further, convert.",
     ),
     "saved_model": Format(
         "TensorFlow SavedModel",
@@ -59,7 +60,7 @@ FORMATS = {
         "model.tflite",
         ("ai-edge-litert",),
         None,
-        "For phones, small devices and quick starts: a small runtime without TensorFlow.",
+        "For phones and small devices: a small runtime that starts fast, without TensorFlow.",
         tuple(PRECISIONS),
     ),
     "onnx": Format(
@@ -70,16 +71,16 @@ FORMATS = {
         "For other languages and runtimes: C++, C#, Java, JavaScript.",
     ),
 }
-BOUNDS = {
-    # Other orders of summation differ by some 1e-6; 1e-3 is what an app can show as 0.1 %.
+BOUNDS: dict[str, dict[str, Any]] = {
+    # Another order of summation changes answers by about 1e-6; 1e-3 shows as 0.1% in an app.
     "float32": {"equal_labels": 1.0, "largest_difference": 1e-3},
-    # Only those weights are float16 that leave the answers alone (`engine.exports.half`).
+    # Only weights that do not change the answers are float16 (`engine.exports.half`).
     "float16": {"equal_labels": 1.0, "largest_difference": 1e-3},
-    # 8 bits move probabilities far; what counts is the answer.
+    # With 8 bits probabilities change a lot; the label is what counts.
     "int8": {"equal_labels": 0.97, "largest_difference": None},
 }
-"""What an export must keep to, by precision: the least share of equal labels, and the largest
-difference in probability that is allowed."""
+"""Bounds for an export of each precision: the minimum share of equal labels, and the maximum
+difference in any probability (None for no bound)."""
 
 
 def missing(format: str) -> list[str]:

@@ -122,7 +122,7 @@ def write(run: Run, format: str, folder: Path) -> None:
 
 
 def _script(run, format) -> str:
-    """The text of classify.py: `read(path)`, `probabilities(pixels)`, and a main that calls both."""
+    """The text of classify.py: `read(path)`, `probabilities(pixels)`, and code that uses both."""
     size = run.architecture["image_size"]
     imports, load, answer = _RUNTIMES[format]
     return _SCRIPT.format(

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +19,14 @@ import filelock
 
 from engine.exports import card, certify, convert, formats, papers
 from engine.exports.exports import check, name_of, work_folder
+from engine.host.background import Report
 from engine.runs import runs
 
 if TYPE_CHECKING:
     from engine.recipe import Recipe
 
 
-def measure(recipe: Recipe, home: Path, asked: dict, report: Callable[..., None]) -> str:
+def measure(recipe: Recipe, home: Path, asked: dict, report: Report) -> str:
     """Exports as `engine.exports.background.begin` asked; returns the zip's name."""
     report("Starting TensorFlow")
     found = export(runs.Run(asked["run"]), asked["format"], asked["precision"], home, report)
@@ -38,7 +38,7 @@ def export(
     format: str,
     precision: str = "float32",
     home: Path | None = None,
-    report: Callable[..., None] | None = None,
+    report: Report | None = None,
 ) -> dict:
     """Exports a run and certifies the export, in this process.
 
@@ -60,9 +60,9 @@ def export(
     """
     check(run, format, precision)
     home = home or run.path.parent.parent
-    report = report or (lambda text, done=0, total=None: None)
+    report = report or (lambda *_: None)
     folder, work = run.path / "exports", work_folder(run, format, precision)
-    content, path = work / "content", work / "export.zip"
+    content = work / "content"
     folder.mkdir(exist_ok=True)
     # One export at a time: two would distort each other's measured speed.
     with filelock.FileLock(folder / ".lock"):
@@ -75,15 +75,15 @@ def export(
                 run, format, precision, content, pictures.pixels, report
             )
             papers.write(run, format, content)
-            _pack(content, path)
+            _pack(content, pictures.zip)
             report("Checking the export in a separate process", 0, len(pictures.pixels))
-            certificate = certify.certify(run, format, precision, path, pictures, fitted_on, report)
+            certificate = certify.certify(run, format, precision, pictures, fitted_on, report)
             certificate["float16"] = half
             certificate["files"] = _digests(content, formats.FORMATS[format].model)
-            with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+            with zipfile.ZipFile(pictures.zip, "a", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr("MODEL_CARD.md", card.model_card(run, home, certificate))
                 archive.writestr("certificate.json", json.dumps(certificate, indent=1) + "\n")
-            return _keep(path, folder, name_of(run, format, precision), certificate)
+            return _keep(pictures.zip, folder, name_of(run, format, precision), certificate)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
