@@ -25,7 +25,7 @@ from engine import (
     GraftError,
     home,
 )
-from engine.images import decode
+from engine.images import memory
 from engine.jobs import jobs
 from engine.predict import batches
 from pages import _origin
@@ -36,7 +36,7 @@ from pages._ui import (
 
 # Before any thread allocates. From as little as 128 kB on: uploads arrive in such pieces, and no more
 # than a dozen images are decoded here at a time.
-decode.separate_memory(large=128 << 10)
+memory.separate_memory(large=128 << 10)
 
 
 def explain(error: Exception) -> bool:
@@ -66,7 +66,7 @@ async def tidied(_):
         while True:
             await asyncio.sleep(TIDIED)
             gc.collect()
-            decode.return_memory()
+            memory.return_memory()
 
     task = asyncio.create_task(tidy())
     try:

@@ -1,37 +1,47 @@
-"""Augmentation: parameters drawn in NumPy, applied alike by the preview and by training.
+"""Augmentation: parameters drawn in NumPy, used in the same way by the preview and by training.
 
-Everything random about one image in one epoch is eight numbers, drawn from (seed, stage, epoch)
-alone. So an epoch can be repeated exactly, a preview shows precisely what training sees, and no
-random layer hides in the exported model.
+The random changes of one image in one epoch are eight numbers, drawn from (seed, stage, epoch)
+alone. So an epoch can be repeated exactly, a preview shows precisely what training sees, and the
+exported model has no random layers.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+if TYPE_CHECKING:
+    from engine.recipe import AugmentationSpec
+
 PARAMETERS = 8
 """Six affine coefficients, contrast factor, brightness shift."""
+FILL = 127
+"""Grey value outside a moved image: the middle of every preprocessing's range."""
 
 
-def draw(augmentation, count: int, seed) -> np.ndarray:
+def draw(augmentation: AugmentationSpec, count: int, seed: int | Sequence[int]) -> np.ndarray:
     """Draws the changes for `count` images.
 
     Args:
-        augmentation: an AugmentationSpec.
-        seed: int or sequence of ints.
+        augmentation: which changes, and how large at most.
+        count: number of images.
+        seed: a number, or several; equal ones draw equal changes.
 
     Returns:
         float32 array (count, 8): a, b, c, d, e, f, contrast, brightness. A pixel (x, y) of the
-        output, counted from the image's centre in units of its side, is taken from
+        output, relative to the image's centre and in units of its side, comes from
         (a x + b y + c, d x + e y + f). Then value = (value - mean) * contrast + mean + 255 *
         brightness, where mean is the image's own mean.
     """
     random = np.random.default_rng(seed)
-    # Each kind draws from its own columns, so switching one on leaves the others as they were.
+    # Each kind of change has its own row, so switching one on does not change the others.
     uniform = random.uniform(-1, 1, (8, count))
     angle = np.radians(augmentation.rotation) * uniform[0]
-    # Even in ratio: shrinking to 1 / (1 + z) is as likely as enlarging to 1 + z.
+    # Symmetric as a ratio: shrinking to 1 / (1 + z) is as likely as enlarging to 1 + z.
     scale = (1 + augmentation.zoom) ** uniform[1]
     left_right = np.where((augmentation.flip != "none") & (uniform[4] < 0), -1.0, 1.0)
     up_down = np.where((augmentation.flip == "both") & (uniform[5] < 0), -1.0, 1.0)
@@ -50,11 +60,11 @@ def draw(augmentation, count: int, seed) -> np.ndarray:
 
 
 def pixel_affine(parameters: np.ndarray, size: int) -> np.ndarray:
-    """Affine coefficients in pixel indices (0 to size - 1), as TensorFlow's projective transform
-    wants them.
+    """Affine coefficients in pixel indices (0 to size - 1), for TensorFlow's projective transform.
 
     Args:
         parameters: float array (n, 8) from `draw`.
+        size: side of the square images, pixels.
 
     Returns:
         float32 array (n, 6).
@@ -66,18 +76,18 @@ def pixel_affine(parameters: np.ndarray, size: int) -> np.ndarray:
 
 
 def apply(pixels: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """Applies drawn changes to one image with Pillow; what lies outside is mid-grey.
+    """Applies drawn changes to one image with Pillow; the area outside the image is mid-grey.
 
     Args:
         pixels: uint8 array (size, size, 3).
         parameters: float array (8,), one row of `draw`.
 
     Returns:
-        uint8 array (size, size, 3), within one level of what training sees (except at the border).
+        uint8 array (size, size, 3), within one level of what training sees, except at the border.
     """
     size = pixels.shape[0]
     a, b, c, d, e, f = pixel_affine(parameters[None], size)[0]
-    # Pillow counts from pixel corners, so an index is its position minus one half.
+    # Pillow counts from the corners of pixels, so an index is its position minus one half.
     shift = (c + 0.5 - 0.5 * (a + b), f + 0.5 - 0.5 * (d + e))
     moved = Image.fromarray(pixels).transform(
         (size, size),
@@ -94,18 +104,14 @@ def apply(pixels: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-FILL = 127
-"""Grey value outside a moved image: the middle of every preprocessing's range."""
-
-
-def epoch_order(count: int, buffer: int, seed) -> np.ndarray:
+def epoch_order(count: int, buffer: int, seed: int | Sequence[int]) -> np.ndarray:
     """The order in which an epoch visits the training images.
 
     Args:
         count: number of training images.
-        buffer: 0 for an even shuffle of all; otherwise the window of `tf.data`'s shuffle: each
-            next image is drawn from the `buffer` that come next in line.
-        seed: int or sequence of ints.
+        buffer: 0 shuffles all images uniformly; otherwise the buffer size of `tf.data`'s shuffle:
+            each image is drawn from the next `buffer` images.
+        seed: a number, or several; equal ones give the same order.
 
     Returns:
         int64 array (count,), a permutation of 0 to count - 1.

@@ -1,22 +1,25 @@
 """From bytes to pixels, in one place.
 
-Training, prediction, evaluation and previews all call `load`, so they see identical pixels: two
-decoders disagree on orientation, 16-bit depth and resizing, and answers change with them.
+Training, prediction, evaluation and previews all call `load`, so they see identical pixels. Two
+decoders would differ in orientation, 16-bit depth and resizing, and so would their predictions.
 """
 
+from __future__ import annotations
+
 import contextlib
-import ctypes
 import io
-import platform
+import os
 import re
 import struct
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 
-# Pillow loads all of its forty formats when it is asked for one that is not loaded yet; with those of
-# `FORMATS` here, it need not.
+# Pillow loads all of its forty formats when it meets one that is not loaded yet. With those of
+# `FORMATS` imported, it does not have to.
 from PIL import (
     AvifImagePlugin,  # noqa: F401
     IcoImagePlugin,
@@ -29,19 +32,23 @@ from PIL import (
 
 from engine.errors import ImageError
 
+Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike | Image.Image
+"""An image: its encoded bytes, a path, or a PIL image."""
+
 MAX_PIXELS = 64_000_000
 """Largest width x height that is decoded (a 64-megapixel photo takes 192 MB of memory)."""
 MAX_BYTES = 200_000_000
 """Largest file that is opened."""
 MAX_SIDE = 65_535
-"""Longest side, in pixels; JPEG's own limit. Resizing keeps 16 bytes for each pixel of a side: 1.7 GB
-for a single column of 60 million."""
+"""Longest side, in pixels; also JPEG's own limit. Resizing keeps 16 bytes for each pixel of a side:
+1.7 GB for a single column of 60 million."""
 MAX_SCANS = 100
-"""Times that a JPEG may go over its pixels; libtiff's limit too, and cameras' have about ten. 300 kB can
-hold 200 of them at 8,000 x 8,000, which took 9 s, and 200 MB hours (libjpeg-turbo, LJT-01-004)."""
+"""Scans of a JPEG; libtiff has the same limit, and photos from cameras have about ten. A file of
+300 kB can hold 200 scans of 8,000 x 8,000 pixels, which took 9 s; one of 200 MB takes hours
+(libjpeg-turbo, LJT-01-004)."""
 MAX_SEGMENTS = 500
-"""Blocks of 64 kB or less before a JPEG's pixels: EXIF, colour profile, XMP. Pillow's time grows with
-their number squared: 300 took 1.2 s, 1,500 took 41 s."""
+"""Blocks of at most 64 kB before a JPEG's pixels: EXIF, colour profile, XMP. Pillow's time grows
+with the square of their number: 300 took 1.2 s, 1,500 took 41 s."""
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "TIFF", "PPM", "ICO", "JPEG2000")
 EXTENSIONS = (
@@ -61,31 +68,25 @@ EXTENSIONS = (
     "jp2",
 )
 
-# Pillow warns beyond 89 million pixels, and refuses beyond 179; our own bound is below both.
+# Pillow warns above 89 million pixels and refuses above 179 million; MAX_PIXELS is below both.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def read(source) -> Image.Image:
+def read(source: Source) -> Image.Image:
     """Reads one image, upright and in colour.
 
-    EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and
-    of an animation the first frame is taken.
-
-    Args:
-        source: bytes, a path, or a PIL image.
+    EXIF orientation is applied, transparency is put on white, 16-bit grey is scaled to 8 bits, and
+    of an animation the first frame is used.
 
     Returns:
-        A PIL image of mode RGB, fully decoded, without the file's other data: a comment of megabytes would
-        go along, and no JPEG could be written from it.
+        A PIL image of mode RGB, fully decoded, without the file's other data: with a comment of
+        several megabytes, no JPEG could be written from it.
 
     Raises:
-        ImageError: one sentence, if it is no image of a known format, is truncated, or is larger
-            than `MAX_PIXELS`.
+        ImageError: one sentence, if it is not an image of a known format, is truncated, or is
+            larger than `MAX_PIXELS`.
     """
-    if isinstance(source, Image.Image):
-        image = source
-    else:
-        image = _open(source)
+    image = source if isinstance(source, Image.Image) else _open(source)
     _check_size(*image.size)
     try:
         image.load()
@@ -101,9 +102,9 @@ def read(source) -> Image.Image:
 def info(image_bytes: bytes) -> tuple[int, int, str]:
     """Width and height as a viewer shows them (after orientation), and the format's name.
 
-    Decodes the whole image, so that what passes here can be trained on. Raises ImageError.
+    Decodes the whole image: one that passes here can be trained on. Raises ImageError.
     """
-    format = _open(image_bytes).format
+    format = _open(image_bytes).format or ""
     width, height = read(image_bytes).size
     return width, height, "JPEG" if format == "MPO" else format
 
@@ -135,45 +136,14 @@ def to_pixels(image: Image.Image, size: int, resize: str = "antialias") -> np.nd
     return np.asarray(resized)
 
 
-def load(source, size: int, resize: str = "antialias") -> np.ndarray:
+def load(source: Source, size: int, resize: str = "antialias") -> np.ndarray:
     """`read` and `to_pixels`: uint8 array (size, size, 3)."""
     return to_pixels(read(source), size, resize)
 
 
-def separate_memory(large: int = 1 << 20) -> None:
-    """Keeps large buffers apart from small objects, so that they go back to the system when let go of.
-
-    By itself glibc keeps them: as soon as one buffer of up to 32 MB was let go, its heaps serve the next
-    such ones, and a heap shrinks from its end only; Pillow's buffers are 16 MB each. Measured on 200
-    hostile files, 5 of them of 64 megapixels: 1.7 GB were kept, beside 104 MB before; 6 to 15 MB with
-    large buffers apart from a single heap, and 1 to 6 with that heap trimmed too (`return_memory`).
-    Photos of 12 megapixels take 5 to 10% more processor time, small ones no more.
-
-    For processes that classify: call it once, before their threads start. It would slow training down.
-    Nothing happens where there is no glibc.
-
-    Args:
-        large: bytes from which on a buffer is large. With 128 kB, small photos take 18% more time.
-    """
-    if _GLIBC:
-        _GLIBC.mallopt(_M_MMAP_THRESHOLD, large)  # set once, it no longer grows by itself
-        _GLIBC.mallopt(_M_TRIM_THRESHOLD, large)  # nor does this: free ends of heaps go back
-        _GLIBC.mallopt(_M_ARENA_MAX, 1)
-
-
-def return_memory() -> None:
-    """Gives free memory of the heap back to the system, in about 2 ms; after `separate_memory`."""
-    if _GLIBC:
-        _GLIBC.malloc_trim(0)
-
-
-_GLIBC = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-"""From glibc's malloc.h; see mallopt(3)."""
-
-
-def _open(source) -> Image.Image:
-    """Opens and checks the header only."""
+def _open(source: bytes | bytearray | memoryview | str | os.PathLike) -> Image.Image:
+    """Opens an image and checks its header only."""
+    data: io.BytesIO | Path
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = io.BytesIO(source)
         if not len(source):
@@ -199,10 +169,11 @@ def _open(source) -> Image.Image:
             "make it smaller first"
         ) from None
     except PermissionError:
-        raise ImageError("the file may not be read (permission denied)") from None
-    except Exception:  # UnidentifiedImageError, or a header that a plug-in chokes on
+        raise ImageError("the file cannot be read (permission denied)") from None
+    except Exception:  # UnidentifiedImageError, or a header that breaks one of Pillow's plug-ins
         raise ImageError(
-            "it is not an image Graft can read (JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF and a few more)"
+            "it is not an image Graft can read (JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF and a few "
+            "more)"
         ) from None
 
 
@@ -214,14 +185,14 @@ def _check_size(width: int, height: int) -> None:
         )
     if max(width, height) > MAX_SIDE:
         raise ImageError(
-            f"the image is {width} x {height} pixels; Graft reads up to {MAX_SIDE:,} on a side, so "
+            f"the image is {width} x {height} pixels; Graft reads up to {MAX_SIDE:,} per side, so "
             "cut it into parts first"
         )
 
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _BARE = {0x01, 0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE)}
-"""Markers that no length follows (ITU-T T.81, table B.1), or that Pillow takes for such."""
+"""Markers without a length (ITU-T T.81, table B.1), or that Pillow reads as such."""
 
 
 def _check_jpeg(data: bytes) -> None:
@@ -229,14 +200,14 @@ def _check_jpeg(data: bytes) -> None:
     at, segments, scans = 2, 0, 0
     while found := _MARKER.search(data, at):
         at, marker = found.end(), data[found.end() - 1]
-        if marker == 0xD9 and scans:  # the end; a film or another picture may follow
+        if marker == 0xD9 and scans:  # the end; a video or another image may follow
             return
         segments += not scans
         scans += marker == 0xDA
         if segments > MAX_SEGMENTS or scans > MAX_SCANS:
             raise ImageError(
-                "the JPEG is built of far more parts than a photo; open it in an image editor and "
-                "save it again"
+                "the JPEG has far more parts than a photo; open it in an image editor and save it "
+                "again"
             )
         if scans == 1 and data.count(b"\xff\xda", at) < MAX_SCANS:
             return
@@ -244,8 +215,9 @@ def _check_jpeg(data: bytes) -> None:
             at += int.from_bytes(data[at : at + 2], "big")
 
 
-def _check_build(data) -> None:
-    """Raises ImageError for what Pillow would work on for long as it opens it."""
+def _check_build(data: io.BytesIO | Path) -> None:
+    """Raises ImageError for a file that would keep Pillow busy for long when it is opened."""
+    file: BinaryIO
     with open(data, "rb") if isinstance(data, Path) else contextlib.nullcontext(data) as file:
         begin = file.read(4)
         file.seek(0)
@@ -256,26 +228,29 @@ def _check_build(data) -> None:
         file.seek(0)
 
 
-def _check_icon(file) -> None:
-    """An icon says that it is up to 256 x 256; the picture inside, decoded on opening, may be of any
-    size. Real ones hold a dozen; each of the 65,535 that are possible is an object."""
+def _check_icon(file: BinaryIO) -> None:
+    """Raises ImageError for an icon with too many or too large images.
+
+    Its header declares at most 256 x 256 pixels, but the image inside, which is decoded on opening,
+    may have any size. Real icons hold a dozen images, and up to 65,535 are possible.
+    """
     if struct.unpack("<H", file.read(6)[4:])[0] > 256:
-        raise ImageError("the icon holds more than 256 pictures; save one of them as PNG")
+        raise ImageError("the icon holds more than 256 images; save one of them as PNG")
     file.seek(0)
     file.seek(IcoImagePlugin.IcoFile(file).entry[0].offset)
     head = file.read(24)
     if head.startswith(b"\x89PNG"):
         width, height = struct.unpack(">II", head[16:24])
-    elif head[0] == 12:  # the oldest bitmap header; a mask lies below the picture
+    elif head[0] == 12:  # the oldest bitmap header; a mask follows the image
         width, height = struct.unpack("<HH", head[4:8])
     else:
         width, height = struct.unpack("<ii", head[4:12])
     _check_size(abs(width), abs(height))
 
 
-def _bands(image: Image.Image):
-    """Gives (first row, rows from there on) of about a million pixels each: what is worked out on the
-    whole of a large picture takes as much memory again each time."""
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yields (first row, rows from there on) of about a million pixels each, to save memory: each
+    operation on a whole large image needs as much memory as the image itself."""
     step = max(1, 2**20 // image.width)
     for top in range(0, image.height, step):
         yield top, image.crop((0, top, image.width, min(top + step, image.height)))
@@ -284,8 +259,8 @@ def _bands(image: Image.Image):
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """16-bit grey, or mode I, to mode L."""
     grey = np.empty((image.height, image.width), np.uint8)
-    # convert("RGB") would clip at 255 (facts, Images): 65535 / 257 = 255.
-    deep = image.mode != "I" or image.getextrema()[1] > 255
+    # convert("RGB") would clip at 255; 65535 / 257 = 255.
+    deep = image.mode != "I" or int(np.max(image.getextrema())) > 255
     for top, band in _bands(image):
         values = np.asarray(band).astype(np.int64)
         if deep:
@@ -295,7 +270,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB, the way a person sees it."""
+    """Any mode to RGB, as a person sees it."""
     if image.mode.startswith("I;16") or image.mode == "I":
         exif = image.getexif()
         image = _to_8_bits(image)

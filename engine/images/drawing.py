@@ -1,20 +1,28 @@
-"""A small visual world: backgrounds, things in poses, occlusion and light, drawn with Pillow.
+"""Drawn scenes: a background, an object in some pose, occlusion and light. Uses Pillow.
 
-The sample dataset and the source task of the built-in backbone share it, as photos of different
-things share a world. Everything follows from a NumPy generator, so a seed repeats a picture.
+The sample dataset and the pretraining data of the built-in backbone both use it, as photos of
+different objects share one world. A NumPy generator decides everything, so a seed repeats an image.
 """
+
+from __future__ import annotations
 
 import colorsys
 import math
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-LAYER = 256
-"""Side of the layer on which a thing is drawn, in pixels; coordinates on it run from -1 to 1."""
+Colour: TypeAlias = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+Point: TypeAlias = tuple[float, float]
 
-# Two colours that go together, top and bottom: chosen by hand, since random ones clash.
-SKIES = (
+LAYER = 256
+"""Side of the layer on which an object is drawn, in pixels; coordinates on it run from -1 to 1."""
+
+# Top and bottom colours that go well together: chosen by hand, since random ones clash.
+SKIES: tuple[tuple[Colour, Colour], ...] = (
     ((150, 200, 235), (235, 243, 240)), ((98, 154, 201), (208, 228, 232)),
     ((250, 214, 165), (240, 150, 130)), ((255, 236, 210), (250, 196, 170)),
     ((60, 70, 120), (196, 130, 150)), ((32, 42, 84), (92, 104, 152)),
@@ -27,34 +35,36 @@ SKIES = (
 
 
 class Layer:
-    """A transparent square to draw a thing on; coordinates from -1 to 1, y downwards."""
+    """A transparent square to draw an object on; coordinates from -1 to 1, y downwards."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.image = Image.new("RGBA", (LAYER, LAYER), (0, 0, 0, 0))
         self._draw = ImageDraw.Draw(self.image)
 
-    def _px(self, points):
+    def _px(self, points: Sequence[Point]) -> list[Point]:
         return [((x + 1) * LAYER / 2, (y + 1) * LAYER / 2) for x, y in points]
 
-    def polygon(self, points, fill):
+    def polygon(self, points: Sequence[Point], fill: Colour) -> None:
         """A filled polygon of (x, y) points."""
         self._draw.polygon(self._px(points), fill=fill)
 
-    def ellipse(self, x, y, rx, ry, fill):
+    def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour) -> None:
         """A filled ellipse around (x, y)."""
         self._draw.ellipse(self._px([(x - rx, y - ry), (x + rx, y + ry)]), fill=fill)
 
-    def ring(self, x, y, rx, ry, width, fill):
-        """An ellipse's outline of a width in units of the layer."""
+    def ring(self, x: float, y: float, rx: float, ry: float, width: float, fill: Colour) -> None:
+        """The outline of an ellipse around (x, y); its width is in units of the layer."""
         box = self._px([(x - rx, y - ry), (x + rx, y + ry)])
         self._draw.ellipse(box, outline=fill, width=max(1, round(width * LAYER / 2)))
 
-    def rectangle(self, x0, y0, x1, y1, fill, radius=0.0):
+    def rectangle(
+        self, x0: float, y0: float, x1: float, y1: float, fill: Colour, radius: float = 0.0
+    ) -> None:
         """A filled rectangle with rounded corners."""
         box = self._px([(x0, y0), (x1, y1)])
         self._draw.rounded_rectangle(box, radius * LAYER / 2, fill=fill)
 
-    def line(self, points, width, fill):
+    def line(self, points: Sequence[Point], width: float, fill: Colour) -> None:
         """A polyline with round joints and ends."""
         pixels, thick = self._px(points), max(1, round(width * LAYER / 2))
         self._draw.line(pixels, fill=fill, width=thick, joint="curve")
@@ -63,46 +73,55 @@ class Layer:
             self._draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
 
 
-def colour(random, saturation=(0.35, 0.9), value=(0.45, 0.98)) -> tuple[int, int, int]:
-    """A random colour that looks like paint; the ranges are of HSV, 0 to 1."""
+def colour(
+    random: np.random.Generator, saturation: Point = (0.35, 0.9), value: Point = (0.45, 0.98)
+) -> Colour:
+    """A random colour that looks like paint, from ranges of HSV saturation and value, 0 to 1."""
     h, s, v = random.random(), random.uniform(*saturation), random.uniform(*value)
-    # Full green and magenta look like neon; the eye takes them at two thirds as equally strong.
+    # Full green and magenta look like neon; at two thirds they look as strong as other colours.
     if 0.2 < h < 0.47 or 0.72 < h < 0.93:
         s, v = s * 0.62, v * 0.88
-    return tuple(int(255 * c) for c in colorsys.hsv_to_rgb(h, s, v))
+    red, green, blue = (int(255 * c) for c in colorsys.hsv_to_rgb(h, s, v))
+    return red, green, blue
 
 
-def shade(rgb, factor) -> tuple[int, int, int]:
-    """Darker (factor below 1) or lighter (above 1)."""
-    if factor <= 1:
-        return tuple(int(c * factor) for c in rgb)
-    return tuple(int(255 - (255 - c) / factor) for c in rgb)
+def shade(rgb: Colour, factor: float) -> Colour:
+    """A darker (factor below 1) or lighter (above 1) colour."""
+    red, green, blue = (
+        int(c * factor) if factor <= 1 else int(255 - (255 - c) / factor) for c in rgb
+    )
+    return red, green, blue
 
 
 def clip_to(layer: Layer, other: Layer) -> None:
-    """Keeps of `layer` only what lies on `other`: for stripes on a shape."""
+    """Erases the parts of `layer` that are not on `other`: for stripes on a shape."""
     alpha = ImageChops.multiply(layer.image.getchannel("A"), other.image.getchannel("A"))
     layer.image.putalpha(alpha)
 
 
 def compose(
-    random, layer: Layer, width: int, height: int, scale=(0.62, 1.0), turn=13.0, occluded=0.35
+    random: np.random.Generator,
+    layer: Layer,
+    size: tuple[int, int],
+    scale: Point = (0.62, 1.0),
+    turn: float = 13.0,
+    occluded: float = 0.35,
 ) -> Image.Image:
-    """Puts a thing into a scene: background, other things, pose, shadow, occlusion, light.
+    """Puts an object into a scene: background, other shapes, pose, shadow, occlusion, light.
 
     Args:
         random: a NumPy generator.
-        layer: the drawn thing.
-        width, height: of the picture, pixels.
-        scale: least and greatest size of the layer, as a share of the picture's shorter side.
+        layer: the drawn object.
+        size: width and height of the image, pixels.
+        scale: smallest and largest size of the layer, as a share of the image's shorter side.
         turn: standard deviation of the rotation, degrees.
-        occluded: how often something stands in front, 0 to 1.
+        occluded: probability of something in front of the object, 0 to 1.
 
     Returns:
         A PIL image of mode RGB.
     """
-    # Everything is drawn at twice the size and averaged at the end, for smooth edges.
-    scene = background(random, 2 * width, 2 * height)
+    # Drawn at twice the size and averaged at the end, for smooth edges.
+    scene = background(random, 2 * size[0], 2 * size[1])
     for _ in range(random.integers(0, 4)):
         _distractor(random, scene)
     towards = random.uniform(0, 2 * math.pi)
@@ -116,23 +135,23 @@ def compose(
 
 
 def _posed(random, thing, size, scales, turn):
-    """The thing mirrored, squeezed, turned, scaled and moved: one transform onto the scene."""
+    """The object mirrored, squeezed, rotated, scaled and moved in one transform onto the scene."""
     w, h = size
     scale = min(w, h) * random.uniform(*scales) / LAYER
-    # A view from the side squeezes it a little.
+    # As in a view from the side.
     sx = scale * random.uniform(0.82, 1.0) * random.choice([-1, 1])
     turn = math.radians(random.normal(0, turn))
     cx = w / 2 + random.uniform(-0.15, 0.15) * w
     cy = h / 2 + random.uniform(-0.13, 0.13) * h
     cos, sin, mid = math.cos(turn), math.sin(turn), LAYER / 2
-    # Pillow wants the way back, from scene to layer.
+    # Pillow needs the inverse, from scene to layer.
     a, b, d, e = cos / sx, sin / sx, -sin / scale, cos / scale
     way = (a, b, mid - a * cx - b * cy, d, e, mid - d * cx - e * cy)
     return thing.transform(size, Image.Transform.AFFINE, way, Image.Resampling.BILINEAR)
 
 
 def _round_off(thing, towards):
-    """Shades the thing's edges: bright towards the light, dark away from it."""
+    """Shades the object's edges: bright towards the light, dark away from it."""
     alpha = thing.getchannel("A")
     small = alpha.reduce(4).filter(ImageFilter.BoxBlur(4))
     step = 6
@@ -147,13 +166,13 @@ def _round_off(thing, towards):
 
 
 def _shadow(scene, thing, towards):
-    """A soft shadow on the side away from the light, and a little below."""
+    """Adds a soft shadow on the side away from the light, and a little below."""
     dark = thing.getchannel("A").point([int(v * 0.34) for v in range(256)]).reduce(4)
     dark = ImageChops.offset(dark, round(-2 * math.cos(towards)), 2).filter(ImageFilter.BoxBlur(1))
     scene.paste((22, 20, 40), (0, 0), dark.resize(scene.size, Image.Resampling.BILINEAR))
 
 
-def background(random, width, height) -> Image.Image:
+def background(random: np.random.Generator, width: int, height: int) -> Image.Image:
     """A gradient, often with hills, peaks, woods, the sea, a table, a pattern, clouds or lights."""
     top, bottom = SKIES[random.integers(0, len(SKIES))]
     drift = random.integers(-22, 23, 3)
@@ -162,14 +181,14 @@ def background(random, width, height) -> Image.Image:
     )
     small = Image.fromarray(np.clip(corners + drift, 0, 255).astype(np.uint8))
     scene = small.resize((width, height), Image.Resampling.BICUBIC)
-    # Patterns and hills take a tone of the sky itself, so that they stay behind the thing.
-    ink = shade(tuple(bottom), random.choice([0.62, 0.74, 0.86, 1.6]))
+    # Patterns and hills have a tone of the sky, so that they look further away than the object.
+    ink = shade(bottom, random.choice([0.62, 0.74, 0.86, 1.6]))
     _SCENES[random.integers(0, len(_SCENES))](random, ImageDraw.Draw(scene), width, height, ink)
     return scene
 
 
 def _plain(random, draw, w, h, ink):
-    """Nothing but the gradient, and sometimes a sun or moon."""
+    """Only the gradient, and sometimes a sun or moon."""
     if random.random() < 0.6:
         x, y, r = random.uniform(0, w), random.uniform(0, 0.5 * h), random.uniform(0.06, 0.16) * w
         draw.ellipse((x - r, y - r, x + r, y + r), fill=shade(ink, 2.4))
@@ -259,7 +278,7 @@ _SCENES = (_plain, _hills, _peaks, _woods, _sea, _table, _dots, _stripes, _cloud
 
 
 def _distractor(random, scene):
-    """A small shape that has nothing to do with the thing."""
+    """Draws a small shape that has nothing to do with the object."""
     draw, ink = ImageDraw.Draw(scene), colour(random, (0.25, 0.7))
     x, y = random.uniform(0, scene.width), random.uniform(0, scene.height)
     r = random.uniform(0.03, 0.09) * scene.width
@@ -282,7 +301,7 @@ def _distractor(random, scene):
 
 
 def _occluder(random, scene):
-    """Something in front: grass, a post or leaves, at an edge of the picture."""
+    """Draws something in front: grass, a post or leaves, at an edge of the image."""
     draw, ink = ImageDraw.Draw(scene), shade(colour(random, (0.3, 0.7)), 0.62)
     w, h = scene.size
     kind = random.integers(0, 3)

@@ -1,7 +1,7 @@
-"""What an image's pixels say of it: brightness, contrast, sharpness, entropy, a perceptual hash.
+"""Measures of an image's pixels: brightness, contrast, sharpness, entropy, a perceptual hash.
 
-Used by the process that inspects a dataset; pages read what it kept (`engine.inspection.inspection`). One decode
-gives everything, thumbnail included.
+The process that inspects a dataset computes them (`engine.inspection.worker`), and pages read the
+results. One decode gives all of them and the thumbnail.
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ from PIL import Image
 from engine.images import decode, thumbnails
 
 SHARPNESS_SIDE = 256
-"""Longest side, pixels, at which sharpness is measured: about what backbones look at (224), so an image
-counts as blurred if training sees it blurred, whatever its own size."""
+"""Longest side, pixels, at which sharpness is measured: about the input size of backbones (224), so
+that an image counts as blurred if training sees it blurred, whatever its own size."""
 GREY_SIDE = 64
-"""Side of the square grey picture by which copies are recognized (`engine.inspection.duplicates`)."""
+"""Side of the square grey image that copies are recognized by (`engine.inspection.duplicates`)."""
 
 RECORD = np.dtype(
     [
@@ -26,7 +26,7 @@ RECORD = np.dtype(
         ("grey", "u1", (GREY_SIDE, GREY_SIDE)),
     ]
 )
-"""What is kept of an image while a dataset is inspected. place: its row + 1."""
+"""What an inspection keeps of each image. place: its row in the dataset + 1."""
 
 
 def measure(data: bytes, row: int) -> tuple[np.ndarray, bytes]:
@@ -38,8 +38,9 @@ def measure(data: bytes, row: int) -> tuple[np.ndarray, bytes]:
 
     Returns:
         (a record of `RECORD`, shape (); the encoded thumbnail). brightness: mean luma, 0 to 255;
-        contrast: standard deviation of luma; entropy: of the luma histogram, 0 to 8 bits; sharpness:
-        `sharpness`; phash: `perceptual_hash`. Luma is that of ITU-R BT.601, as Pillow's mode L.
+        contrast: standard deviation of luma; entropy: of the luma histogram, 0 to 8 bits;
+        sharpness: `sharpness`; phash: `perceptual_hash`. Luma as in ITU-R BT.601 and Pillow's
+        mode L.
 
     Raises:
         ImageError: if it cannot be decoded.
@@ -58,7 +59,7 @@ def measure(data: bytes, row: int) -> tuple[np.ndarray, bytes]:
 
 
 def lost(row: int) -> np.ndarray:
-    """The record of an image that can no longer be read: measures that are not a number."""
+    """The record of an image that can no longer be read: its measures are NaN."""
     record = np.zeros((), RECORD)
     record["place"] = row + 1
     for name in ("brightness", "contrast", "sharpness", "entropy"):
@@ -67,7 +68,7 @@ def lost(row: int) -> np.ndarray:
 
 
 def tone(luma: Image.Image) -> tuple[float, float, float]:
-    """Mean, standard deviation and entropy (bits, Shannon 1948) of a picture of mode L.
+    """Mean, standard deviation and entropy (bits, Shannon 1948) of an image of mode L.
 
     All three come exactly from its 256-bin histogram, without another copy of the pixels."""
     shares = np.asarray(luma.histogram(), np.float64)
@@ -80,13 +81,13 @@ def tone(luma: Image.Image) -> tuple[float, float, float]:
 
 
 def sharpness(small: Image.Image) -> float:
-    """Variance of the Laplacian (4 neighbours) of a picture of mode L: low where nothing has an edge.
+    """Variance of the Laplacian (4 neighbours) of an image of mode L: low if there are no edges.
 
     Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy: a comparative study", ICPR
     2000. Luma 0 to 255, longest side `SHARPNESS_SIDE`.
     """
     x = np.asarray(small, np.float32)
-    if min(x.shape) < 3:  # a line has no inside
+    if min(x.shape) < 3:  # a line has no inner pixels
         return 0.0
     inner = x[1:-1, 1:-1]
     laplacian = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:] - 4 * inner
@@ -94,18 +95,20 @@ def sharpness(small: Image.Image) -> float:
 
 
 def perceptual_hash(small: Image.Image) -> int:
-    """The 64 bits of pHash (ImageHash: signs of the 8 x 8 lowest frequencies against their median).
+    """The 64 bits of pHash (ImageHash: which of the 8 x 8 lowest frequencies exceed their median).
 
     Images that look alike differ in few bits: `np.bitwise_count(a ^ b)`.
     """
-    import imagehash  # which brings SciPy: not for those who ask for brightness alone
+    import imagehash  # it imports SciPy, which callers of `tone` alone do not need
 
     bits = imagehash.phash(small).hash
     return int(np.packbits(bits.ravel()).view(">u8")[0])
 
 
-def fitted(picture, side) -> Image.Image:
-    """Resized so that the longest side is `side`, with antialiasing where it shrinks."""
+def fitted(picture: Image.Image, side: int) -> Image.Image:
+    """An image resized to a longest side of `side` pixels, with antialiasing when it shrinks."""
     scale = side / max(picture.size)
-    size = tuple(max(1, round(length * scale)) for length in picture.size)
-    return picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    if (width, height) == picture.size:
+        return picture
+    return picture.resize((width, height), Image.Resampling.BILINEAR)

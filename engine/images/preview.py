@@ -1,18 +1,32 @@
-"""What the network will see, for people to look at, without TensorFlow."""
+"""The network's input as images for people, without TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.images import augment, decode
+from engine.images import Images, augment, decode
+
+if TYPE_CHECKING:
+    from engine.recipe import Recipe
 
 
-def network_view(dataset, indices, recipe, augmented=False, seed=0) -> np.ndarray:
+def network_view(
+    dataset: Images,
+    indices: Sequence[int] | np.ndarray,
+    recipe: Recipe,
+    augmented: bool = False,
+    seed: int = 0,
+) -> np.ndarray:
     """The pixels that enter the network, before its own preprocessing.
 
     Args:
         dataset: an open Dataset.
         indices: which of its images.
-        recipe: decides size, resizing and augmentation.
-        augmented: whether to change the images as an epoch of training would.
+        recipe: its image size, resizing and augmentation are used.
+        augmented: whether to change the images as in an epoch of training.
         seed: another number shows another epoch.
 
     Returns:

@@ -1,37 +1,41 @@
-"""Thumbnails of a dataset's images, made once and kept by content in one SQLite file.
+"""Thumbnails of a dataset's images, created once and kept by content in one SQLite file.
 
-Light. Several processes and threads may read and write it at once (write-ahead log); one that is there
-takes some ten microseconds.
+Several processes and threads may read and write it at the same time (write-ahead log). Reading a
+thumbnail takes about ten microseconds.
 """
+
+from __future__ import annotations
 
 import contextlib
 import io
 import sqlite3
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import filelock
 from PIL import Image
 
-from engine.images import decode
+from engine.images import Images, decode
 
 SIDE = 160
 """Longest side, pixels."""
 QUALITY = 80
-"""JPEG, 0 to 95: about 6 kB each, made in 0.2 ms. WebP at 75 takes a third less, and 4 ms."""
+"""Of JPEG, 0 to 95: about 6 kB and 0.2 ms each. WebP at 75 is a third smaller, but takes 4 ms."""
 
 
-def folder(home, source_fingerprint: str) -> Path:
-    """Where what is known of a dataset's images is kept (`engine.inspection.inspection`)."""
+def folder(home: str | Path, source_fingerprint: str) -> Path:
+    """The folder of a dataset's thumbnails and inspection (`engine.inspection.inspection`)."""
     return Path(home) / "inspections" / source_fingerprint[:24]
 
 
 def encode(picture: Image.Image) -> bytes:
-    """A JPEG whose longest side is at most `SIDE` pixels, from a picture of mode RGB."""
+    """A JPEG whose longest side is at most `SIDE` pixels, from an image of mode RGB."""
     scale = SIDE / max(*picture.size, SIDE)
-    size = tuple(max(1, round(length * scale)) for length in picture.size)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
     file = io.BytesIO()
-    picture.resize(size, Image.Resampling.BILINEAR).save(file, "JPEG", quality=QUALITY)
+    small = picture.resize((width, height), Image.Resampling.BILINEAR)
+    small.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
@@ -40,25 +44,25 @@ class Thumbnails:
 
     Args:
         home: Graft's home.
-        source_fingerprint: of the Dataset; decisions about images change nothing here.
+        source_fingerprint: of the Dataset; decisions about images do not change it.
     """
 
-    def __init__(self, home, source_fingerprint: str):
+    def __init__(self, home: str | Path, source_fingerprint: str):
         self.path = folder(home, source_fingerprint) / "thumbs.sqlite"
         self._own = threading.local()
 
-    def get(self, dataset, row: int) -> bytes:
-        """The thumbnail of an image, an encoded JPEG; made now, and kept, if it is not there yet.
+    def get(self, dataset: Images, row: int) -> bytes:
+        """The thumbnail of an image, an encoded JPEG; created and kept if it does not exist yet.
 
         Args:
             dataset: the open Dataset, with or without overlay.
             row: of the image in it.
 
         Raises:
-            LostImageError, ImageError: if it is not there and the image can no longer be read.
+            LostImageError, ImageError: if it must be created, and the image can no longer be read.
         """
         content = str(dataset.contents[row])
-        # A full disk, a long lock or a damaged store must not blank a gallery.
+        # With a full disk, a long lock or a damaged file, a gallery still shows its images.
         with contextlib.suppress(sqlite3.Error), self._using() as connection:
             found = connection.execute(
                 "SELECT data FROM thumbs WHERE content = ?", (content,)
@@ -70,7 +74,7 @@ class Thumbnails:
             self.put_many([(content, data)])
         return data
 
-    def put_many(self, items) -> None:
+    def put_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Keeps thumbnails, all or none.
 
         Args:
@@ -85,8 +89,8 @@ class Thumbnails:
             return connection.execute("SELECT count(*) FROM thumbs").fetchone()[0]
 
     @contextlib.contextmanager
-    def _using(self):
-        """This thread's connection; opened anew if the file was deleted or replaced meanwhile."""
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection; opened again if the file was deleted or replaced."""
         connection, opened = getattr(self._own, "connection", (None, None))
         stamp = self._stamp()
         if connection is None or stamp != opened:
@@ -97,14 +101,14 @@ class Thumbnails:
                 connection = _connect(self.path)
             except sqlite3.OperationalError:  # locked for long, or the disk is full
                 raise
-            except sqlite3.DatabaseError:  # damaged: all that was in it can be made again
+            except sqlite3.DatabaseError:  # damaged: all thumbnails can be created again
                 for file in self.path.parent.glob(f"{self.path.name}*"):
                     file.unlink(missing_ok=True)
                 connection = _connect(self.path)
             self._own.connection = connection, self._stamp()
         yield connection
 
-    def _stamp(self):
+    def _stamp(self) -> tuple[int, int] | None:
         try:
             found = self.path.stat()
             return found.st_dev, found.st_ino
@@ -112,11 +116,11 @@ class Thumbnails:
             return None
 
 
-def _connect(path) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30)
-    # After a power failure the last ones may be missing, and are made again; nothing is damaged.
+    # After a power failure the last thumbnails may be missing; the file is not damaged.
     connection.execute("PRAGMA synchronous = NORMAL")
-    # Turning the log on fails at once, timeout or not, while another connection does the same.
+    # Switching to the log fails at once, whatever the timeout, if another connection does the same.
     with filelock.FileLock(path.with_suffix(".lock")):
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(

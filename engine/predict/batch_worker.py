@@ -1,34 +1,43 @@
-"""The work behind `engine.predict.batches`: the process of a batch, and the same stream for the command line.
+"""The work behind `engine.predict.batches`: a batch's process, and the same stream for the command
+line.
 
-No TensorFlow: LiteRT answers, Pillow decodes, some images at a time.
+No TensorFlow: LiteRT predicts, Pillow decodes, several images at a time.
 """
+
+from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from engine import home as homes
 from engine.data.sources import zip_names
 from engine.errors import DamagedModel, DatasetError, ImageError, RunError
+from engine.host.background import Report
 from engine.host.parallel import ordered_map
 from engine.images import decode, thumbnails
 from engine.predict import batches, confidence, drift, embedding, evaluation, reference
+from engine.predict.batches import Item, Rows
 from engine.predict.classifier import Classifier
+from engine.predict.confidence import Confidence
 from engine.runs import runs
+from engine.runs.runs import Run
 
 DRIFT = 2000
-"""Most images that drift is judged by: the same share all along the batch."""
+"""Drift is judged by at most this many images, evenly spaced over the batch."""
 
 
-def measure(_recipe, home, about, report) -> dict:
-    """Answers a batch; see `engine.host.background_worker`, which calls it.
+def measure(about: dict[str, Any], home: Path, report: Report) -> dict[str, Any]:
+    """Classifies a batch; `engine.host.background_worker` calls it.
 
     Args:
-        home: Graft's home.
         about: run, title and source of the batch.
-        report: called with (text, done, total, seconds left).
+        home: Graft's home.
+        report: see `Report`.
 
     Returns:
         See `Batch.state`.
@@ -39,57 +48,63 @@ def measure(_recipe, home, about, report) -> dict:
         return _measured(home, about, report)
 
 
-def _measured(home, about, report) -> dict:
+def _measured(home: Path, about: dict[str, Any], report: Report) -> dict[str, Any]:
     folder = Path(about["source"]).parent
     run, begun = runs.get_run(home, about["run"]), time.time()
     model = Classifier(run)
-    first, kept = time.time(), {}
+    kept: dict[int, np.ndarray] = {}
     with batches.items(about["source"], about["title"]) as found:
-
-        def tell(done):
-            left = (time.time() - first) / done * (len(found) - done)
-            report("Classifying", done, len(found), left)
-
-        thumbs = folder / batches.THUMBS
-        for number, rows in enumerate(parts(model, found, thumbs, tell, kept)):
+        total = len(found)
+        report("Classifying", 0, total)
+        blocks = parts(
+            model, found, folder / batches.THUMBS, lambda done: report("Classifying", done, total), kept
+        )
+        for number, rows in enumerate(blocks):
             with homes.replacing(folder / f"part-{number:05d}.npz", "wb") as file:
                 np.savez(file, **vars(rows))
-    rows = batches.Batch(folder).rows()
-    report("Comparing with the validation images", len(rows), len(rows))
+    answered = batches.Batch(folder).rows()
+    report("Comparing with the validation images", len(answered), len(answered))
     return {
-        "images": len(rows),
+        "images": len(answered),
         "seconds": time.time() - begun,
-        "figures": figures(model.classes, rows),
-        "drift": judged(run, rows, kept),
+        "figures": figures(model.classes, answered),
+        "drift": judged(run, answered, kept),
         "stopped": False,
     }
 
 
-def parts(model, found, thumbs=None, progress=None, kept=None):
-    """Yields `batches.Rows` of some images each, until all are answered; memory does not grow with them.
+def parts(
+    model: Classifier,
+    found: Sequence[Item],
+    thumbs: Path | None = None,
+    progress: Callable[[int], object] | None = None,
+    kept: dict[int, np.ndarray] | None = None,
+) -> Iterator[Rows]:
+    """Yields the answers of some images at a time until all are classified, so that memory does not
+    grow with their number.
 
     Args:
         model: a Classifier.
-        found: list of `batches.items`.
-        thumbs: path of the file that takes the thumbnails; None for none.
-        progress: called with the images done so far.
-        kept: a dict that takes the features by which drift is judged, of at most `DRIFT` images drawn
-            evenly, {place: float16 array (width,)}.
+        found: of `batches.items`.
+        thumbs: path of the file for the thumbnails; None for none.
+        progress: called with the number of images done.
+        kept: takes the features by which drift is judged, of at most `DRIFT` images spread evenly,
+            {place: float16 array (width,)}.
     """
     known, place, waiting, done = set(model.classes), 0, [], 0
-    drawn = set(np.linspace(0, len(found) - 1, min(DRIFT, len(found))).astype(int).tolist())
+    spread = set(np.linspace(0, len(found) - 1, min(DRIFT, len(found))).astype(int).tolist())
     certainty = confidence.known(model.run)
 
-    def answer(item):
+    def answer(item: Item) -> dict[str, Any]:
         return _answer(model, known, item, thumbs is not None)
 
     for row in ordered_map(answer, found, model.threads):
         thumb = row.pop("thumb")
-        if thumb:
+        if thumbs and thumb:
             with open(thumbs, "ab") as file:
                 file.write(thumb)
         row["thumbs"] = (place, place + len(thumb))
-        if kept is not None and done in drawn and row["features"] is not None:
+        if kept is not None and done in spread and row["features"] is not None:
             kept[done] = row["features"].astype(np.float16)
         place, done = place + len(thumb), done + 1
         waiting.append(row)
@@ -102,10 +117,10 @@ def parts(model, found, thumbs=None, progress=None, kept=None):
         yield _stacked(waiting, certainty)
 
 
-def _answer(model, known, item, wants_thumb) -> dict:
-    """One image: everything that is kept of it."""
+def _answer(model: Classifier, known: set[str], item: Item, wants_thumb: bool) -> dict[str, Any]:
+    """Everything that is kept of one image."""
     name, label, read = item
-    row = {
+    row: dict[str, Any] = {
         "names": zip_names.shown(name),
         "labels": label if label in known else "",
         "errors": "",
@@ -122,11 +137,11 @@ def _answer(model, known, item, wants_thumb) -> dict:
         row["thumb"] = thumbnails.encode(picture) if wants_thumb else b""
     except (ImageError, DatasetError, OSError) as error:
         row["errors"] = str(error)
-    except DamagedModel:  # which no other image will be answered by
+    except DamagedModel:  # it cannot classify any other image either
         raise
-    except Exception as error:  # one image of thousands must not end a batch; the log has more
+    except Exception as error:  # one image of thousands must not end a batch
         traceback.print_exc()
-        row["errors"] = f"it could not be worked on ({type(error).__name__}); the log says more"
+        row["errors"] = f"it could not be classified ({type(error).__name__}); see the log"
     else:
         row["probabilities"] = answer.probabilities
         row["features"] = embedding.normalised(answer.features[None])[0]
@@ -134,8 +149,8 @@ def _answer(model, known, item, wants_thumb) -> dict:
     return row
 
 
-def _stacked(rows, certainty) -> batches.Rows:
-    """Rows of an array each; their features become distances."""
+def _stacked(rows: list[dict[str, Any]], certainty: Confidence | None) -> Rows:
+    """Answers as arrays; their features become distances."""
     features = [row.pop("features") for row in rows]
     read = [i for i, own in enumerate(features) if own is not None]
     far = np.full(len(rows), np.nan, np.float32)
@@ -143,14 +158,13 @@ def _stacked(rows, certainty) -> batches.Rows:
         far[read] = certainty.distances(np.stack([features[i] for i in read]))
     for row, distance in zip(rows, far, strict=True):
         row["distances"] = distance
-    kinds = {"names": str, "labels": str, "errors": str, "seconds": np.float32, "thumbs": np.int64}
-    return batches.Rows(
-        **{n: np.array([row[n] for row in rows], kinds.get(n)) for n in batches.COLUMNS}
-    )
+    kinds: dict[str, type] = {"names": str, "labels": str, "errors": str}
+    kinds |= {"seconds": np.float32, "thumbs": np.int64}
+    return Rows(**{n: np.array([row[n] for row in rows], kinds.get(n)) for n in batches.COLUMNS})
 
 
-def figures(classes, rows) -> dict | None:
-    """`evaluation.measure` of the images that lay in a folder named like a class; None without any."""
+def figures(classes: Sequence[str], rows: Rows) -> dict[str, Any] | None:
+    """`evaluation.measure` of the images in folders named like a class; None if there are none."""
     own = rows.read & (rows.labels != "")
     if not own.any():
         return None
@@ -159,11 +173,11 @@ def figures(classes, rows) -> dict | None:
     return evaluation.measure(rows.probabilities[own], labels, classes)
 
 
-def judged(run, rows, kept) -> dict | None:
-    """`drift.judge` of a batch; None where it is too small, or the run remembers too little.
+def judged(run: Run, rows: Rows, kept: dict[int, np.ndarray]) -> dict[str, Any] | None:
+    """`drift.judge` of a batch; None if the batch or the run's reference is too small.
 
     Args:
-        run: the Run that answered.
+        run: the Run that classified it.
         rows: of the whole batch.
         kept: of `parts`.
     """

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from engine.data.sources.zip_names import shown
 from engine.errors import GraftError
-from engine.images import decode
+from engine.images.memory import return_memory
 from engine.predict import confidence
 from engine.serve import page
 from engine.serve.limits import Bounds, Gate, address_of
@@ -253,7 +253,7 @@ async def _form(request, bounds):
 def _classify(classifier, certainty, files, top) -> Answers:
     """Answers for open files, which are read one after another, not all at once."""
     answers = classifier.predict((file.file.read() for file in files), keep_images=False)
-    decode.return_memory()
+    return_memory()
     verdicts = certainty.verdicts(answers) if certainty else [None] * len(answers)
     rows = [
         _row(answer, verdict, shown(file.filename), top)

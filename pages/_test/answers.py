@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from engine.errors import GraftError
-from engine.images import decode
+from engine.images.memory import return_memory
 from engine.predict import calibration, confidence
 from engine.predict.classifier import Answer, Classifier
 from pages._ui import common
@@ -48,7 +48,7 @@ def say_if_uncertain(run) -> None:
     known = certainty(run)
     if isinstance(known, str):
         text = common.plain(common.sentence(known))
-        st.caption(f":material/info: No word on how sure its answers are. {text}")
+        st.caption(f":material/info: Confidence is not available for this run. {text}")
 
 
 def _stamp(run, name) -> int:
@@ -127,7 +127,7 @@ def _answer(path: str, stamps: tuple, content: str, _run, _data):
     encoded = io.BytesIO()
     small.save(encoded, "JPEG", quality=92, subsampling=0)
     del image
-    decode.return_memory()  # a photo of 64 million pixels took hundreds of megabytes
+    return_memory()  # a photo of 64 million pixels took hundreds of megabytes
     return found, encoded.getvalue(), small.size
 
 

@@ -21,18 +21,18 @@ MEASURE = """
 import json, sys
 from pathlib import Path
 import psutil
-from engine.images import decode
+from engine.images.memory import return_memory, separate_memory
 from engine.runs import runs
 from engine.predict.classifier import Classifier
 
 home, run, good, hostile = sys.argv[1:]
-decode.separate_memory()
+separate_memory()
 classifier = Classifier(runs.get_run(Path(home), run))
 memory = []
 for folder in (good, hostile, hostile):
     answers = classifier.predict(sorted(Path(folder).iterdir()))
     count = sum(answer.error is None for answer in answers)
-    decode.return_memory()
+    return_memory()
     del answers
     memory.append((count, psutil.Process().memory_info().rss))
 print(json.dumps(memory))

@@ -38,7 +38,7 @@ def render(class_index: int, seed: int) -> Image.Image:
     layer = Layer()
     _THINGS[class_index](layer, random)
     width, height = random.integers(SIZES[0], SIZES[1] + 1, 2)
-    return compose(random, layer, int(width), int(height), (0.8, 1.08), 9.0, 0.22)
+    return compose(random, layer, (int(width), int(height)), (0.8, 1.08), 9.0, 0.22)
 
 
 def picture_seed(seed: int, number: int) -> int:

@@ -44,7 +44,7 @@ def render(class_index: int, seed: int) -> Image.Image:
     # A pattern comes and goes, so it must not be what the class hangs on.
     if pattern < 3 and random.random() < 0.7:
         _decorate(layer, pattern, inks[3], random)
-    return compose(random, layer, SIZE, SIZE, (0.75, 1.05), 10.0, 0.25)
+    return compose(random, layer, (SIZE, SIZE), (0.75, 1.05), 10.0, 0.25)
 
 
 def _part(fixed, number):
