@@ -1,1 +1,4 @@
-"""Predicting with a finished run: answers, how sure they are, why, and for many images. Light."""
+"""Predicting with a finished run: answers, confidence, explanations, many images at once.
+
+Light: no module here imports TensorFlow.
+"""

@@ -1,7 +1,10 @@
-"""Making a run know how sure it may be: at its end, or later for a run that does not know yet.
+"""Measures how far a run's confidence can be trusted: when it ends, or later on request."""
 
-Light.
-"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,30 +16,38 @@ from engine.errors import DatasetError
 from engine.predict import calibration, confidence, evaluation, reference
 from engine.predict.classifier import Classifier
 
+if TYPE_CHECKING:
+    from engine.runs.runs import Run
 
-def calibrate(run) -> dict:
-    """Writes what `measured` finds into the run's confidence.json, and returns it."""
+
+def calibrate(run: Run) -> dict:
+    """Writes the result of `measured` to the run's confidence.json, and returns it."""
     kept = measured(run)
     homes.write_json(run.path / calibration.FILE, kept)
     return kept
 
 
-def measured(run) -> dict:
-    """Fits temperature and distance on the validation images that a run remembers.
+def measured(run: Run) -> dict:
+    """Fits temperature and distance on the validation images of a run's reference.
 
     Returns:
-        Plain data: temperature; threshold and usual, distances (`Confidence`); validation and test (images of
-        each); reliability before and after, both on the test images; false_alarms, the share of test images
-        that count as unlike the training images; coverage (`Confidence.achieved` at `COVERAGE`).
+        Plain data: temperature; threshold and usual, distances (`Confidence`); validation and
+        test (number of images); reliability before and after, both on the test images;
+        false_alarms, the share of test images that count as unlike the training images; coverage
+        (`Confidence.achieved` at `COVERAGE`).
+
+    Raises:
+        RunError: if the run has no reference, or it is damaged.
     """
     found = reference.of(run)
-    of = {part: found.rows(part) for part in ("train", "validation", "test")}
+    of = {part: found.rows(part) for part in PARTS}
     truth = {part: found.labels[rows] for part, rows in of.items()}
     raw = {part: found.probabilities[rows] for part, rows in of.items()}
     temperature = calibration.fit_temperature(raw["validation"], truth["validation"])
     training = found.features[of["train"]]
     far = {p: confidence.distances(found.features[of[p]], training) for p in ("validation", "test")}
     threshold, usual = confidence.thresholds(far["validation"])
+    scaled = calibration.scaled(raw["test"], temperature)
     kept = {
         "temperature": temperature,
         "threshold": threshold,
@@ -44,16 +55,14 @@ def measured(run) -> dict:
         "validation": len(of["validation"]),
         "test": len(of["test"]),
         "before": calibration.reliability(raw["test"], truth["test"]),
-        "after": calibration.reliability(
-            calibration.scaled(raw["test"], temperature), truth["test"]
-        ),
+        "after": calibration.reliability(scaled, truth["test"]),
         "false_alarms": float((far["test"] > threshold).mean()),
     }
     return kept | {"coverage": confidence.Confidence(run, kept).achieved(confidence.COVERAGE)}
 
 
-def remember(run, home, progress=None) -> None:
-    """Looks at a run's images again and keeps what a run keeps at its end.
+def remember(run: Run, home: Path, progress: Callable[[int, int], object] | None = None) -> None:
+    """Classifies a run's images again and writes its reference, as training does at its end.
 
     Args:
         run: a finished Run.
@@ -71,8 +80,8 @@ def remember(run, home, progress=None) -> None:
         set(dataset.contents[split[part]]) != set(known.get(part, ())) for part in PARTS
     ):
         raise DatasetError(
-            f"the dataset {dataset.title} is not the one that run {run.id} was trained on; train again on "
-            "what is there now"
+            f"the dataset {dataset.title} differs from the one that run {run.id} was trained on; "
+            "start a new run on the current images"
         )
     kept = reference.Collector(dataset, split, dataset.labels, run.recipe.seed)
     lost = Unreadable(dataset, split, lambda text: None)

@@ -1,31 +1,38 @@
-"""Probabilities as right as they claim to be, and what a run keeps of it.
+"""Temperature scaling, so that probabilities match accuracy, and reading what a run keeps of it.
 
-Light. Temperature scaling (Guo, Pleiss, Sun, Weinberger 2017, "On Calibration of Modern Neural Networks",
-ICML): one number T makes the probabilities p^(1/T), normalised. It is fitted on validation images
-(`engine.predict.calibrate`), and kept with the rest of a run's calibration in its confidence.json.
+Temperature scaling (Guo, Pleiss, Sun, Weinberger 2017, "On Calibration of Modern Neural Networks",
+ICML): one number T turns the probabilities p into p^(1/T), normalised. It is fitted on validation
+images (`engine.predict.calibrate`) and kept with the rest of a run's calibration in its
+confidence.json.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine import home as homes
 from engine.errors import DamagedFile, RunError
 
+if TYPE_CHECKING:
+    from engine.runs.runs import Run
+
 FILE = "confidence.json"
 BINS = 10
-"""Of the reliability diagram, of equal width (Naeini, Cooper, Hauskrecht 2015, AAAI)."""
+"""Bins of the reliability diagram, of equal width (Naeini, Cooper, Hauskrecht 2015, AAAI)."""
 DRAWS = 300
-"""Simulated classifiers for that floor."""
+"""Simulated classifiers for the error that chance alone causes (`reliability`, floor)."""
 _CLIP = 1e-7  # as Keras clips before a logarithm
 
 
-def scaled(probabilities, temperature: float) -> np.ndarray:
+def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities of a softmax whose logits are divided by a temperature.
 
     Args:
         probabilities: float array (..., classes), rows adding up to 1.
-        temperature: above 0; above 1 makes them less sure, below 1 more.
+        temperature: above 0; above 1 lowers the confidence, below 1 raises it.
 
     Returns:
         float32 array of the same shape, the same order of classes in each row.
@@ -35,9 +42,11 @@ def scaled(probabilities, temperature: float) -> np.ndarray:
     return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-def fit_temperature(probabilities, labels) -> float:
-    """The temperature with the smallest cross-entropy, between 0.05 and 20; 1 where every answer is right,
-    since then the smallest is the lowest bound, whatever the probabilities are worth.
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature with the smallest cross-entropy, between 0.05 and 20.
+
+    It is 1 where every answer is right: the best fit would then be the lower bound, whatever the
+    probabilities are worth.
 
     Args:
         probabilities: float array (n, classes).
@@ -57,7 +66,7 @@ def fit_temperature(probabilities, labels) -> float:
     return float(math.exp(found.x)) if loss(found.x) < loss(0.0) else 1.0
 
 
-def reliability(probabilities, labels, bins: int = BINS) -> dict:
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> dict:
     """How often answers of a given confidence are right.
 
     Args:
@@ -66,12 +75,16 @@ def reliability(probabilities, labels, bins: int = BINS) -> dict:
         bins: of equal width, over the confidence (the largest probability) from 0 to 1.
 
     Returns:
-        A dict: n; ece, the expected calibration error, the mean difference between confidence and accuracy,
-        by as many bins of equal mass as keep accuracy rising with confidence (Roelofs, Cain, Shlens, Mozer
-        2022, "Mitigating Bias in Calibration Error Estimation", AISTATS: the least biased for few images);
-        binned, the same by the diagram's own bins, as most papers give it; floor, what a perfectly calibrated
-        classifier with these probabilities would show in the mean by those bins, by the chance in so few
-        images; rows of low, high, n, confidence and accuracy, of the diagram's bins that hold images.
+        A dict:
+        n: number of images.
+        ece: expected calibration error, the mean difference between confidence and accuracy, over
+            as many bins of equal mass as keep accuracy rising with confidence (Roelofs, Cain,
+            Shlens, Mozer 2022, "Mitigating Bias in Calibration Error Estimation", AISTATS: the
+            least biased for few images).
+        binned: the same over the diagram's own bins, as most papers report it.
+        floor: what a perfectly calibrated classifier with these probabilities would show by those
+            bins on average, by chance, with this number of images.
+        rows: low, high, n, confidence and accuracy of each bin that holds images.
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
@@ -86,8 +99,13 @@ def reliability(probabilities, labels, bins: int = BINS) -> dict:
     random = np.random.default_rng(0)
     chance = [error(random.random(len(sure)) < sure) for _ in range(DRAWS)]
     rows = [
-        {"low": i / bins, "high": (i + 1) / bins, "n": int(number[i])}
-        | {"confidence": claimed[i] / number[i], "accuracy": hits[i] / number[i]}
+        {
+            "low": i / bins,
+            "high": (i + 1) / bins,
+            "n": int(number[i]),
+            "confidence": claimed[i] / number[i],
+            "accuracy": hits[i] / number[i],
+        }
         for i in np.flatnonzero(number).tolist()
     ]
     return {
@@ -100,7 +118,7 @@ def reliability(probabilities, labels, bins: int = BINS) -> dict:
 
 
 def _swept(sure, right) -> float:
-    """The calibration error by the largest number of bins, of equal mass, in which accuracy rises."""
+    """The calibration error over the most bins, of equal mass, in which accuracy still rises."""
     order, found, n = np.argsort(sure, kind="stable"), 0.0, len(sure)
     claimed, hits = (np.concatenate([[0.0], np.cumsum(each[order])]) for each in (sure, right))
     for count in range(1, n + 1):
@@ -112,8 +130,8 @@ def _swept(sure, right) -> float:
     return float(found)
 
 
-def least_likely(scores, coverage: float) -> float:
-    """The smallest probability with which a class still belongs to the set of likely ones.
+def least_likely(scores: np.ndarray, coverage: float) -> float:
+    """The smallest probability with which a class still belongs to the likely classes.
 
     Args:
         scores: float array (n,), the probability of the true class of each validation image.
@@ -127,24 +145,25 @@ def least_likely(scores, coverage: float) -> float:
     return 0.0 if place > len(ordered) else float(1 - ordered[max(0, place - 1)])
 
 
-def temperature_of(run) -> float:
-    """A run's temperature; 1, which changes nothing, of a run that was never calibrated."""
+def temperature_of(run: Run) -> float:
+    """A run's temperature; 1, which changes nothing, for a run that was never calibrated."""
     found = kept(run)
     return found["temperature"] if found else 1.0
 
 
-def kept(run) -> dict | None:
-    """`summary`; raises RunError, with what to do, where the file is damaged."""
+def kept(run: Run) -> dict | None:
+    """Like `summary`, but raises RunError, with what to do, where the file is damaged."""
     try:
         return summary(run)
     except DamagedFile as error:
         raise RunError(
-            f"{error.path} is damaged ({error.why}); make it again with: python -m engine calibrate {run.id}"
+            f"{error.path} is damaged ({error.why}); create it again with: "
+            f"python -m engine calibrate {run.id}"
         ) from None
 
 
-def summary(run) -> dict | None:
-    """What `calibrate` found for a run, or None. Raises DamagedFile."""
+def summary(run: Run) -> dict | None:
+    """A run's calibration (`calibrate.measured`), or None. Raises DamagedFile."""
     kept = homes.read_json(run.path / FILE)
     if kept and not 0 < kept["temperature"] < math.inf:
         raise DamagedFile(run.path / FILE, "its temperature is not a number above 0")

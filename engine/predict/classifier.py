@@ -1,12 +1,16 @@
 """A finished run, ready to predict, without TensorFlow.
 
-The run's own inference model runs in LiteRT, which starts in a moment. The page, the CLI and the
-published evaluation all come through here, so they give the same answers.
+The run's inference model runs in LiteRT, which starts in a moment. The page, the command line and
+the published evaluation all use this module, so they give the same answers.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -17,22 +21,27 @@ from engine.images import decode
 from engine.predict import calibration
 from engine.runs import manifest
 
+if TYPE_CHECKING:
+    from engine.runs.runs import Run
+
+Source = bytes | str | Path | Image.Image
+"""An image to classify: encoded bytes, a path, or a PIL image."""
 OFF = 0.01
-"""How far probabilities may be from adding up to 1: rounding is a thousandth of that."""
+"""How far probabilities may be from adding up to 1; rounding is a thousandth of that."""
 
 
 @dataclass
 class Answer:
-    """What the classifier says of one image.
+    """The classifier's answer for one image.
 
     Attributes:
-        name: the file's name, or "image 1" …
+        name: the file's name, or "image 1", "image 2", …
         classes: class names.
-        probabilities: float32 array (classes,), adding up to 1, as sure as they may be (temperature
-            scaling, `engine.predict.confidence`); empty on error.
+        probabilities: float32 array (classes,), adding up to 1, after temperature scaling
+            (`engine.predict.calibration`); empty on error.
         features: float32 array (features,), the pooled vector the head sees; empty on error.
-        feature_map: float32 array (height, width, features), what was pooled; empty unless asked for.
-        image: what was read, a PIL image of mode RGB, upright; None on error, or if not kept.
+        feature_map: float32 array (height, width, features) before pooling; empty unless asked for.
+        image: the decoded image, a PIL image of mode RGB, upright; None on error, or if not kept.
         seconds: from bytes to probabilities.
         error: one sentence, or None.
     """
@@ -53,33 +62,40 @@ class Answer:
 
 
 class Classifier:
-    """Predicts with a finished run; owns decoding, resizing and preprocessing.
+    """Predicts with a finished run; decodes, resizes and preprocesses the images itself.
 
         answers = Classifier(run).predict(["photo.jpg"])
         answers[0].top(3)
 
     Args:
         run: a finished Run.
-        threads: images worked on at once; by default, one for each core.
+        threads: images classified at once; by default, one for each core.
 
     Raises:
-        RunError: if the run has no model, or what belongs to it is damaged.
-        DamagedModel: then, and from whatever asks for an answer, if the model gives none.
+        RunError: if the run has no model, or its calibration is damaged.
+        DamagedModel: if the model file is damaged. Every method that predicts raises it too, if the
+            model gives no probabilities.
 
     Attributes:
-        temperature: what probabilities are scaled by; 1 for a run that was never calibrated.
+        run, threads: as given.
+        classes: class names.
+        size: side of the network's square input, pixels.
+        resize: how images are resized to it (`decode.to_pixels`).
+        temperature: for temperature scaling; 1 for a run that was never calibrated.
     """
 
-    def __init__(self, run, threads: int | None = None):
+    def __init__(self, run: Run, threads: int | None = None):
         model = run.path / "inference.tflite"
         if not model.exists():
             raise RunError(
-                f"run {run.id} has no model to predict with (it is {run.status}); choose a "
+                f"run {run.id} has no model to predict with (status: {run.status}); choose a "
                 "finished run"
             )
         from engine.models.litert import Network
 
         architecture = run.architecture
+        if not architecture:
+            raise DamagedModel(run.id, "architecture.json is missing")
         self.run = run
         self.classes = list(architecture["classes"])
         self.size = architecture["image_size"]
@@ -91,19 +107,24 @@ class Classifier:
         try:
             self._network = Network(model, self.threads)
         except (ValueError, RuntimeError) as error:
-            raise DamagedModel(run.id, error) from None
+            raise DamagedModel(run.id, str(error)) from None
 
-    def predict(self, sources, progress=None, keep_images=True) -> list[Answer]:
-        """Classifies images; `stream` as a list.
+    def predict(
+        self,
+        sources: Iterable[Source],
+        progress: Callable[[int], object] | None = None,
+        keep_images: bool = True,
+    ) -> list[Answer]:
+        """Classifies images.
 
         Args:
-            sources: iterable of bytes, paths or PIL images.
+            sources: bytes, paths or PIL images.
             progress: called with the number done so far.
-            keep_images: whether answers hold the decoded images, for showing; thousands of photos
-                would fill the memory.
+            keep_images: whether answers hold the decoded images; thousands of photos would fill the
+                memory.
 
         Returns:
-            One Answer for each, in order; what cannot be read has an `error` instead of
+            One Answer for each, in order; one that cannot be read has an `error` instead of
             probabilities.
         """
         answers = []
@@ -113,12 +134,14 @@ class Classifier:
                 progress(len(answers))
         return answers
 
-    def stream(self, sources, keep_images=False, keep_maps=False):
-        """Yields an Answer for each of any number of images, in order; memory does not grow with them.
+    def stream(
+        self, sources: Iterable[Source], keep_images: bool = False, keep_maps: bool = False
+    ) -> Iterator[Answer]:
+        """Yields an Answer for each image, in order; memory does not grow with their number.
 
         Args:
             sources, keep_images: as for `predict`.
-            keep_maps: whether answers hold the feature map, for explaining them.
+            keep_maps: whether answers hold the feature map, which explanations need.
         """
 
         def one(numbered):
@@ -136,11 +159,11 @@ class Classifier:
             pixels: uint8 or float array (size, size, 3), 0 to 255.
 
         Returns:
-            probabilities (classes,) before temperature scaling, features (features,) and feature map
-            (height, width, channels), all float32.
+            probabilities (classes,) before temperature scaling, features (features,) and feature
+            map (height, width, channels), all float32.
 
         Raises:
-            DamagedModel: if it does not answer, or with anything but probabilities.
+            DamagedModel: if the network fails, or its output is no probabilities.
         """
         try:
             probabilities, features, feature_map = self._network(pixels)
@@ -153,28 +176,29 @@ class Classifier:
             or not abs(float(probabilities.sum()) - 1) <= OFF
             or not np.isfinite(features).all()
         ):
-            raise DamagedModel(self.run.id, "its answers are no probabilities that add up to 1")
+            raise DamagedModel(self.run.id, "its answers are not probabilities that add up to 1")
         return probabilities, features, feature_map
 
-    def probabilities(self, sources) -> np.ndarray:
-        """Class probabilities alone, for evaluation: memory does not grow with the images.
+    def probabilities(self, sources: Iterable[Source]) -> np.ndarray:
+        """Class probabilities alone; memory does not grow with the size of the images.
 
         Args:
-            sources: iterable of bytes, paths or PIL images.
+            sources: bytes, paths or PIL images.
 
         Returns:
             float32 array (n, classes).
 
         Raises:
-            ImageError: for the first that cannot be read.
+            ImageError: for the first image that cannot be read.
         """
 
         def one(source):
             return self.outputs(decode.load(source, self.size, self.resize))[0]
 
         rows = list(ordered_map(one, sources, self.threads))
-        rows = np.array(rows, np.float32).reshape(-1, len(self.classes))
-        return calibration.scaled(rows, self.temperature)
+        return calibration.scaled(
+            np.array(rows, np.float32).reshape(-1, len(self.classes)), self.temperature
+        )
 
     def _answer(self, numbered, keep_map=False) -> Answer:
         number, source = numbered

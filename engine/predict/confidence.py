@@ -1,43 +1,71 @@
-"""How sure a classifier may be: "not sure", and "not like anything in training".
+"""Verdicts on answers: sure, likely, not sure, or not like the training images.
 
-Light. All thresholds come from the validation images, and what they are worth is measured on the test
-images, which decided nothing:
+All thresholds come from the validation images. The test images, which decide nothing, measure what
+the thresholds are worth.
 
-- Split conformal prediction (Vovk, Gammerman, Shafer 2005, "Algorithmic Learning in a Random World"; Sadinle,
-  Lei, Wasserman 2019, "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels", JASA): the set of
-  classes that are likely enough holds the true one with a probability that the user chooses.
-- Mean distance to the few nearest training images (Angiulli, Pizzuti 2002, "Fast Outlier Detection in High
-  Dimensional Spaces", PKDD; of a network's features: Sun, Ming, Zhu, Li 2022, "Out-of-Distribution Detection with
-  Deep Nearest Neighbors", ICML): beyond what validation images have, an image is like nothing in training.
+- Split conformal prediction (Vovk, Gammerman, Shafer 2005, "Algorithmic Learning in a Random
+  World"; Sadinle, Lei, Wasserman 2019, "Least Ambiguous Set-Valued Classifiers with Bounded Error
+  Levels", JASA): the set of likely classes holds the true one with a probability that the user
+  chooses.
+- Mean distance to the few nearest training images (Angiulli, Pizzuti 2002, "Fast Outlier Detection
+  in High Dimensional Spaces", PKDD; of a network's features: Sun, Ming, Zhu, Li 2022,
+  "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML): an image farther away than
+  most validation images is not like training.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.errors import RunError
 from engine.predict import calibration, embedding, reference
 
+if TYPE_CHECKING:
+    from engine.predict.classifier import Answer
+    from engine.runs.runs import Run
+
 COVERAGE = 0.90
-"""Share of images whose set of likely classes is to hold the true one, unless the user chooses."""
+"""Target share of images whose likely classes hold the true one, unless the user chooses."""
 FALSE_ALARMS = 0.05
-"""Share of validation images that may count as unlike the training images."""
+"""Share of validation images that count as unlike the training images."""
 USUAL = 0.80
-"""Share of validation images that lie near enough to training for a sure answer. Of 411 pictures of other things,
-a classifier of flowers was sure of 14 without this, and of 1 with it, at 61 % sure answers instead of 67 % on its
-test photos (docs/testing.md)."""
+"""Share of validation images that lie near enough to training for a sure answer. On 411 pictures of
+other things, a classifier of flowers was sure of 14 without this and of 1 with it; sure answers on
+its test photos fell from 67% to 61% (docs/testing.md)."""
 NEIGHBOURS = 3
-"""So many nearest training images count. Fewer hang on single odd training images, more on how densely they lie:
-docs/testing.md compares 1 to 50, and other distances."""
+"""Nearest training images that count. With fewer, the distance depends on single odd training
+images; with more, on how densely they lie. docs/testing.md compares 1 to 50, and other distances.
+"""
+WORDS = {
+    "sure": "sure",
+    "likely": "likely",
+    "far": "far from training",
+    "unsure": "not sure",
+    "unlike": "not like training",
+}
+"""The kinds of verdict, surest first, and their words: on pages, in CSV files, in a terminal."""
+MEANING = {
+    "sure": "only one class is likely, and its probability is at least the coverage asked for",
+    "likely": "only one class is likely, but its probability is below that coverage",
+    "far": f"only one class is likely, but the image is farther from training than {USUAL:.0%} of "
+    "the validation images",
+    "unsure": "several classes are likely, or none",
+    "unlike": "the image is like nothing in training, so no answer should be trusted",
+}
+"""What each kind of verdict means."""
 
 
-def distances(features, training) -> np.ndarray:
+def distances(features: np.ndarray, training: np.ndarray) -> np.ndarray:
     """Mean distance of images to their `NEIGHBOURS` nearest training images.
 
     Args:
         features: float32 array (n, width), normalised.
-        training: float32 array (m, width), normalised; of m below `NEIGHBOURS` all count.
+        training: float32 array (m, width), normalised; for m below `NEIGHBOURS` all count.
 
     Returns:
         float32 array (n,), Euclidean, 0 to 2.
@@ -47,7 +75,7 @@ def distances(features, training) -> np.ndarray:
     return np.sqrt(np.maximum(0, 2 - 2 * near)).mean(axis=1).astype(np.float32)
 
 
-def thresholds(far) -> tuple[float, float]:
+def thresholds(far: np.ndarray) -> tuple[float, float]:
     """Distances beyond which an image is unlike training, and beyond which no answer is sure.
 
     Args:
@@ -58,39 +86,36 @@ def thresholds(far) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may be said of an answer.
+    """How far an answer can be trusted.
 
     Attributes:
-        kind: "sure" (one class alone is likely enough, and its probability is no less than the coverage asked
-            for), "likely" (one alone, less probable than that), "far" (one alone, but the image is farther
-            from training than `USUAL` of the validation images), "unsure" (several, or none), or "unlike"
-            (like nothing in training, whatever the probabilities).
-        likely: the classes that are likely enough, most probable first.
+        kind: one of `WORDS`; `MEANING` explains each.
+        likely: the likely classes, most probable first.
         distance: to the nearest training images (`distances`), 0 to 2.
     """
 
     kind: str
-    likely: list
+    likely: list[str]
     distance: float
 
     @property
     def text(self) -> str:
         """One sentence for people."""
         if self.kind == "unlike":
-            return "Not like anything in training, so no answer should be trusted."
+            return "Not like the training images, so no answer should be trusted."
         if self.kind == "sure":
-            return f"Sure of {self.likely[0]}."
+            return f"Sure: {self.likely[0]}."
         if self.kind == "far":
             return f"Likely {self.likely[0]}, but far from training."
         if self.kind == "likely":
-            return f"Likely {self.likely[0]}; no other class is likely enough."
+            return f"Likely {self.likely[0]}; no other class is likely."
         if not self.likely:
             return "Not sure: no class is likely enough."
         return f"Not sure: {', '.join(self.likely[:-1])} or {self.likely[-1]}."
 
 
 class Confidence:
-    """What a run knows of its own certainty.
+    """Judges the answers of a calibrated run.
 
     Attributes:
         reference: the run's Reference.
@@ -100,18 +125,19 @@ class Confidence:
 
     Args:
         run: a finished Run.
-        kept: what `engine.predict.calibrate.measured` found, if not the run's own file is to be read.
+        kept: the result of `engine.predict.calibrate.measured`; by default, the run's own file.
 
     Raises:
-        RunError: if the run remembers nothing of its images, or its file is damaged.
+        RunError: if the run has no reference or calibration, or one of the files is damaged.
     """
 
-    def __init__(self, run, kept: dict | None = None):
+    def __init__(self, run: Run, kept: dict | None = None):
         self.reference = reference.of(run)
         kept = kept or calibration.kept(run)
         if not kept:
             raise RunError(
-                f"run {run.id} was not calibrated; calibrate it with: python -m engine calibrate {run.id}"
+                f"run {run.id} is not calibrated; calibrate it with: "
+                f"python -m engine calibrate {run.id}"
             )
         self._training = self.reference.features[self.reference.rows("train")]
         self.temperature, self.threshold = kept["temperature"], kept["threshold"]
@@ -120,12 +146,14 @@ class Confidence:
         else:  # a file of an earlier version, which measured distances in another way
             self.threshold, self.usual = thresholds(self.far["validation"])
 
-    def verdicts(self, answers, coverage: float = COVERAGE) -> list[Verdict | None]:
+    def verdicts(
+        self, answers: Sequence[Answer], coverage: float = COVERAGE
+    ) -> list[Verdict | None]:
         """Judges answers of the run's Classifier; None for images that could not be read.
 
         Args:
-            answers: list of `classifier.Answer`.
-            coverage: 0 to 1; how often the likely classes are to hold the true one.
+            answers: of `classifier.Classifier.predict`.
+            coverage: 0 to 1, how often the likely classes should hold the true one.
         """
         read = [answer for answer in answers if answer.error is None]
         if not read:
@@ -134,7 +162,9 @@ class Confidence:
         judged = iter(self.judge(np.stack([a.probabilities for a in read]), far, coverage))
         return [None if answer.error else next(judged) for answer in answers]
 
-    def judge(self, probabilities, far, coverage: float = COVERAGE) -> list[Verdict]:
+    def judge(
+        self, probabilities: np.ndarray, far: np.ndarray, coverage: float = COVERAGE
+    ) -> list[Verdict]:
         """Judges answers by their numbers.
 
         Args:
@@ -163,13 +193,13 @@ class Confidence:
         return alone & (probabilities.max(axis=1) >= coverage) & (far <= self.usual)
 
     @cached_property
-    def far(self) -> dict:
+    def far(self) -> dict[str, np.ndarray]:
         """Distances of the validation and of the test images: {part: float32 array (n,)}."""
         of, features = self.reference.rows, self.reference.features
         return {part: self.distances(features[of(part)]) for part in ("validation", "test")}
 
-    def distances(self, features) -> np.ndarray:
-        """Distance of images to training, float32 array (n,), by their normalised features (n, width)."""
+    def distances(self, features: np.ndarray) -> np.ndarray:
+        """float32 array (n,), `distances` to training of normalised features (n, width)."""
         return distances(np.asarray(features, np.float32), self._training)
 
     def least(self, coverage: float) -> float:
@@ -184,12 +214,12 @@ class Confidence:
         return scores, self.reference.labels[rows]
 
     def achieved(self, coverage: float, part: str = "test") -> dict:
-        """What a promised coverage came to on the images of a part, "validation" or "test".
+        """How well a target coverage is met on the images of a part, "validation" or "test".
 
         Returns:
-            A dict: n; coverage, the share of images whose set holds the true class; single, the share
-            with a set of one class; sure, the share that is sure of it (`Verdict`); accuracy_when_sure,
-            of those (None without any).
+            A dict: n; coverage, the share of images whose likely classes hold the true one;
+            single, the share with one likely class; sure, the share with a sure answer
+            (`Verdict`); accuracy_when_sure, of those (None without any).
         """
         probabilities, labels = self.of_part(part)
         likely = probabilities >= self.least(coverage)
@@ -205,15 +235,17 @@ class Confidence:
         }
 
 
-def deciding(run) -> tuple[float, float | None]:
-    """What decides verdicts, beside the answers: a run's temperature and its threshold of distance, None of a
-    run that was never calibrated."""
+def deciding(run: Run) -> tuple[float, float | None]:
+    """What decides verdicts beside the answers: a run's temperature and its threshold of distance.
+
+    The threshold is None for a run that was never calibrated.
+    """
     found = known(run)
-    return calibration.temperature_of(run), found and found.threshold
+    return calibration.temperature_of(run), found.threshold if found else None
 
 
-def known(run) -> Confidence | None:
-    """A run's Confidence; None where the run knows nothing of its certainty."""
+def known(run: Run) -> Confidence | None:
+    """A run's Confidence, or None where it is not available."""
     try:
         return Confidence(run)
     except RunError:

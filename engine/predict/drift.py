@@ -1,30 +1,41 @@
-"""Whether a batch of images is of the same kind as those the run was validated on, in plain words.
+"""Compares a batch of images with the run's validation images, and says in words how they differ.
 
-Heavy: SciPy, in its functions; the process of a batch calls it. The held-out validation images stand for the
-training data: a network's features of the very images it was fitted on are unlike those of any others.
+SciPy is imported inside the functions; only the process of a batch calls them. The validation
+images stand for the training data: a network's features of the images it was fitted on are unlike
+those of any others.
 
-Five questions, each with a p-value, corrected together (Holm 1979, "A Simple Sequentially Rejective Multiple
-Test Procedure", Scandinavian Journal of Statistics):
+Five tests, each with a p-value, corrected together (Holm 1979, "A Simple Sequentially Rejective
+Multiple Test Procedure", Scandinavian Journal of Statistics):
 
-- what the network sees: maximum mean discrepancy of the pooled features, with a Gaussian kernel of the median
-  distance and a permutation test (Gretton, Borgwardt, Rasch, Schölkopf, Smola 2012, "A Kernel Two-Sample Test",
-  JMLR 13);
+- image content: maximum mean discrepancy of the pooled features, with a Gaussian kernel of the
+  median distance and a permutation test (Gretton, Borgwardt, Rasch, Schölkopf, Smola 2012, "A
+  Kernel Two-Sample Test", JMLR 13);
 - brightness, sharpness, size: Kolmogorov-Smirnov;
-- class mix, by the answers: chi-square.
+- mix of classes, by the answers: chi-square.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.host.words import percent
+
+if TYPE_CHECKING:
+    from engine.predict.reference import Reference
+
 LEAST = 30
-"""Images below which nothing is said: a test of so few finds only the grossest difference."""
+"""Fewest images on either side: with fewer, a test finds only large differences."""
 MOST = 500
-"""Images of each side that features are compared by, evenly drawn."""
+"""Most images of each side whose features are compared, evenly drawn."""
 PERMUTATIONS = 2000
 LEVEL = 0.01
-"""Corrected p-value below which a difference is told: one batch in a hundred that is of the same kind is
-told all the same."""
+"""A difference is reported if its corrected p-value is below this. One batch in a hundred without
+any difference is then reported by mistake."""
 WORDS = {
-    "features": "what the network sees in the images",
+    "features": "image content",
     "brightness": "brightness",
     "sharpness": "sharpness",
     "size": "size",
@@ -32,20 +43,26 @@ WORDS = {
 }
 
 
-def judge(known, features, probabilities, measured, seed=0) -> dict:
+def judge(
+    known: Reference,
+    features: np.ndarray,
+    probabilities: np.ndarray,
+    measured: dict[str, np.ndarray],
+    seed: int = 0,
+) -> dict:
     """Compares a batch with the validation images of a run.
 
     Args:
-        known: the run's `reference.Reference`.
+        known: the run's reference.
         features: float array (n, width), normalised pooled features of the batch.
         probabilities: float array (n, classes).
         measured: {name of `reference.MEASURES`: float array (n,)}.
         seed: of the permutations.
 
     Returns:
-        Plain data: n; validation (images compared with); drifted, whether any difference is told; text,
-        one sentence; tests, {name of `WORDS`: dict of p (corrected, 0 to 1), differs, before and after
-        (medians, or {class: share}; None for features), text}.
+        Plain data: n; validation (images compared with); drifted, whether any difference is
+        reported; text, one sentence; tests, {name of `WORDS`: dict of p (corrected, 0 to 1),
+        differs, before and after (medians, or {class: share}; None for features), text}.
 
     Raises:
         ValueError: for fewer than `LEAST` images on either side.
@@ -54,52 +71,69 @@ def judge(known, features, probabilities, measured, seed=0) -> dict:
 
     own = known.rows("validation")
     if min(len(features), len(own)) < LEAST:
-        raise ValueError(f"drift needs {LEAST} images on either side")
-    rows = {"features": [discrepancy(known.features[own], features, seed), None, None]}
+        raise ValueError(f"drift needs at least {LEAST} images on either side")
+    found: dict[str, tuple] = {
+        "features": (discrepancy(known.features[own], features, seed), None, None)
+    }
     before = {name: values[own] for name, values in known.measures.items()}
     for name in ("brightness", "sharpness", "size"):
         first, second = _values(name, before), _values(name, measured)
-        p = stats.ks_2samp(first, second).pvalue
-        rows[name] = [float(p), float(np.median(first)), float(np.median(second))]
-    counts = np.array(
-        [
-            np.bincount(chosen.argmax(axis=1), minlength=len(known.classes))
-            for chosen in (known.probabilities[own], np.asarray(probabilities))
-        ]
-    )
-    p = stats.chi2_contingency(table).pvalue if (table := pooled(counts)).shape[1] > 1 else 1.0
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    rows["classes"] = [
-        float(p),
-        *(dict(zip(known.classes, s.tolist(), strict=True)) for s in shares),
-    ]
-    corrected = holm([row[0] for row in rows.values()])
+        p = float(stats.ks_2samp(first, second).pvalue)
+        found[name] = (p, float(np.median(first)), float(np.median(second)))
+    found["classes"] = _class_mix(known, known.probabilities[own], probabilities)
     tests = {}
-    for (name, (_, old, new)), p in zip(rows.items(), corrected, strict=True):
-        tests[name] = {"p": p, "differs": p < LEVEL, "before": old, "after": new}
-        tests[name]["text"] = _sentence(name, tests[name])
-    different = [WORDS[name] for name, test in tests.items() if test["differs"]]
-    text = "These images are like the ones the run was validated on, as far as five tests can tell."
-    if different:
-        listed = ", ".join(different[:-1]) + (" and " if different[1:] else "") + different[-1]
-        text = (
-            f"These images are not like the ones the run was validated on: they differ in {listed}, so its "
-            "test accuracy does not hold for them."
-        )
-        if different == [WORDS["classes"]]:
-            text = "The images look the same, but the mix of classes is another one."
+    corrected = holm([p for p, _, _ in found.values()])
+    for (name, (_, old, new)), p in zip(found.items(), corrected, strict=True):
+        test = {"p": p, "differs": p < LEVEL, "before": old, "after": new}
+        tests[name] = test | {"text": _sentence(name, test)}
+    different = [name for name, test in tests.items() if test["differs"]]
     return {
         "n": len(features),
         "validation": len(own),
         "drifted": bool(different),
-        "text": text,
+        "text": _summary(different),
         "tests": tests,
     }
 
 
-def pooled(counts) -> np.ndarray:
-    """Counts whose columns all expect five or more, as the chi-square needs them (Cochran 1954, "Some Methods
-    for Strengthening the Common Chi-Square Tests", Biometrics 10): rarer classes are one column.
+def _class_mix(known, ours, theirs):
+    """(p-value, {class: share} of validation, of the batch), by the most probable classes."""
+    from scipy import stats
+
+    classes = known.classes
+    counts = np.array(
+        [
+            np.bincount(np.asarray(rows).argmax(axis=1), minlength=len(classes))
+            for rows in (ours, theirs)
+        ]
+    )
+    table = pooled(counts)
+    p = float(stats.chi2_contingency(table).pvalue) if table.shape[1] > 1 else 1.0
+    shares = (counts / counts.sum(axis=1, keepdims=True)).tolist()
+    return (p, *(dict(zip(classes, share, strict=True)) for share in shares))
+
+
+def _summary(different) -> str:
+    """All tests in one sentence; different: names of `WORDS`."""
+    if not different:
+        return (
+            "These images are like the ones the run was validated on: no test found a difference."
+        )
+    if different == ["classes"]:
+        return "The images look the same, but the mix of classes differs."
+    words = [WORDS[name] for name in different]
+    listed = ", ".join(words[:-1]) + (" and " if words[1:] else "") + words[-1]
+    return (
+        "These images are not like the ones the run was validated on: they differ in "
+        f"{listed}, so its test accuracy does not hold for them."
+    )
+
+
+def pooled(counts: np.ndarray) -> np.ndarray:
+    """Puts rare classes into one column, so that each column expects five or more.
+
+    The chi-square test needs that (Cochran 1954, "Some Methods for Strengthening the Common
+    Chi-Square Tests", Biometrics 10).
 
     Args:
         counts: int array (2, classes).
@@ -111,7 +145,7 @@ def pooled(counts) -> np.ndarray:
 
 
 def _values(name, measured) -> np.ndarray:
-    """A measure; size is the side of a square of as many pixels."""
+    """A measure; size is the side of a square with the same number of pixels."""
     if name == "size":
         return np.sqrt(np.asarray(measured["width"], float) * measured["height"])
     return np.asarray(measured[name], float)
@@ -120,29 +154,31 @@ def _values(name, measured) -> np.ndarray:
 def _sentence(name, test) -> str:
     """One test in plain words."""
     if name == "features":
-        end = "differs from the validation images" if test["differs"] else "is of the same kind"
-        return f"What the network sees {end}."
+        return "The content differs." if test["differs"] else "No difference in content."
     old, new = test["before"], test["after"]
     if name == "classes":
         label = max(old, key=lambda c: abs(new[c] - old[c]))
         if not test["differs"]:
-            return "Classes are answered as often as on the validation images."
+            return "Each class is predicted as often as on the validation images."
         more = "more" if new[label] > old[label] else "less"
-        return f"{label} is answered {more} often: {new[label]:.0%} against {old[label]:.0%}."
+        return (
+            f"{label} is predicted {more} often: {percent(new[label], 0)} instead of "
+            f"{percent(old[label], 0)}."
+        )
     if not test["differs"]:
-        return f"Of the same {name}."
-    more = {
-        "brightness": ("brighter", "darker", "", " of 255"),
-        "sharpness": ("sharper", "more blurred", "", ""),
-        "size": ("larger", "smaller", "", " pixels square"),
+        return f"No difference in {name}."
+    higher, lower, unit = {
+        "brightness": ("brighter", "darker", " (of 255)"),
+        "sharpness": ("sharper", "more blurred", ""),
+        "size": ("larger", "smaller", " pixels square"),
     }[name]
-    word = more[0] if new > old else more[1]
+    word = higher if new > old else lower
     if abs(new - old) < 0.01 * abs(old):
-        return f"The {name} is spread in another way (median {new:.0f}{more[3]} both times)."
-    return f"Mostly {word}: median {new:.0f} against {old:.0f}{more[3]}."
+        return f"The {name} varies differently (the median is {new:.0f}{unit} both times)."
+    return f"Mostly {word}: median {new:.0f} instead of {old:.0f}{unit}."
 
 
-def holm(values) -> list[float]:
+def holm(values: Sequence[float]) -> list[float]:
     """Holm's correction of p-values, in their order."""
     order, highest = np.argsort(values), 0.0
     corrected = [0.0] * len(values)
@@ -152,9 +188,11 @@ def holm(values) -> list[float]:
     return corrected
 
 
-def discrepancy(first, second, seed=0) -> float:
-    """p-value of the kernel two-sample test: how often a random division of all images into two such
-    groups differs as much as these.
+def discrepancy(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float:
+    """p-value of the kernel two-sample test.
+
+    It is the share of random divisions of all images into groups of the same sizes that differ at
+    least as much as these two do.
 
     Args:
         first, second: float arrays (n, width), (m, width).
@@ -174,7 +212,7 @@ def discrepancy(first, second, seed=0) -> float:
     kernel = np.exp(-apart / max(float(middle), 1e-12))
     np.fill_diagonal(kernel, 0)
     random = np.random.default_rng(seed)
-    # A column for each division: 1 where an image belongs to the first group; the true one comes first.
+    # A column for each division, the true one first: 1 where an image belongs to the first group.
     member = np.zeros((n + m, PERMUTATIONS + 1), np.float32)
     member[:n, 0] = 1
     for column in range(1, PERMUTATIONS + 1):

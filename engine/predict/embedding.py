@@ -1,29 +1,38 @@
-"""Fewer numbers for each image: a backbone's features normalised and turned onto their main axes; and the
-linear classifier that is fitted on them.
+"""Reduces a backbone's features to principal components, and fits a linear classifier on them.
 
-Heavy: SciPy and scikit-learn, in its functions. Features are read in chunks, so beside the result
-(4 bytes x dimensions an image) the memory does not depend on the number of images.
+SciPy and scikit-learn are imported inside the functions. Features are read in chunks, so beside the
+result (4 bytes x dimensions for each image) memory does not depend on the number of images.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from sklearn.linear_model import LogisticRegression
 
 CHUNK = 1024
 """Images whose features are in memory at once."""
 STRENGTH = 0.01
-"""Inverse strength of the L2 penalty, scikit-learn's C, for values of mean square 1. On 3,458 flower
-photos of which 3 % were given a wrong label, 0.003 to 0.01 had the smallest out-of-fold loss and ranked
-the wrong labels highest; from 0.1 on the classifier learnt them by heart."""
+"""Inverse strength of the L2 penalty, scikit-learn's C, for values of mean square 1. On 3,458
+flower photos with 3% wrong labels, 0.003 to 0.01 had the smallest out-of-fold loss and ranked the
+wrong labels highest; from 0.1 on the classifier memorized them."""
 STEPS = 200
 """Most iterations of L-BFGS; it took 20 to 60."""
 
 
-def normalised(values) -> np.ndarray:
-    """Power and L2 normalisation: signed square roots, then unit length (Perronnin, Sanchez, Mensink 2010,
-    "Improving the Fisher Kernel for Large-Scale Image Classification", ECCV, section 3).
+def normalised(values: np.ndarray) -> np.ndarray:
+    """Power and L2 normalisation: signed square roots, then unit length.
 
-    A few large features no longer decide how alike two images are. Standardised instead, black frames,
-    noise, text and charts among 600 flower photos stood out less (area under the curve of the local
-    outlier factor 0.91, and 0.99 so).
+    A few large features no longer decide how alike two images are (Perronnin, Sanchez, Mensink
+    2010, "Improving the Fisher Kernel for Large-Scale Image Classification", ECCV, section 3). With
+    it, the local outlier factor found black frames, noise, text and charts among 600 flower photos
+    with an area under the curve of 0.99; with standardised features, 0.91.
 
     Args:
         values: float32 array (m, width).
@@ -32,24 +41,40 @@ def normalised(values) -> np.ndarray:
     return roots / np.maximum(np.linalg.norm(roots, axis=1, keepdims=True), 1e-12)
 
 
-def reduce(features, rows, dimensions: int, report) -> np.ndarray:
-    """Principal components of normalised features, exact: from their covariance, which chunks add up to.
-    (IncrementalPCA approximates it, at a singular value decomposition for each chunk.)
+class Features(Protocol):
+    """What `reduce` uses of `engine.features.of_dataset.Features`."""
+
+    width: int
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """float32 array (m, width), the features of the images in rows, int array (m,)."""
+
+
+def reduce(
+    features: Features,
+    rows: np.ndarray,
+    dimensions: int,
+    report: Callable[[str, int, int], object],
+) -> np.ndarray:
+    """Principal components of normalised features, from their exact covariance.
+
+    The covariance is summed chunk by chunk. (IncrementalPCA approximates it, and needs a singular
+    value decomposition for each chunk.)
 
     Args:
-        features: see `engine.features.of_dataset.Features`; `read` and `width` are used.
+        features: of all images.
         rows: int array (m,), images that have features.
-        dimensions: at most so many components.
+        dimensions: most components.
         report: called with (text, done, total); may raise to stop.
 
     Returns:
-        float32 array (m, d), d the smallest of dimensions, m - 1 (but 1 or more) and the width, the
-        largest component first; scaled so that the mean square of all values is 1, which keeps
-        penalties comparable between backbones.
+        float32 array (m, d), the largest component first. d is the smallest of dimensions, m - 1
+        (at least 1) and the width. Values are scaled to a mean square of 1, which keeps penalties
+        comparable between backbones.
     """
     from scipy import linalg
 
-    text = "Finding what the images have in common"
+    text = "Computing principal components"
     parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
     total, done = 3 * len(parts), 0
     mean = np.zeros(features.width)
@@ -77,17 +102,18 @@ def reduce(features, rows, dimensions: int, report) -> np.ndarray:
     return found / np.float32(size) if size > 0 else found
 
 
-def classifier(values, labels, balanced: bool = False):
+def classifier(
+    values: np.ndarray, labels: np.ndarray, balanced: bool = False
+) -> LogisticRegression:
     """Multinomial logistic regression with an L2 penalty, fitted until it converges.
 
     Args:
         values: float32 array (m, d) of `reduce`.
         labels: int array (m,) of two or more classes.
-        balanced: whether rare classes count for more, by m / (classes x images of the class).
+        balanced: whether each class is weighted by m / (classes x images of the class).
 
     Returns:
-        A fitted sklearn.linear_model.LogisticRegression. It has one optimum, so the same images give
-        the same classifier.
+        A fitted classifier. There is one optimum, so the same images give the same classifier.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -98,10 +124,12 @@ def classifier(values, labels, balanced: bool = False):
         return made.fit(values, labels)
 
 
-def one_thread():
-    """A context in which linear algebra and OpenMP have one thread. For many small products in a row
-    two wait for each other more than they help: with a run beside it on two cores, judging and mapping
-    3,458 photos took 13 s with one, and 40 to 80 s with two."""
+def one_thread() -> AbstractContextManager:
+    """A context in which linear algebra and OpenMP use one thread.
+
+    For many small products, two threads mostly wait for each other: on two cores with a run beside
+    it, inspecting 3,458 photos took 13 s with one thread, and 40 to 80 s with two.
+    """
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1)

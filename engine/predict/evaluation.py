@@ -1,12 +1,28 @@
-"""Figures on images that were never used to choose anything."""
+"""Accuracy and other figures of a classifier on labelled images."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
+from engine.data.sources import folders
 from engine.data.unreadable import READING
+from engine.errors import DatasetError
 from engine.host.parallel import cores, ordered_map
 from engine.images import decode
+
+if TYPE_CHECKING:
+    from engine.data.datasets import Dataset
+    from engine.data.unreadable import Unreadable
+    from engine.predict.classifier import Classifier
+
+    Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]
+    Also = Callable[[int, Image.Image, Outputs], Any]
 
 Z95 = 1.959964
 """The 97.5% point of the normal distribution, for 95% intervals."""
@@ -15,7 +31,7 @@ Z95 = 1.959964
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
     """The 95% Wilson score interval of a share (Wilson 1927, Probable inference, JASA 22:209-212).
 
-    It holds up for small n and shares near 1, where the plain normal interval does not.
+    Unlike the plain normal interval, it is reliable for small n and shares near 1.
     """
     if n == 0:
         return 0.0, 1.0
@@ -26,8 +42,8 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
     return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
-def measure(probabilities, labels, classes) -> dict:
-    """Compares answers with the truth.
+def measure(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict:
+    """Compares predictions with the true classes.
 
     Args:
         probabilities: float array (n, classes), rows adding up to 1.
@@ -45,53 +61,51 @@ def measure(probabilities, labels, classes) -> dict:
     confusion = np.zeros((count, count), int)
     np.add.at(confusion, (labels, answers), 1)
     right = int(np.trace(confusion))
-    # Keras clips at the same 1e-7 before the logarithm.
-    loss = (
-        float(-np.log(np.clip(probabilities[np.arange(n), labels], 1e-7, 1)).mean()) if n else None
-    )
-    rows = []
-    for i, label in enumerate(classes):
-        hits, answered, support = confusion[i, i], confusion[:, i].sum(), confusion[i].sum()
-        precision = float(hits / answered) if answered else None
-        recall = float(hits / support) if support else None
-        both = (precision or 0) + (recall or 0)
-        f1 = (
-            2 * precision * recall / both
-            if both and precision is not None and recall is not None
-            else (0.0 if support or answered else None)
-        )
-        rows.append(
-            {
-                "label": label,
-                "precision": precision,
-                "recall": recall,
-                "f1": f1,
-                "support": int(support),
-            }
-        )
+    truths = np.clip(probabilities[np.arange(n), labels], 1e-7, 1)  # as Keras clips
     return {
         "n": n,
         "accuracy": right / n if n else None,
         "interval": list(wilson_interval(right, n)),
-        "loss": loss,
-        "per_class": rows,
+        "loss": float(-np.log(truths).mean()) if n else None,
+        "per_class": [_of_class(confusion, i, label) for i, label in enumerate(classes)],
         "confusion": confusion.tolist(),
     }
 
 
-def answers(model, dataset, indices, unreadable, also=None):
-    """Puts images of a dataset to a classifier, through the very path that predictions take.
+def _of_class(confusion, i, label) -> dict:
+    """A row of `measure`'s per_class."""
+    hits, answered, support = (
+        int(c) for c in (confusion[i, i], confusion[:, i].sum(), confusion[i].sum())
+    )
+    return {
+        "label": label,
+        "precision": hits / answered if answered else None,
+        "recall": hits / support if support else None,
+        # The harmonic mean of both: 2 hits / (answered + support); 0 where nothing was found.
+        "f1": 2 * hits / (answered + support) if answered or support else None,
+        "support": support,
+    }
+
+
+def answers(
+    model: Classifier,
+    dataset: Dataset,
+    indices: np.ndarray,
+    unreadable: Unreadable,
+    also: Also | None = None,
+) -> Iterator[tuple[int, np.ndarray, Any]]:
+    """Classifies images of a dataset with the same code as `Classifier.predict`.
 
     Args:
-        model: a Classifier.
+        model: of the run.
         dataset: an open Dataset.
         indices: int array (n,), the images.
-        unreadable: the run's Unreadable; images that it knows, or gets to know now, are left out.
-        also: called in threads with (index, the PIL image, `Classifier.outputs`) of each image that was
-            read; None for nothing.
+        unreadable: the run's; images that cannot be read are noted there and left out.
+        also: called in threads with (index, the PIL image, `Classifier.outputs`) of each image that
+            was read.
 
     Yields:
-        (index, probabilities before temperature scaling, what `also` returned), in order.
+        (index, probabilities before temperature scaling, the result of `also`), in order.
 
     Raises:
         Paused: if the run has lost too many images.
@@ -112,38 +126,48 @@ def answers(model, dataset, indices, unreadable, also=None):
     return (given for given in found if given is not None)
 
 
-def gather(model, dataset, indices, unreadable, also=None):
-    """`answers` as arrays.
+def gather(
+    model: Classifier,
+    dataset: Dataset,
+    indices: np.ndarray,
+    unreadable: Unreadable,
+    also: Also | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`answers` as arrays; arguments as there.
 
     Returns:
-        (int array (m,), the images that were read; float32 array (m, classes), their probabilities before
-        temperature scaling).
+        (int array (m,), the images that were read; float32 array (m, classes), their probabilities
+        before temperature scaling).
 
     Raises:
-        Paused: if no image can be read any more, or the run has lost too many.
+        Paused: if no image can be read, or the run has lost too many.
     """
     read = list(answers(model, dataset, indices, unreadable, also))
     if len(indices) and not read:
-        unreadable.give_up(f"none of {len(indices):,} images to test on can be read any more")
+        unreadable.give_up(f"none of the {len(indices):,} images to test on can be read")
     rows = np.array([probabilities for _, probabilities, _ in read], np.float32)
     return np.array([i for i, _, _ in read], np.int64), rows.reshape(len(read), len(model.classes))
 
 
-def evaluate_folder(classifier, folder, progress=None) -> dict:
-    """Evaluates a classifier on a class-per-folder directory.
+def evaluate_folder(
+    classifier: Classifier, folder: str | Path, progress: Callable[[int], object] | None = None
+) -> dict:
+    """Evaluates a classifier on a folder with one subfolder for each class.
 
-    Class folders must be named as the run's classes; others are named in the result and left out,
-    as are unreadable files.
+    Subfolders must be named like the run's classes. Others, and files that cannot be read, are left
+    out and listed in the result.
+
+    Args:
+        classifier: of the run.
+        folder: of the images.
+        progress: called with the number of images done so far.
 
     Returns:
-        `measure`'s dict, with `unreadable` (rows of name, sentence) and `unknown_classes`.
+        The dict of `measure`, with `unreadable` (rows of name, sentence) and `unknown_classes`.
 
     Raises:
         DatasetError: if the folder holds no image of a known class.
     """
-    from engine.data.sources import folders
-    from engine.errors import DatasetError
-
     folders.check(folder)
     rows = folders.list_folder(folder, least_classes=1)
     known = {name: i for i, name in enumerate(classifier.classes)}
@@ -151,20 +175,18 @@ def evaluate_folder(classifier, folder, progress=None) -> dict:
     rows = [row for row in rows if row[2] in known]
     if not rows:
         raise DatasetError(
-            f"{folder} has no folder named like one of the run's classes "
+            f"{folder} has no subfolder named like one of the run's classes "
             f"({', '.join(classifier.classes)})"
         )
     root = folders.root(folder)
     files = [root / row[0] for row in rows]
     given = classifier.predict(files, progress, keep_images=False)
-    read = [(a, known[row[2]]) for a, row in zip(given, rows, strict=True) if a.error is None]
+    pairs = list(zip(given, rows, strict=True))
+    read = [(answer.probabilities, known[row[2]]) for answer, row in pairs if not answer.error]
     figures = measure(
-        np.array([a.probabilities for a, _ in read]).reshape(len(read), len(known)),
-        [label for _, label in read],
+        np.array([probabilities for probabilities, _ in read]).reshape(len(read), len(known)),
+        np.array([label for _, label in read]),
         classifier.classes,
     )
-    figures["unreadable"] = [
-        [row[0], a.error] for a, row in zip(given, rows, strict=True) if a.error
-    ]
-    figures["unknown_classes"] = unknown
-    return figures
+    unreadable = [[row[0], answer.error] for answer, row in pairs if answer.error]
+    return figures | {"unreadable": unreadable, "unknown_classes": unknown}

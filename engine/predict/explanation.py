@@ -1,14 +1,22 @@
-"""Why a classifier answers as it does: heat maps over an image, and the training images nearest to it.
+"""Explains an answer: heat maps over the image, and the training images nearest to it.
 
-Light. Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
-Localization", ICCV) weighs the channels of the last feature map by the gradient of a class's logit, averaged
-over places. Behind global pooling only the head lies between, whose gradient a few lines give, so no
-TensorFlow is needed; with a head of one linear layer it is the class activation map (Zhou et al. 2016, CVPR).
-Occlusion (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", ECCV) covers one
-patch after another and looks how much less probable the class becomes: slower, and true of any network.
+Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via
+Gradient-based Localization", ICCV) weighs the channels of the last feature map by the gradient of a
+class's logit, averaged over places. Only the head lies between pooling and logits, and its gradient
+takes a few lines, so no TensorFlow is needed. With a head of one linear layer, Grad-CAM is the
+class activation map (Zhou et al. 2016, CVPR).
+
+Occlusion (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", ECCV)
+covers one patch after another and measures how much the class's probability falls. It is slower,
+and works for any network.
 """
 
+from __future__ import annotations
+
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -19,20 +27,27 @@ from engine.host.parallel import ordered_map
 from engine.images import decode
 from engine.predict import embedding
 
+if TYPE_CHECKING:
+    from engine.predict.classifier import Answer, Classifier
+    from engine.predict.reference import Reference
+    from engine.runs.runs import Run
+
 HEAD = "head.npz"
 PATCHES = 8
-"""Patches along each side that occlusion covers, two at a time, so that they overlap by half."""
+"""Patches along each side. Occlusion covers two by two at a time, so covers overlap by half."""
 NEAREST = 5
+"""Nearest training images that are shown."""
 
 
-def write_head(model, folder) -> None:
-    """Keeps the weights behind pooling, for `grad_cam`: head.npz in a run's folder.
+def write_head(model: Any, folder: Path) -> None:
+    """Writes the weights behind pooling to head.npz in a run's folder, for `grad_cam`.
 
     Args:
-        model: the Keras model of a run, with layers logits and, if it has one, hidden.
+        model: the run's `keras.Model`, with a layer "logits" and possibly a layer "hidden". (Pages
+            import this module, so its type cannot be named: they never load Keras.)
         folder: the run's.
     """
-    weights = {}
+    weights: dict[str, Any] = {}
     for name in ("hidden", "logits"):
         layer = next((layer for layer in model.layers if layer.name == name), None)
         if layer is not None:
@@ -42,8 +57,8 @@ def write_head(model, folder) -> None:
         np.savez(file, **weights)
 
 
-def grad_cam(run, answer, label: str) -> np.ndarray:
-    """Where an image speaks for a class, by the last feature map.
+def grad_cam(run: Run, answer: Answer, label: str) -> np.ndarray:
+    """Regions of the image that support a class, by the last feature map.
 
     Args:
         run: the answer's Run.
@@ -51,14 +66,14 @@ def grad_cam(run, answer, label: str) -> np.ndarray:
         label: one of the run's classes.
 
     Returns:
-        float32 array (height, width) of the feature map, 0 to 1; all 0 where nothing speaks for it.
+        float32 array (height, width) of the feature map, 0 to 1; all 0 where nothing supports it.
 
     Raises:
-        RunError: if the run kept no head.
+        RunError: if the run has no head.npz, or it is damaged.
     """
     weights = _gradient(_head(run), answer.features, answer.classes.index(label))
-    # Pooling spreads the gradient over the places, evenly or onto the largest: its mean is the same up to
-    # a factor, which scaling to 1 takes away.
+    # Pooling spreads the gradient over the places, evenly or onto the largest. Its mean is the same
+    # up to a factor, which scaling to 1 removes.
     heat = np.maximum(0, answer.feature_map @ weights)
     return (heat / max(float(heat.max()), 1e-12)).astype(np.float32)
 
@@ -70,8 +85,8 @@ def _head(run) -> dict:
             return {name: found[name] for name in found.files}
     except FileNotFoundError:
         raise RunError(
-            f"run {run.id} kept no head, as runs of earlier versions of Graft; choose occlusion, or train "
-            "it again"
+            f"run {run.id} has no {HEAD}, which earlier versions of Graft did not write; choose "
+            "occlusion, or train it again"
         ) from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(f"{path} is damaged ({error}); choose occlusion instead") from None
@@ -86,18 +101,24 @@ def _gradient(head, features, place) -> np.ndarray:
     return towards
 
 
-def occlusion(classifier, image: Image.Image, label: str, progress=None) -> np.ndarray:
-    """Where an image speaks for a class, by covering it.
+def occlusion(
+    classifier: Classifier,
+    image: Image.Image,
+    label: str,
+    progress: Callable[[int, int], object] | None = None,
+) -> np.ndarray:
+    """Regions of the image that support a class, found by covering them.
 
     Args:
-        classifier: a Classifier.
+        classifier: of the run.
         image: mode RGB, as read.
         label: one of its classes.
         progress: called with (done, total).
 
     Returns:
-        float32 array (PATCHES, PATCHES), 0 to 1: how much the class's probability falls when the place is
-        covered with the image's mean colour, against the largest fall; all 0 where it never falls.
+        float32 array (PATCHES, PATCHES), 0 to 1: how much the class's probability falls when the
+        region is covered with the image's mean colour, relative to the largest fall; all 0 where it
+        never falls.
     """
     pixels = decode.to_pixels(image, classifier.size, classifier.resize)
     place = classifier.classes.index(label)
@@ -128,23 +149,23 @@ def occlusion(classifier, image: Image.Image, label: str, progress=None) -> np.n
 def overlay(
     image: Image.Image, heat: np.ndarray, opacity: float, longest: int = 400
 ) -> Image.Image:
-    """A heat map laid over its image.
+    """Lays a heat map over its image.
 
     Args:
         image: mode RGB.
         heat: float array (height, width), 0 to 1.
-        opacity: of the hottest places, 0 to 1; cold ones stay clear.
+        opacity: of the hottest regions, 0 to 1; cold ones stay clear.
         longest: longest side of the result, pixels.
 
     Returns:
         A PIL image of mode RGB.
     """
     scale = longest / max(image.size)
-    size = tuple(max(1, round(length * scale)) for length in image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.BILINEAR)
-    # In floating point: 256 levels of so few places would leave edges where the heat fades.
-    heat = Image.fromarray(np.asarray(heat, np.float32)).resize(size, Image.Resampling.BICUBIC)
-    heat = np.clip(np.asarray(heat), 0, 1)
+    # In floating point: with 256 levels, so few values would leave edges where the heat fades.
+    large = Image.fromarray(np.asarray(heat, np.float32)).resize(size, Image.Resampling.BICUBIC)
+    heat = np.clip(np.asarray(large), 0, 1)
     cover = (opacity * np.minimum(1, 1.5 * heat))[..., None]
     mixed = (1 - cover) * np.asarray(image, np.float32) + cover * _colours(heat)
     return Image.fromarray(mixed.round().astype(np.uint8))
@@ -153,8 +174,8 @@ def overlay(
 _ANCHORS = np.array(
     [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], np.float32
 )
-"""Five colours of Inferno (S. van der Walt and N. Smith, 2015, for Matplotlib): brighter is hotter, also for
-those who see no colours."""
+"""Five colours of Inferno (S. van der Walt and N. Smith, 2015, for Matplotlib): hotter is brighter,
+which shows without seeing colours."""
 
 
 def _colours(heat) -> np.ndarray:
@@ -163,17 +184,17 @@ def _colours(heat) -> np.ndarray:
     return np.stack([np.interp(heat, places, _ANCHORS[:, c]) for c in range(3)], axis=-1)
 
 
-def nearest(known, features, count: int = NEAREST) -> list[dict]:
+def nearest(known: Reference, features: np.ndarray, count: int = NEAREST) -> list[dict]:
     """The training images whose features are nearest to an image's.
 
     Args:
-        known: the run's Reference.
+        known: the run's reference.
         features: float array (width,), raw pooled features of an `Answer`.
         count: how many.
 
     Returns:
-        List of dicts, nearest first: row (of the reference), label, name, distance (Euclidean between
-        normalised features, 0 to 2).
+        List of dicts, nearest first: row (of the reference), label, name, distance (Euclidean
+        between normalised features, 0 to 2).
     """
     rows = known.rows("train")
     own = embedding.normalised(np.asarray(features, np.float32)[None])[0]

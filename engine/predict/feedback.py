@@ -1,15 +1,18 @@
-"""What people said of a classifier's answers: right, wrong, and what it is; collected into a dataset.
+"""Marks on a classifier's answers (right or wrong, and the true label), collected into a dataset.
 
-Light. Each marked image is kept with its true label under `GRAFT_HOME/feedback/RUN`, until it is collected
-into a dataset put together in Graft (`engine.data.sources.collection`): the run's own dataset with the marked images as an
-addition, a new version to train on.
+A marked image is kept with its true label under `GRAFT_HOME/feedback/RUN`. Collecting adds the
+marked images to a dataset built in Graft (`engine.data.sources.collection`), usually a new version
+of the run's own dataset to train on.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import re
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 
@@ -20,20 +23,26 @@ from engine.errors import DatasetError
 from engine.images import decode, thumbnails
 from engine.recipe import DatasetSpec
 
+if TYPE_CHECKING:
+    from engine.runs.runs import Run
 
-def mark(run, name: str, data: bytes, answer: str, label: str) -> None:
-    """Keeps what an image really shows; a later word on the same image takes the place of an earlier one.
+_CONTENT = re.compile(r"[0-9a-f]{64}")
+_NO_IMAGE = "there is no such marked image"
+
+
+def mark(run: Run, name: str, data: bytes, answer: str, label: str) -> None:
+    """Keeps an image with its true label; a later mark on the same image replaces an earlier one.
 
     Args:
         run: the Run that answered.
         name: of the file, for people.
         data: its bytes.
-        answer: what the run answered.
-        label: what it is, one of the run's classes or a new one.
+        answer: the run's answer.
+        label: the true label, one of the run's classes or a new one.
 
     Raises:
-        DatasetError: if that cannot be a class's name, or the disk is full.
-        ImageError: if it is no image.
+        DatasetError: if the label cannot name a class, or the disk is full.
+        ImageError: if the data is not an image.
     """
     label = collection.clean_label(label)
     small = thumbnails.encode(decode.read(data))
@@ -56,10 +65,10 @@ def mark(run, name: str, data: bytes, answer: str, label: str) -> None:
         ) from None
 
 
-def unmark(run, content: str) -> None:
-    """Forgets a mark, and the image with it."""
-    if not re.fullmatch(r"[0-9a-f]{64}", content):
-        raise DatasetError("there is no such marked image")
+def unmark(run: Run, content: str) -> None:
+    """Deletes a mark and its image. Raises DatasetError for anything but a SHA-256."""
+    if not _CONTENT.fullmatch(content):
+        raise DatasetError(_NO_IMAGE)
     folder = _folder(run)
     if folder.exists():
         with filelock.FileLock(folder / "lock"):
@@ -68,39 +77,39 @@ def unmark(run, content: str) -> None:
             (folder / f"{content}.jpg").unlink(missing_ok=True)
 
 
-def marks(run) -> list[dict]:
-    """All marks of a run, oldest first: content (SHA-256), name, answer, label, time (unix seconds)."""
+def marks(run: Run) -> list[dict]:
+    """All marks of a run, oldest first: content (SHA-256), name, answer, label, time (unix s)."""
     try:
         return json.loads((_folder(run) / "marks.json").read_text())
     except FileNotFoundError:
         return []
     except ValueError:
         raise DatasetError(
-            f"{_folder(run) / 'marks.json'} is damaged; delete it to begin anew"
+            f"{_folder(run) / 'marks.json'} is damaged; delete it to start again"
         ) from None
 
 
-def image_of(run, content: str) -> bytes:
+def image_of(run: Run, content: str) -> bytes:
     """The bytes of a marked image. Raises DatasetError if there is none."""
-    if not re.fullmatch(r"[0-9a-f]{64}", content) or not (_folder(run) / content).exists():
-        raise DatasetError("there is no such marked image")
+    if not _CONTENT.fullmatch(content) or not (_folder(run) / content).exists():
+        raise DatasetError(_NO_IMAGE)
     return (_folder(run) / content).read_bytes()
 
 
-def thumbnail(run, content: str) -> bytes:
-    """A marked image made small, an encoded JPEG. Raises DatasetError if there is none."""
+def thumbnail(run: Run, content: str) -> bytes:
+    """A marked image's thumbnail, an encoded JPEG. Raises DatasetError if there is none."""
     image_of(run, content)
     return (_folder(run) / f"{content}.jpg").read_bytes()
 
 
-def label_of(run, data: bytes) -> str | None:
-    """What an image was marked as, or None."""
+def label_of(run: Run, data: bytes) -> str | None:
+    """The true label an image was marked with, or None."""
     content = hashlib.sha256(data).hexdigest()
     return next((row["label"] for row in marks(run) if row["content"] == content), None)
 
 
-def suggested_name(run, home) -> str:
-    """A name for the new version: the dataset's own with a number that is free."""
+def suggested_name(run: Run, home: Path) -> str:
+    """A free name for the new version: the dataset's name with a number."""
     known, title = collection.names(home), re.sub(r"-v\d+$", "", run.recipe.dataset.title)
     stem = re.sub(r"[^A-Za-z0-9_]+", "-", title).strip("-_")[:40] or "images"
     number = 2
@@ -109,33 +118,34 @@ def suggested_name(run, home) -> str:
     return f"{stem}-v{number}"
 
 
-def collect(run, home, name: str) -> tuple[DatasetSpec, int, list]:
-    """Puts all marked images of a run into a dataset; the marks are then forgotten.
+def collect(run: Run, home: Path, name: str) -> tuple[DatasetSpec, int, list[tuple[str, str]]]:
+    """Adds all marked images of a run to a dataset, then deletes the marks.
 
     Args:
         run: the Run.
         home: Graft's home.
-        name: of a dataset put together in Graft: one that is there takes them as an addition (also the one
-            that the run was trained on, if it is named), another is made from the run's own dataset.
+        name: of a dataset built in Graft. An existing one gets the images as an addition (it may be
+            the one that the run was trained on); otherwise a new one is created from the run's own
+            dataset.
 
     Returns:
-        (its spec, how many images were added, list of (name, why not) of the others).
+        (its spec, number of images added, (name, reason) of each image that was refused).
 
     Raises:
-        DatasetError: if there is nothing to collect, the name will not do, or the disk is full; the marks
-            stay then.
+        DatasetError: if there is nothing to collect, the name is not valid, or the disk is full.
+            The marks are kept then.
     """
     rows = marks(run)
     if not rows:
-        raise DatasetError("no image is marked yet; say of an answer whether it is right first")
+        raise DatasetError("no image is marked yet; mark an answer as right or wrong first")
     spec = DatasetSpec(source="saved", name=name) if name in collection.names(home) else None
     if spec is None:
         base = run.recipe.dataset.model_copy(update={"overlay": ""})
         spec = collection.create(home, name, base)
         if overlay := run.recipe.dataset.overlay:
-            # Images stay in their parts only if all of them are there; decisions go along.
-            curation.adopt(home, spec, overlay, f"Decisions about {base.title}, taken over")
-    added, refused = 0, []
+            # Images keep their parts only if all of them are there, so decisions are copied too.
+            curation.adopt(home, spec, overlay, f"Decisions about {base.title}, copied")
+    added, refused = 0, list[tuple[str, str]]()
     for label in sorted({row["label"] for row in rows}):
         own = [row for row in rows if row["label"] == label]
         files = [(row["name"], image_of(run, row["content"])) for row in own]

@@ -1,19 +1,24 @@
-"""What a run's classifier made of the images it was trained, validated and tested on.
+"""A run's reference: its classifier's outputs on its training, validation and test images.
 
-Light. Kept in the run's folder when it finishes, so that a run on another machine still knows what is
-like its training images, how sure it may be, and what an upload is nearest to:
+It is written to the run's folder when the run finishes. So confidence, explanations and drift also
+work on another machine, without the dataset:
 
-    reference.npz   one row an image: part, label, content hash, probabilities, features, measures
+    reference.npz   one row for each image: part, label, name, probabilities, features, measures
     thumbs.bin      thumbnails of the training images, one after another
 
 `engine.predict.confidence`, `engine.predict.explanation` and `engine.predict.drift` read it.
 """
 
+from __future__ import annotations
+
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from engine import home as homes
 from engine.data.splits import PARTS
@@ -21,16 +26,21 @@ from engine.errors import RunError
 from engine.images import measures, thumbnails
 from engine.predict import embedding
 
+if TYPE_CHECKING:
+    from engine.data.datasets import Dataset
+    from engine.runs.runs import Run
+
 FILE, THUMBS = "reference.npz", "thumbs.bin"
 MOST = {"train": 3000, "validation": 1000, "test": 1000}
-"""Images of each part that are kept, the same share of each class: enough for a distance and an interval,
-and a bound for the time a large dataset takes here (2 cores see 3,000 photos with MobileNetV2 0.35 in 7 s)."""
+"""Most images of each part, the same share of each class. They are enough for distances and
+intervals, and limit the time for a large dataset (3,000 photos with MobileNetV2 0.35 take 7 s on 2
+cores)."""
 MEASURES = ("brightness", "contrast", "sharpness", "width", "height")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The images that a run remembers; arrays of one row an image.
+    """A run's reference; arrays have one row for each image.
 
     Attributes:
         run: the Run.
@@ -39,20 +49,21 @@ class Reference:
         labels: int64 array (m,), true classes.
         names: str array (m,).
         probabilities: float32 array (m, classes), before temperature scaling.
-        features: float32 array (m, width), the pooled features, normalised (`embedding.normalised`).
-        measures: {name of MEASURES: float32 array (m,)}; brightness and contrast 0 to 255, sharpness as
-            `measures.sharpness`, width and height in pixels.
-        places: int64 array (m + 1,), where each thumbnail begins in thumbs.bin; those without one are empty.
+        features: float32 array (m, width), pooled, normalised (`embedding.normalised`).
+        measures: {name of MEASURES: float32 array (m,)}; brightness and contrast 0 to 255,
+            sharpness as `measures.sharpness`, width and height in pixels.
+        places: int64 array (m + 1,), where each thumbnail begins in thumbs.bin; an image without
+            one has length 0.
     """
 
-    run: object
-    classes: list
+    run: Run
+    classes: list[str]
     part: np.ndarray
     labels: np.ndarray
     names: np.ndarray
     probabilities: np.ndarray
     features: np.ndarray
-    measures: dict
+    measures: dict[str, np.ndarray]
     places: np.ndarray
 
     def rows(self, part: str) -> np.ndarray:
@@ -67,19 +78,20 @@ class Reference:
             return file.read(end - begin)
 
 
-def of(run) -> Reference:
-    """What a run remembers.
+def of(run: Run) -> Reference:
+    """Reads a run's reference.
 
     Raises:
-        RunError: one sentence, if it remembers nothing or the file is damaged.
+        RunError: if it has none, or the file is damaged.
     """
     path = run.path / FILE
     try:
         status = path.stat()
     except FileNotFoundError:
         raise RunError(
-            f"run {run.id} kept nothing of its images, as runs of earlier versions of Graft and imported "
-            f"models do; where its dataset is on this host, make up for it with: python -m engine calibrate {run.id}"
+            f"run {run.id} has no {FILE}, like imported models and runs of earlier versions of "
+            "Graft; if its dataset is on this host, create it with: "
+            f"python -m engine calibrate {run.id}"
         ) from None
     return _read(run, status.st_mtime_ns, status.st_size)
 
@@ -103,31 +115,37 @@ def _read(run, _time, _size) -> Reference:
         )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(
-            f"{path} is damaged ({error}); make it again with: python -m engine calibrate {run.id}"
+            f"{path} is damaged ({error}); create it again with: "
+            f"python -m engine calibrate {run.id}"
         ) from None
 
 
 class Collector:
-    """Gathers what a run remembers while it is evaluated.
+    """Gathers a run's reference while the run is evaluated.
 
     Args:
         dataset: the open Dataset.
         split: {part: indices}.
         labels: int array over the whole dataset.
         seed: of the draw where a part has more than `MOST` images.
+
+    Attributes:
+        drawn: {part: int array, the images to look at}.
     """
 
-    def __init__(self, dataset, split, labels, seed=0):
+    def __init__(
+        self, dataset: Dataset, split: dict[str, np.ndarray], labels: np.ndarray, seed: int = 0
+    ):
         self.dataset, self.labels = dataset, labels
         self.drawn = {
             part: drawn(split[part], labels, MOST[part], seed + number)
             for number, part in enumerate(PARTS)
         }
         self._wanted = {int(i): number for number, p in enumerate(PARTS) for i in self.drawn[p]}
-        self._rows = {}
+        self._rows: dict[int, tuple] = {}
 
-    def look(self, index, picture, outputs) -> None:
-        """Keeps what is to be kept of one image; see `evaluation.answers`, whose `also` this is."""
+    def look(self, index: int, picture: Image.Image, outputs: Sequence[np.ndarray]) -> None:
+        """Adds one image, if it was drawn; the `also` of `evaluation.answers`."""
         number = self._wanted.get(index)
         if number is None:
             return
@@ -135,15 +153,15 @@ class Collector:
         features = embedding.normalised(outputs[1][None])[0].astype(np.float16)
         self._rows[index] = (number, outputs[0], features, measures_of(picture), thumb)
 
-    def write(self, run, classes) -> None:
-        """Writes reference.npz and thumbs.bin, each aside and then in one step."""
+    def write(self, run: Run, classes: Sequence[str]) -> None:
+        """Writes reference.npz and thumbs.bin; each replaces an earlier file in one step."""
         order = sorted(self._rows, key=lambda i: (self._wanted[i], i))
         rows = [self._rows[i] for i in order]
         thumbs = [row[4] for row in rows]
         with homes.replacing(run.path / THUMBS, "wb") as file:
             file.write(b"".join(thumbs))
         measured = np.array([row[3] for row in rows], np.float32).reshape(-1, len(MEASURES))
-        arrays = {
+        arrays: dict[str, Any] = {
             "classes": np.array(classes, str),
             "part": np.array([row[0] for row in rows], np.uint8),
             "labels": self.labels[order].astype(np.int32),
@@ -156,7 +174,7 @@ class Collector:
             np.savez(file, **arrays)
 
 
-def measures_of(picture) -> tuple[float, ...]:
+def measures_of(picture: Image.Image) -> tuple[float, ...]:
     """The `MEASURES` of a PIL image of mode RGB."""
     luma = picture.convert("L")
     brightness, contrast, _ = measures.tone(luma)
@@ -164,13 +182,13 @@ def measures_of(picture) -> tuple[float, ...]:
     return brightness, contrast, sharp, *picture.size
 
 
-def drawn(indices, labels, most: int, seed: int) -> np.ndarray:
-    """At most about `most` of indices, the same share of each class, sorted.
+def drawn(indices: np.ndarray, labels: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most `most` of the indices, the same share of each class, sorted.
 
     Args:
         indices: int array (n,) of images.
         labels: int array over the whole dataset.
-        most: how many.
+        most: number of images.
         seed: of the draw.
     """
     if len(indices) <= most:

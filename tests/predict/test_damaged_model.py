@@ -18,7 +18,7 @@ from tests.support.pages import from_source, open_page
 from tests.support.pictures import encode, picture
 from tests.support.serve import call, endpoint, form
 
-NO_ANSWER = "its answers are no probabilities"
+NO_ANSWER = "its answers are not probabilities"
 
 
 @pytest.fixture
@@ -68,6 +68,12 @@ def test_a_byte_that_changed_later_is_found_before_anything_is_answered(run, own
     found = [f for f in doctor.examine(own_home) if f.check == "models"]
     assert [f.severity for f in found] == ["error"]
     assert "inference.tflite" in found[0].text and "backup" in found[0].remedy
+
+
+def test_a_run_that_lost_its_architecture_is_one_sentence(run):
+    (run.path / "architecture.json").unlink()
+    with pytest.raises(DamagedModel, match="architecture.json is missing.*train it again"):
+        Classifier(run)
 
 
 def test_what_was_noted_can_be_damaged_too_and_spoils_no_answer(run, own_home):
