@@ -1,23 +1,26 @@
-"""The exceptions a user may meet; each message is one sentence: what was wrong and what to do.
+"""The exceptions a user can see; each message is one sentence: what is wrong and what to do.
 
 GraftError
- ├── RecipeError      a recipe that cannot be trained as written (carries the field's path)
+ ├── RecipeError      a recipe that cannot be trained as written (has the field's path)
  ├── DatasetError     a dataset that cannot be found, read or split
- │    └── LostImageError   one of its images has gone or has changed since it was prepared
+ │    └── LostImageError   one of its images is gone or has changed since it was prepared
  ├── ImageError       bytes that are not an image Graft can read
- ├── BackboneError    an unknown backbone, or weights that cannot be had
+ ├── BackboneError    an unknown backbone, or weights that cannot be loaded
  ├── RunError         a run that is missing, unfinished or damaged
- │    └── DamagedModel     one whose model file gives no answers, or is not what was written
- ├── TrainingError    training that cannot go on
- └── DamagedFile      a file of Graft's own that can no longer be read
+ │    └── DamagedModel     its model file gives no answers, or has changed since it was written
+ ├── TrainingError    training that cannot start or continue
+ └── DamagedFile      a file that Graft wrote and can no longer read
 """
+
+from collections.abc import Mapping
+from pathlib import Path
 
 
 class GraftError(Exception):
     """Base of all errors that are shown to a user as one sentence, never as a traceback.
 
     Attributes:
-        exit_code: of a command that ends with it.
+        exit_code: of a command that fails with it.
     """
 
     exit_code = 2
@@ -31,7 +34,7 @@ class RecipeError(GraftError):
             `{"stages.0.epochs": "must be at most 1000; 5000 was given"}`.
     """
 
-    def __init__(self, problems):
+    def __init__(self, problems: str | Mapping[str, str]) -> None:
         self.problems = {"": problems} if isinstance(problems, str) else dict(problems)
         super().__init__("; ".join(f"{k}: {v}" if k else v for k, v in self.problems.items()))
 
@@ -41,10 +44,10 @@ class DatasetError(GraftError):
 
 
 class LostImageError(DatasetError):
-    """An image of a prepared dataset that has gone or has changed since.
+    """An image of a prepared dataset that is gone or has changed since.
 
     Args:
-        path: of the file, or words for it.
+        path: the file, or words for it.
         why: the reason.
         remedy: what to do.
 
@@ -52,7 +55,9 @@ class LostImageError(DatasetError):
         why: the reason alone, without the file's path and the remedy.
     """
 
-    def __init__(self, path, why: str, remedy="put it back or prepare the dataset again"):
+    def __init__(
+        self, path: object, why: str, remedy: str = "put it back or prepare the dataset again"
+    ) -> None:
         super().__init__(f"{path} {why}; {remedy}")
         self.why = f"it {why}"
 
@@ -62,7 +67,7 @@ class ImageError(GraftError):
 
 
 class BackboneError(GraftError):
-    """An unknown backbone, or weights that cannot be had."""
+    """An unknown backbone, or weights that cannot be loaded."""
 
 
 class RunError(GraftError):
@@ -70,54 +75,55 @@ class RunError(GraftError):
 
 
 class DamagedModel(RunError):
-    """A run's model that gives no probabilities, or whose file is not what was written.
+    """A run's model that gives no probabilities, or whose file has changed since it was written.
 
     Args:
-        identity: of the run.
+        identity: the run's id.
         why: a few words.
     """
 
     exit_code = 1  # the input was good
 
-    def __init__(self, identity: str, why):
+    def __init__(self, identity: str, why: object) -> None:
         super().__init__(
-            f"the model of run {identity} is damaged ({why}); copy the run again from where it is "
-            "whole, or train it again, and let python -m engine doctor look for more"
+            f"the model of run {identity} is damaged ({why}); copy the run again from an intact "
+            "copy, or train it again; python -m engine doctor looks for more damage"
         )
 
 
 class TrainingError(GraftError):
-    """Training that cannot start or go on."""
+    """Training that cannot start or continue."""
 
 
 class DamagedFile(GraftError, ValueError):
-    """A file of Graft's own that can no longer be read, such as JSON that was cut off.
+    """A file that Graft wrote and can no longer read, such as JSON that was cut off.
 
     Attributes:
-        path: of the file.
+        path: the file.
         why: a few words.
     """
 
-    def __init__(self, path, why):
+    def __init__(self, path: Path, why: object) -> None:
         self.path, self.why = path, str(why)
         super().__init__(
             f"{path} is damaged and cannot be read ({why}); python -m engine doctor says what to do"
         )
 
 
-def unexpected(error: Exception, what: str, log) -> str:
+def unexpected(error: Exception, what: str, log: object) -> str:
     """Any other exception as one sentence with a remedy.
 
     Args:
-        error: not a GraftError; but one that was raised inside tf.data, and arrives wrapped in one of
-            TensorFlow's, is told in its own words.
-        what: broke off.
-        log: the file, or words for it, that holds the traceback.
+        error: not a GraftError. One that was raised inside tf.data arrives wrapped in an error of
+            TensorFlow's; its own sentence is returned.
+        what: the work that failed, such as "training".
+        log: the file, or words for it, that has the traceback.
     """
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return (
-            f"a file could not be read or written ({error.strerror}{where}); check space and rights"
+            f"a file could not be read or written ({error.strerror}{where}); check free space and "
+            "permissions"
         )
     lines = str(error).strip().splitlines() or [""]
     for line in lines:
@@ -125,4 +131,4 @@ def unexpected(error: Exception, what: str, log) -> str:
             if name in line:
                 return line.split(name, 1)[1]
     kind = type(error).__name__
-    return f"{what} broke off ({kind}: {lines[0][:200]}); the end of {log} says where"
+    return f"{what} stopped unexpectedly ({kind}: {lines[0][:200]}); see the end of {log}"

@@ -1,49 +1,87 @@
-"""Where Graft writes: one home for datasets, runs and caches; and how files are written safely."""
+"""Where Graft writes: one home for datasets, runs and caches; and how files are written safely.
+
+Every name below is a folder or a file of a home; `engine.runs.files` has the files of a run.
+"""
 
 import contextlib
 import errno
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from engine.errors import DamagedFile, GraftError
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+RUNS = "runs"
+"""A folder for each run."""
+DATASETS = "datasets"
+"""A folder for each prepared dataset, with its lock and progress beside it."""
+CACHE = "cache"
+"""Cached features and converted networks; can be deleted at any time."""
+TRASH = "trash"
+"""Deleted runs (`engine.runs.trash`)."""
+SAVED = "saved"
+"""Datasets built in Graft, a folder each."""
+UPLOADS = "uploads"
+"""Zip files that came through the browser."""
+BATCHES = "batches"
+"""Batches of classified images."""
+FEEDBACK = "feedback"
+"""Images that people marked, a folder for each run."""
+INSPECTIONS = "inspections"
+"""What an inspection found, a folder for each dataset."""
+CURATION = "curation"
+"""The history of decisions about single images, a file for each dataset."""
+OVERLAYS = "overlays"
+"""Decisions about single images, named by their hash."""
+PROBES = "probes"
+"""Progress and results of preflight, the rate finder, exports and payback."""
+QUEUE = "queue.db"
+"""Waiting runs and taken devices (`engine.runs.queue`)."""
+SETTINGS = "settings.json"
+"""Settings of the host; in `cache`, the cache's own."""
+SUPERVISOR_LOCK, SUPERVISOR_LOG = "supervisor.lock", "supervisor.log"
+"""Held and written by the process that looks after the runs."""
+AUDIT = "audit.jsonl"
+"""Who did what (`engine.actions`)."""
 
-def home(path=None) -> Path:
-    """The folder for all that Graft writes, made if missing.
+_MADE = (RUNS, DATASETS, CACHE, TRASH)
+"""Folders that every home has."""
+
+
+def home(path: str | os.PathLike[str] | None = None) -> Path:
+    """The folder for all that Graft writes; created if missing.
 
     Args:
         path: overrides the environment variable GRAFT_HOME, which overrides `.graft` beside app.py.
 
     Raises:
-        GraftError: if it cannot be made or written.
+        GraftError: if it cannot be created or written.
     """
     folder = Path(path or os.environ.get("GRAFT_HOME") or PROJECT / ".graft").expanduser().resolve()
+    remedy = "set GRAFT_HOME to a folder you can write to"
     try:
-        for part in ("runs", "datasets", "cache", "trash"):
+        for part in _MADE:
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GraftError(
-            f"Graft cannot write to its home {folder} ({error.strerror}); set GRAFT_HOME to a folder "
-            "you can write to"
+            f"Graft cannot write to its home {folder} ({error.strerror}); {remedy}"
         ) from None
-    locked = [p for p in ("runs", "datasets", "cache") if not os.access(folder / p, os.W_OK)]
+    locked = [part for part in (RUNS, DATASETS, CACHE) if not os.access(folder / part, os.W_OK)]
     if locked:
-        raise GraftError(
-            f"Graft's home {folder} is read-only ({', '.join(locked)}); set GRAFT_HOME to a folder "
-            "you can write to"
-        )
+        raise GraftError(f"Graft's home {folder} is read-only ({', '.join(locked)}); {remedy}")
     return folder
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode="w"):
-    """Opens a file beside `path`, and puts it in `path`'s place only when all is safely on disk.
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens a file beside `path`, and moves it to `path` only when all of it is on the disk.
 
-    A reader sees the old file or the new one, never half of either (facts: a kill in mid-write).
+    A reader sees the old file or the new one, never half of either.
     """
     path = Path(path)
     descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -60,15 +98,15 @@ def replacing(path: Path, mode="w"):
         raise
 
 
-def write_json(path: Path, data) -> None:
+def write_json(path: Path, data: object) -> None:
     """Writes JSON through `replacing`."""
     with replacing(path) as file:
         json.dump(data, file, indent=1)
         file.write("\n")
 
 
-def read_json(path: Path, default=None):
-    """Reads JSON; `default` if the file does not exist. Raises DamagedFile if it is no JSON."""
+def read_json(path: Path, default: Any = None) -> Any:
+    """Reads JSON; `default` if the file does not exist. Raises DamagedFile if it is not JSON."""
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
@@ -78,21 +116,23 @@ def read_json(path: Path, default=None):
 
 
 @contextlib.contextmanager
-def reading(path: Path):
-    """Raises DamagedFile for whatever a file's bytes make its reader raise inside the `with`; what
-    the disk has to say stays an OSError."""
+def reading(path: Path) -> Iterator[None]:
+    """Raises DamagedFile for any error that a file's bytes cause inside the `with`.
+
+    An error of the disk stays an OSError.
+    """
     try:
         yield
     except Exception as error:
-        # EINVAL: the bytes told the reader to look before the file's beginning.
+        # EINVAL: damaged bytes made the reader seek to before the start of the file.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise DamagedFile(Path(path), str(error).strip() or type(error).__name__) from None
 
 
 def folder_bytes(path: Path) -> int:
-    """Bytes of all files in a folder; what goes away meanwhile does not count."""
-    total, folders = 0, [path]
+    """Bytes of all files in a folder; what is deleted meanwhile does not count."""
+    total, folders = 0, [os.fspath(path)]
     while folders:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             with os.scandir(folders.pop()) as entries:
@@ -111,6 +151,6 @@ def size_text(count: float) -> str:
 
 
 def to_disk(path: Path) -> None:
-    """Waits until a file is on the disk: renamed before that, it could be empty after a power cut."""
+    """Waits until a file is on the disk; if renamed before, a power cut could leave it empty."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())

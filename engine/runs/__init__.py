@@ -1,1 +1,1 @@
-"""Runs: the folder of each, its events and checkpoints, the queue and the trash. Light."""
+"""Runs: their folders, events and checkpoints, the queue and the trash. Light."""

@@ -1,16 +1,16 @@
-"""Checkpoints: all that a run needs to be taken up again exactly where it was; NumPy only.
+"""Checkpoints: all that a run needs to be resumed exactly where it was; NumPy only.
 
 RUN/checkpoints/ckpt-00000012/
-    position.json   stage, epoch, batch, step, counters; what it is, see `engine.train.training`
+    position.json   stage, epoch, batch, step, counters; see `engine.train.training`
     state.npz       network with seed generators, optimizer, running means of the metrics
     best.npz        the best weights so far, if there are any
     manifest.json   SHA-256 of each file; written last
 
-A checkpoint is written into a folder aside, files and folder are brought to the disk, then it is
-renamed: a kill or a power cut leaves the ones before, and a folder that nobody reads. Two are kept, so
-that one damaged afterwards is no loss. (Keras' BackupAndRestore writes in place and leaves out seeds
-and counters, see its source; the order of writes is that of Pillai et al. 2014, "All File Systems Are
-Not Created Equal", section 4.)
+A checkpoint is written into a temporary folder, files and folder are flushed to the disk, then the
+folder is renamed: a kill or a power cut leaves the checkpoints before it, and a folder that nobody
+reads. Two are kept, so that nothing is lost if one is damaged later. (Keras' BackupAndRestore
+writes in place and leaves out seeds and counters, see its source; the order of writes is that of
+Pillai et al. 2014, "All File Systems Are Not Created Equal", section 4.)
 """
 
 import errno
@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.runs import manifest
+from engine.runs import files, manifest
 
 KEPT = 2
-FOLDER = "checkpoints"
+_POSITION, _STATE, _BEST = "position.json", "state.npz", "best.npz"
 
 
 class Checkpoints:
@@ -37,25 +37,30 @@ class Checkpoints:
         run: the run's folder.
 
     Attributes:
-        seconds: what the last write took.
-        bytes: what the last one takes on the disk.
+        seconds: duration of the last write.
+        bytes: size of the last checkpoint on the disk.
     """
 
-    def __init__(self, run: Path):
-        self.path = Path(run) / FOLDER
+    def __init__(self, run: Path) -> None:
+        self.path = Path(run) / files.CHECKPOINTS
         self.seconds, self.bytes = 0.0, 0
 
-    def save(self, position: dict, state: dict, best=None) -> Path:
+    def save(
+        self,
+        position: dict,
+        state: dict[str, np.ndarray],
+        best: list[np.ndarray] | None = None,
+    ) -> Path:
         """Writes a checkpoint and removes what is older than the one before.
 
         Args:
             position: plain data.
             state: `{name: array}`.
-            best: list of arrays, or None while there are none. Written each time: linked to the one
-                before, one damaged block would be in both.
+            best: the best weights; None while there are none. Written each time: if it were a link
+                to the file before, one damaged block would be in both.
 
         Raises:
-            OSError: for example when the disk is full; the checkpoints before are untouched.
+            OSError: for example when the disk is full; earlier checkpoints are untouched.
         """
         begun = time.monotonic()
         self.path.mkdir(exist_ok=True)
@@ -67,12 +72,12 @@ class Checkpoints:
         aside = self.path / f".ckpt-{number:08d}"
         aside.mkdir()
         try:
-            sums = {"position.json": _write(aside / "position.json", json.dumps(position).encode())}
-            sums["state.npz"] = _write_arrays(aside / "state.npz", state)
+            sums = {_POSITION: _write(aside / _POSITION, json.dumps(position).encode())}
+            sums[_STATE] = _write_arrays(aside / _STATE, state)
             if best is not None:
                 arrays = {f"{i:05d}": value for i, value in enumerate(best)}
-                sums["best.npz"] = _write_arrays(aside / "best.npz", arrays)
-            _write(aside / manifest.FILE, json.dumps({"files": sums}).encode())
+                sums[_BEST] = _write_arrays(aside / _BEST, arrays)
+            _write(aside / files.MANIFEST, json.dumps({"files": sums}).encode())
             _to_disk(aside)
             os.rename(aside, target)
             _to_disk(self.path)
@@ -93,40 +98,42 @@ class Checkpoints:
         """The newest whole checkpoint.
 
         Returns:
-            (position, state, best) as given to `save`; None if there is none. A damaged one is
-            passed over; `position["damaged"]` counts them.
+            (position, state, best) as given to `save`; None if there is none. Damaged ones are
+            skipped; `position["damaged"]` is their number.
         """
         damaged = 0
         for folder in reversed(self.listed()):
             if not whole(folder):
                 damaged += 1
                 continue
-            position = json.loads((folder / "position.json").read_text())
+            position = json.loads((folder / _POSITION).read_text())
             best = None
-            if (folder / "best.npz").exists():
-                best = list(_read_arrays(folder / "best.npz").values())
-            return position | {"damaged": damaged}, _read_arrays(folder / "state.npz"), best
+            if (folder / _BEST).exists():
+                best = list(_read_arrays(folder / _BEST).values())
+            return position | {"damaged": damaged}, _read_arrays(folder / _STATE), best
         return None
 
     def position(self) -> dict | None:
-        """Where the newest whole checkpoint stands, without its arrays."""
-        for folder in reversed(self.listed()):
-            if whole(folder):
-                return json.loads((folder / "position.json").read_text())
-        return None
+        """The position in the newest whole checkpoint; None if there is none."""
+        folder = self.newest()
+        return None if folder is None else json.loads((folder / _POSITION).read_text())
+
+    def newest(self) -> Path | None:
+        """The folder of the newest whole checkpoint; None if there is none."""
+        return next((folder for folder in reversed(self.listed()) if whole(folder)), None)
 
     def clear(self) -> None:
-        """Deletes all: the run's model holds what they were for."""
+        """Deletes all: the run's model replaces them."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 def whole(folder: Path) -> bool:
-    """Whether a checkpoint is complete and every file has its SHA-256."""
+    """Whether a checkpoint is complete and every file has its recorded SHA-256."""
     return manifest.changed(folder) == []
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether an error says that the disk, or a quota on it, is full; HDF5 and TensorFlow wrap it."""
+    """Whether an error means a full disk or quota, also one that HDF5 or TensorFlow has wrapped."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
@@ -137,8 +144,8 @@ def _number(folder: Path) -> int:
     return int(digits) if digits.isdigit() else -1
 
 
-def _write(path: Path, data) -> str:
-    """Writes bytes to the disk itself; returns their SHA-256."""
+def _write(path: Path, data: bytes | memoryview) -> str:
+    """Writes bytes and flushes them to the disk; returns their SHA-256."""
     with open(path, "wb") as file:
         file.write(data)
         file.flush()
@@ -158,7 +165,7 @@ def _read_arrays(path: Path) -> dict:
 
 
 def _to_disk(folder: Path) -> None:
-    """Brings a folder's own entries to the disk."""
+    """Flushes a folder's list of files to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -167,21 +174,20 @@ def _to_disk(folder: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Gives a run the newest whole checkpoint of another, linked where the disk can.
+    """Copies the newest whole checkpoint of a run to another run, as links where the disk can.
 
     Args:
         source, target: folders of runs.
     """
-    for folder in reversed(Checkpoints(source).listed()):
-        if whole(folder):
-            aside = Path(target) / FOLDER / f".{folder.name}"
-            aside.parent.mkdir(exist_ok=True)
-            shutil.copytree(folder, aside, copy_function=_link_or_copy)
-            os.rename(aside, aside.with_name(folder.name))
-            return
+    folder = Checkpoints(source).newest()
+    if folder is not None:
+        aside = Path(target) / files.CHECKPOINTS / f".{folder.name}"
+        aside.parent.mkdir(exist_ok=True)
+        shutil.copytree(folder, aside, copy_function=_link_or_copy)
+        os.rename(aside, aside.with_name(folder.name))
 
 
-def _link_or_copy(source, target):
+def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:

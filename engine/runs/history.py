@@ -1,46 +1,53 @@
-"""A run's events collected for charts, piece by piece while it grows, and thinned where many."""
+"""A run's events, collected for charts while the run grows, and thinned if there are many."""
 
+from collections.abc import Iterable
 from itertools import groupby
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from engine.runs.events import superseded
 
 POINTS = 600
-"""Most points that one trace draws; more cost time on every refresh and cannot be seen apart."""
+"""Most points in one trace; more would slow down every refresh and not be visible."""
 
 
 class History:
-    """A run's events, collected for charts a piece at a time.
+    """A run's events, collected for charts step by step.
 
-    A `resume` event takes back what it supersedes (`engine.runs.events`), so that what is here is always
-    one run without gaps or repeats.
+    A `resume` event removes what it supersedes (`engine.runs.events`), so this is always one run
+    without gaps or repeats.
 
     Attributes:
         start: the start event, or {}.
         phase: the latest phase event, or {}.
-        stages: list of dicts: what stage_start said, first and last step (last None while it runs),
-            and what stage_end said.
+        stages: list of dicts: the fields of stage_start, the first and last step (last is None
+            while it runs), and the fields of stage_end.
         batches, epochs: `{field: list}`, one item for each event.
         notes: list of note, warning and resume events.
         end: the end event, or None.
-        count: number of events so far; a chart is worth drawing again only when it has changed.
+        count: number of events so far; a chart needs to be drawn again only when it changes.
     """
 
     _BATCH = ("stage", "epoch", "step", "loss", "accuracy", "learning_rate", "images_per_second")
     _EPOCH = (*_BATCH, "val_loss", "val_accuracy", "seconds")
 
-    def __init__(self, events=()):
-        self.start, self.phase, self.stages, self.notes, self.end = {}, {}, [], [], None
-        self.batches = {field: [] for field in self._BATCH}
-        self.epochs = {field: [] for field in self._EPOCH}
-        self.count, self._eta, self._marks = 0, None, []
+    def __init__(self, events: Iterable[dict] = ()) -> None:
+        self.start: dict = {}
+        self.phase: dict = {}
+        self.stages: list[dict] = []
+        self.notes: list[dict] = []
+        self.end: dict | None = None
+        self.batches: dict[str, list] = {field: [] for field in self._BATCH}
+        self.epochs: dict[str, list] = {field: [] for field in self._EPOCH}
+        self.count, self._eta = 0, None
+        self._marks: list[dict] = []
         self.add(events)
 
-    def add(self, events) -> "History":
-        """Takes in events that follow those it has."""
-        for kind, group in groupby(events, lambda event: event.get("event")):
-            group = list(group)
+    def add(self, events: Iterable[dict]) -> "History":
+        """Adds events that follow those it has; returns itself."""
+        for kind, grouped in groupby(events, lambda event: event.get("event")):
+            group = list(grouped)
             self.count += len(group)
             if kind in ("batch", "epoch"):
                 # Many at once: a run of ten hours has 150,000.
@@ -53,7 +60,7 @@ class History:
                     self._take(kind, event)
         return self
 
-    def _take(self, kind, event):
+    def _take(self, kind: str | None, event: dict) -> None:
         if kind == "start":
             self.start = event
         elif kind == "phase":
@@ -68,8 +75,8 @@ class History:
             if kind == "resume":
                 self._go_back(event)
 
-    def _go_back(self, resume):
-        """Forgets what a resume event supersedes."""
+    def _go_back(self, resume: dict) -> None:
+        """Removes what a resume event supersedes."""
         self.end = self._eta = None
         if superseded({"event": "start"}, resume):
             self.start = {}
@@ -86,9 +93,9 @@ class History:
 
     @property
     def latest(self) -> dict:
-        """What the latest batch and epoch said, the later one winning; {} before there is any.
+        """The fields of the latest batch and epoch; where both have one, that of the later event.
 
-        eta_seconds, the seconds left, is None where it is not known.
+        {} before there is any. eta_seconds, the seconds left, is None where it is not known.
         """
         seen = [columns for columns in (self.batches, self.epochs) if columns["step"]]
         seen.sort(key=lambda columns: columns["step"][-1] or 0)
@@ -102,14 +109,14 @@ class History:
 
     @property
     def last_step(self) -> int:
-        """The latest step seen."""
+        """The latest step."""
         steps = [columns["step"][-1] for columns in (self.batches, self.epochs) if columns["step"]]
         return max(steps, default=0)
 
 
-def _stages(marks) -> list[dict]:
+def _stages(marks: list[dict]) -> list[dict]:
     """Stages from their start and end events."""
-    stages = []
+    stages: list[dict] = []
     for mark in marks:
         if mark["event"] == "stage_start":
             stages.append({**mark, "first": mark.get("step", 0), "last": None})
@@ -118,20 +125,20 @@ def _stages(marks) -> list[dict]:
     return stages
 
 
-def as_history(events) -> History:
+def as_history(events: History | Iterable[dict]) -> History:
     """`events` itself if it is a History, otherwise a History of them."""
     return events if isinstance(events, History) else History(events)
 
 
-def thin(x, y, points=POINTS):
-    """At most `points` points of a curve, keeping the lowest and highest of every stretch.
+def thin(x: ArrayLike, y: ArrayLike, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """At most `points` points of a curve; keeps the lowest and highest of every section.
 
     Args:
-        x, y: equally long sequences; None and NaN in y are left out.
+        x, y: sequences of the same length; None and NaN in y are left out.
         points: an even number.
 
     Returns:
-        Two arrays.
+        Two float64 arrays (n,).
     """
     x, y = np.asarray(x, float), np.asarray(y, float)  # None becomes NaN
     known = np.isfinite(y)
@@ -139,12 +146,12 @@ def thin(x, y, points=POINTS):
     if len(x) <= points:
         return x, y
     kept = {0, len(x) - 1}
-    for stretch in np.array_split(np.arange(len(x)), points // 2 - 1):
-        kept |= {int(stretch[y[stretch].argmin()]), int(stretch[y[stretch].argmax()])}
-    kept = sorted(kept)
-    return x[kept], y[kept]
+    for section in np.array_split(np.arange(len(x)), points // 2 - 1):
+        kept |= {int(section[y[section].argmin()]), int(section[y[section].argmax()])}
+    chosen = sorted(kept)
+    return x[chosen], y[chosen]
 
 
-def rounded(values, digits=5) -> list:
-    """Numbers with so many significant digits: what a chart shows, in a third of the bytes."""
+def rounded(values: ArrayLike, digits: int = 5) -> list[float]:
+    """Numbers with `digits` significant digits: enough for a chart, in a third of the bytes."""
     return [float(f"{v:.{digits}g}") for v in np.asarray(values, float).ravel()]

@@ -1,34 +1,34 @@
-"""The SHA-256 of files, kept beside them in manifest.json to find what changed later; light."""
+"""The SHA-256 of files, kept beside them in manifest.json to find later changes. Light."""
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine import home as homes
+from engine.runs.files import MANIFEST as FILE
 
-FILE = "manifest.json"
 
-
-def write(folder: Path, names) -> None:
-    """Notes what files hold now.
+def write(folder: Path, names: Iterable[str]) -> None:
+    """Records the content of files.
 
     Args:
-        folder: theirs.
-        names: of the files; those that are not there are left out.
+        folder: has the files.
+        names: of the files; missing ones are left out.
     """
     sums = {name: _sum(folder / name) for name in names if (folder / name).exists()}
     homes.write_json(folder / FILE, {"files": sums})
 
 
 def changed(folder: Path, *names: str) -> list[str] | None:
-    """Files that have gone or are not what was noted; 0.6 s for each GB.
+    """Files that are gone or differ from the record; takes 0.6 s for each GB.
 
     Args:
-        folder: theirs.
-        names: look at these alone; by default at all that were noted.
+        folder: has the files.
+        names: check only these; by default all recorded ones.
 
     Returns:
-        Names, manifest.json itself if it cannot be read; None if there is none.
+        Names; manifest.json itself if it cannot be read; None if there is no manifest.json.
     """
     try:
         sums = json.loads((folder / FILE).read_text())["files"]
@@ -40,8 +40,8 @@ def changed(folder: Path, *names: str) -> list[str] | None:
     return [name for name, digest in kept.items() if _sum(folder / name) != digest]
 
 
-def _sum(path) -> str:
-    """A file's SHA-256, in hexadecimal digits; "" if it cannot be read."""
+def _sum(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal digits; "" if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,22 +1,9 @@
-"""Runs: one folder for each execution of a recipe, readable while it grows.
+"""Runs: a folder for each execution of a recipe, readable while it grows. Light.
 
-recipe.yaml         what was asked
-status.json         where it stands; the worker's identity
-environment.json    versions, device, git commit
-events.jsonl        everything that happened
-worker.log          what the worker printed
-architecture.json   the network's blocks and preprocessing
-split.json          which images (by content hash) were in which part
-examples/           a few test images with their true labels
-final.keras         the model with the best weights, float32, pixels 0 to 255 in
-inference.tflite    the same for LiteRT: probabilities, features, feature map
-head.npz            the weights behind pooling, for explanations
-manifest.json       the SHA-256 of these three (engine.runs.manifest)
-evaluation.json     the figures on the untouched test part
-reference.npz       what the model made of its images; thumbs.bin has their thumbnails
-confidence.json     how sure it may be (engine.predict.confidence)
-exports/            zips for other programs, each with its certificate (engine.exports.exports)
+`engine.runs.files` names the files in it.
 """
+
+from __future__ import annotations
 
 import os
 import re
@@ -24,93 +11,104 @@ import secrets
 import time
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from engine import home as homes
 from engine.data import overlay
 from engine.errors import DamagedFile, GraftError, RecipeError, RunError
 from engine.host import processes
 from engine.recipe import Recipe
-from engine.runs import events, queue
+from engine.runs import events, files, queue
 
 STATUSES = (
     "queued", "starting", "running", "paused", "interrupted", "finished", "stopped", "failed",
 )  # fmt: skip
 ACTIVE = ("queued", "starting", "running")
 RESUMABLE = ("paused", "interrupted", "failed")
-"""What may be taken up again, from the last checkpoint or, if there is none, from the start."""
+"""Statuses that can be resumed, from the last checkpoint or, if there is none, from the start."""
 INTERRUPTED = (
-    "the worker ended without a word: it was killed, or the host went down; resume it from its last "
-    "checkpoint"
+    "the worker stopped unexpectedly: it was killed, or the host went down; resume the run from "
+    "its last checkpoint"
 )
 KILLED = "it was killed by a user; resume it from its last checkpoint"
 ENDED_BY_HOST = (
     "the host asked the worker to end, as it does for a restart; resume it from its last checkpoint"
 )
-MODEL = ("final.keras", "inference.tflite", "head.npz")
+MODEL = (files.KERAS, files.LITERT, files.HEAD)
 """The files of a run's model."""
 NO_HEARTBEAT, NO_EVENT = 20, 1800
-"""Seconds after which a worker counts as stuck: its heartbeat comes every two; between two events a
-large network may be built or converted."""
+"""Seconds after which a worker counts as stuck. Its heartbeat comes every 2 s; between two events,
+building or converting a large network takes long."""
 _ID = re.compile(r"^[\w.-]{1,120}$")
 
 
 class Run:
-    """A run's folder, seen from outside. Every attribute reads the disk, so it is never stale."""
+    """A run's folder, seen from outside. Every attribute reads the disk, so it is never stale.
 
-    def __init__(self, path):
+    Attributes:
+        path: its folder.
+        id: the folder's name.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.id = self.path.name
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and self.path == other.path
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(self.path)
+
+    @property
+    def home(self) -> Path:
+        """Graft's home that it is in."""
+        return self.path.parent.parent
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe. Raises RunError if it can't be read."""
+        """The recipe. Raises RunError if it cannot be read."""
         try:
-            return Recipe.from_yaml((self.path / "recipe.yaml").read_text())
+            return Recipe.from_yaml((self.path / files.RECIPE).read_text())
         except (OSError, ValueError, RecipeError) as error:  # ValueError: not even text
             raise RunError(f"the recipe of run {self.id} cannot be read ({error})") from None
 
     @property
     def state(self) -> dict:
-        """What status.json says, corrected for a worker that has died without a word.
+        """The content of status.json, corrected for a worker that stopped unexpectedly.
 
-        While it still has its place in the queue, the supervisor has yet to find out how it ended.
-        If the file is damaged the run counts as failed, with a sentence that says so.
+        While the run still has its place in the queue, the supervisor has yet to find out how it
+        ended. If the file is damaged, the run counts as failed, with a sentence that says so.
         """
         state = self._recorded_state()
         if state["status"] in ("starting", "running") and not processes.alive(state):
-            # It may have ended properly between the two looks.
+            # It may have ended properly since.
             state = self._recorded_state()
             if state["status"] in ("starting", "running") and not self._placed():
                 state |= {"status": "interrupted", "error": INTERRUPTED}
         return state
 
     def _placed(self) -> bool:
-        """Whether it has a place in the queue; a damaged queue has none (`jobs` says that it is)."""
+        """Whether it has a device; False if the queue is damaged, which `jobs` reports."""
         try:
-            return queue.holder(self.path.parent.parent, self.id) is not None
+            return queue.holder(self.home, self.id) is not None
         except GraftError:
             return False
 
     def _recorded_state(self) -> dict:
-        path = self.path / "status.json"
+        path = self.path / files.STATUS
         try:
             found = homes.read_json(path)
         except DamagedFile as error:
             return {"status": "failed", "error": str(error)}
         if isinstance(found, dict) and found.get("status") in STATUSES:
             return found
-        why = "is missing" if found is None else "says nothing of a status"
-        error = f"{path} {why}; python -m engine doctor says what to do"
-        return {"status": "failed", "error": error}
+        why = "is missing" if found is None else "has no status"
+        text = f"{path} {why}; python -m engine doctor says what to do"
+        return {"status": "failed", "error": text}
 
     @property
     def status(self) -> str:
@@ -119,17 +117,17 @@ class Run:
 
     @property
     def error(self) -> str | None:
-        """One sentence if the run failed."""
+        """One sentence if something went wrong; else None."""
         return self.state.get("error")
 
     @property
     def finished(self) -> bool:
-        """Whether there is a model to use: true also for a run stopped with its best so far."""
-        return self.status in ("finished", "stopped") and (self.path / "inference.tflite").exists()
+        """Whether there is a model to use; also true for a run that was stopped with one."""
+        return self.status in ("finished", "stopped") and (self.path / files.LITERT).exists()
 
     @property
     def created(self) -> float:
-        """Unix seconds; 0 of a run that was deleted this moment."""
+        """Unix seconds; 0 if the run was just deleted."""
         created = self.state.get("created")
         try:
             return created or self.path.stat().st_mtime
@@ -143,16 +141,21 @@ class Run:
 
     @property
     def ended(self) -> float | None:
-        """Unix seconds, or None; of a worker that died, the time of its last event."""
+        """Unix seconds, or None; for a worker that died, the time of its last event."""
         state = self.state
         if state.get("ended") or state["status"] not in ("failed", "interrupted"):
             return state.get("ended")
-        log = self.path / "events.jsonl"
+        return self.last_event
+
+    @property
+    def last_event(self) -> float | None:
+        """Unix seconds of the last event; None before the first."""
+        log = self.path / files.EVENTS
         return log.stat().st_mtime if log.exists() else None
 
     @property
     def seconds(self) -> float | None:
-        """Duration so far, or of the whole run, without pauses; None before the worker began."""
+        """Duration so far or in total, without pauses; None before the worker began."""
         state, started = self.state, self.started
         if started is None:
             return state.get("spent")
@@ -160,21 +163,23 @@ class Run:
 
     @property
     def eta(self) -> float | None:
-        """Seconds to the end by the latest event that says so; None if none of the last does."""
-        for event in reversed(events.last(self.path / "events.jsonl")):
+        """Seconds to the end by the latest event with an estimate; None if it is not known."""
+        for event in reversed(events.last(self.path / files.EVENTS)):
             if event["event"] in ("batch", "epoch") and event.get("eta_seconds") is not None:
                 return max(0.0, event["eta_seconds"] - (time.time() - event["t"]))
         return None
 
     @property
     def silent_seconds(self) -> float | None:
-        """How long an active run's worker has given no sign of life, or has not come further; None
-        while all is well. A suspended worker stops to touch its heartbeat; one that hangs writes no
-        more events."""
+        """Seconds for which a running worker gave no sign of life or made no progress.
+
+        None while all is well. A suspended worker stops touching its heartbeat; one that hangs
+        writes no more events.
+        """
         if self.status != "running":
             return None
         now, found = time.time(), []
-        for name, longest in (("heartbeat", NO_HEARTBEAT), ("events.jsonl", NO_EVENT)):
+        for name, longest in ((files.HEARTBEAT, NO_HEARTBEAT), (files.EVENTS, NO_EVENT)):
             try:
                 silent = now - (self.path / name).stat().st_mtime
             except FileNotFoundError:
@@ -190,23 +195,23 @@ class Run:
 
     @property
     def classes(self) -> list[str]:
-        """Class names in the order of the probabilities; empty before the data was read."""
-        return (homes.read_json(self.path / "architecture.json") or {}).get("classes", [])
+        """Class names in the order of the probabilities; empty before the data is read."""
+        return (self.architecture or {}).get("classes", [])
 
     @property
     def architecture(self) -> dict | None:
         """The network's blocks, parameter counts and preprocessing."""
-        return homes.read_json(self.path / "architecture.json")
+        return homes.read_json(self.path / files.ARCHITECTURE)
 
     @property
     def environment(self) -> dict:
         """Versions, device, git commit."""
-        return homes.read_json(self.path / "environment.json", {})
+        return homes.read_json(self.path / files.ENVIRONMENT, {})
 
     @property
     def evaluation(self) -> dict | None:
-        """Figures on the test and validation parts; see `engine.predict.evaluation`."""
-        return homes.read_json(self.path / "evaluation.json")
+        """Figures on the test and validation images; see `engine.predict.evaluation`."""
+        return homes.read_json(self.path / files.EVALUATION)
 
     @property
     def kept_stage(self) -> str | None:
@@ -215,12 +220,12 @@ class Run:
 
     def events(self, offset: int = 0) -> tuple[list[dict], int]:
         """Events after a byte offset, and the offset for the next call."""
-        return events.read(self.path / "events.jsonl", offset)
+        return events.read(self.path / files.EVENTS, offset)
 
     def log_tail(self, lines: int = 40) -> str:
-        """The last lines that the worker printed."""
+        """The last `lines` lines that the worker printed."""
         try:
-            with open(self.path / "worker.log", "rb") as file:
+            with open(self.path / files.LOG, "rb") as file:
                 file.seek(0, os.SEEK_END)
                 file.seek(max(0, file.tell() - 400 * lines))
                 text = file.read().decode(errors="replace")
@@ -230,16 +235,17 @@ class Run:
 
     def examples(self) -> list[dict]:
         """Test images kept with the run: dicts of path, label (the true one) and name."""
-        rows = homes.read_json(self.path / "examples" / "examples.json", [])
-        return [row | {"path": self.path / "examples" / row["file"]} for row in rows]
+        folder = self.path / files.EXAMPLES
+        rows = homes.read_json(folder / files.EXAMPLES_LIST, [])
+        return [row | {"path": folder / row["file"]} for row in rows]
 
     def stages(self) -> list[dict]:
-        """The `stage_end` events: one report for each stage that ended."""
+        """The `stage_end` events, one for each stage that ended."""
         return [e for e in events.effective(self.events()[0]) if e["event"] == "stage_end"]
 
     @property
     def decisions(self) -> str:
-        """What people had decided about single images of its dataset: "10 left out"; "" for nothing."""
+        """The decisions about single images of its dataset: "10 left out"; "" for none."""
         found = homes.read_json(self.path / overlay.FILE, {})
         return overlay.in_words(overlay.counts(found.get("decisions", [])))
 
@@ -265,12 +271,9 @@ class Run:
             "path": str(self.path),
         }
 
-    def update(self, **changes) -> None:
-        """Changes fields of status.json, aside and then in one step.
-
-        What a damaged file said is lost, so it is begun anew.
-        """
-        path = self.path / "status.json"
+    def update(self, **changes: Any) -> None:
+        """Changes fields of status.json in one step; a damaged file is replaced."""
+        path = self.path / files.STATUS
         try:
             found = homes.read_json(path, {})
         except DamagedFile:
@@ -279,7 +282,7 @@ class Run:
 
 
 def create(recipe: Recipe, home: Path) -> Run:
-    """Makes the folder of a new run, status queued.
+    """Creates the folder of a new run, status queued.
 
     Raises:
         DatasetError: if the recipe names an overlay that is not on this host.
@@ -287,26 +290,25 @@ def create(recipe: Recipe, home: Path) -> Run:
     decisions = overlay.load(home, recipe.dataset.overlay) if recipe.dataset.overlay else None
     slug = re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-")[:40] or "run"
     identity = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug}-{secrets.token_hex(2)}"
-    path = Path(home) / "runs" / identity
-    path.mkdir(parents=True)
-    run = Run(path)
+    run = at(home, identity)
+    run.path.mkdir(parents=True)
     run.update(status="queued", created=time.time(), recipe_hash=recipe.hash)
-    if decisions:  # what the run is trained on goes with it
-        homes.write_json(path / overlay.FILE, decisions)
-    # Last: a folder with a recipe is a run, and is listed with a status from the first moment.
-    with homes.replacing(path / "recipe.yaml") as file:
+    if decisions:  # the run keeps what it is trained on
+        homes.write_json(run.path / overlay.FILE, decisions)
+    # Last: a folder with a recipe is listed as a run, and then needs a status.
+    with homes.replacing(run.path / files.RECIPE) as file:
         file.write(recipe.to_yaml())
     return run
 
 
+def at(home: Path, identity: str) -> Run:
+    """The run with an id, whether it exists or not; `get_run` checks it."""
+    return Run(Path(home) / homes.RUNS / identity)
+
+
 def list_runs(home: Path) -> list[Run]:
-    """All runs, newest first. A folder that is no run is passed over."""
-    folder = Path(home) / "runs"
-    found = (
-        [Run(p) for p in folder.iterdir() if (p / "recipe.yaml").exists()]
-        if folder.exists()
-        else []
-    )
+    """All runs, newest first. Folders that are not runs are skipped."""
+    found = [Run(path.parent) for path in (Path(home) / homes.RUNS).glob(f"*/{files.RECIPE}")]
     return sorted(found, key=lambda run: (run.created, run.id), reverse=True)
 
 
@@ -319,7 +321,7 @@ def readable_runs(home: Path) -> tuple[list[Run], list[tuple[str, str]]]:
     whole, damaged = [], []
     for run in list_runs(home):
         try:
-            run.recipe  # noqa: B018  kept by the Run, so that nobody meets the error later
+            run.recipe  # noqa: B018  the Run keeps it, so the error cannot come later
             whole.append(run)
         except GraftError as error:
             damaged.append((run.id, str(error)))
@@ -333,15 +335,15 @@ def get_run(home: Path, identity: str) -> Run:
         if found is None:
             raise RunError("there is no finished run yet; train one first")
         return found
-    path = Path(home) / "runs" / identity
-    if not _ID.match(identity) or identity in (".", "..") or not (path / "recipe.yaml").exists():
-        # The names that `engine.runs.trash` gives to what it keeps.
-        if _ID.match(identity) and any((Path(home) / "trash").glob(f"*Z.{identity}")):
+    valid = _ID.match(identity) and identity not in (".", "..")
+    if not valid or not (at(home, identity).path / files.RECIPE).exists():
+        # Named as `engine.runs.trash` does.
+        if valid and any((Path(home) / homes.TRASH).glob(f"*Z.{identity}")):
             raise RunError(
-                f"run {identity} is in the trash; restore it there, or with: python -m engine restore "
-                f"{identity}"
+                f"run {identity} is in the trash; restore it there, or with: "
+                f"python -m engine restore {identity}"
             )
         raise RunError(
             f"there is no run {identity!r} in {home}; list them with: python -m engine runs"
         )
-    return Run(path)
+    return at(home, identity)

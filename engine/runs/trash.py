@@ -1,9 +1,9 @@
 """The trash: deleted runs, kept until it is emptied.
 
-GRAFT_HOME/trash/20261124T225012Z.ID/    the folder of run ID as it was, named by when it was deleted
+GRAFT_HOME/trash/20261124T225012Z.ID/    the unchanged folder of run ID; the name has the time (UTC)
 
-Deleting and restoring are one rename each, so a run is whole in one place or in the other whatever
-happens meanwhile, and the note of when is never half-written.
+Deleting and restoring are one rename each, so a run is always whole in one place or the other, and
+the time is never half-written.
 """
 
 import calendar
@@ -32,8 +32,8 @@ class Deleted:
         id: the run's id.
         name: the recipe's name; the id if the recipe cannot be read.
         deleted: unix seconds.
-        bytes: what its folder takes.
-        path: its folder now.
+        bytes: size of its folder.
+        path: its folder in the trash.
     """
 
     id: str
@@ -47,7 +47,7 @@ def delete(run: runs.Run) -> None:
     """Moves a run to the trash.
 
     Raises:
-        RunError: while it is active, if it has gone, or if the folder cannot be moved.
+        RunError: if it is active or gone, or if the folder cannot be moved.
     """
     if run.status in runs.ACTIVE:
         raise RunError(f"run {run.id} is {run.status}; stop it before deleting it")
@@ -55,26 +55,24 @@ def delete(run: runs.Run) -> None:
 
 
 def move(path: Path) -> None:
-    """Moves a folder of GRAFT_HOME/runs to the trash, even one that is no run. Raises RunError."""
-    trash, now = path.parent.parent / "trash", time.time()
+    """Moves a folder of GRAFT_HOME/runs to the trash, even if it is not a run. Raises RunError."""
+    trash, now = path.parent.parent / homes.TRASH, time.time()
     trash.mkdir(exist_ok=True)
     while (target := trash / f"{time.strftime(_STAMP, time.gmtime(now))}.{path.name}").exists():
-        now += 1  # the same id twice within a second: a copy that was put back
+        now += 1  # the same id twice within a second: restored and deleted again
     try:
         os.rename(path, target)
     except FileNotFoundError:
-        raise RunError(
-            f"run {path.name} is no longer there; it may have been deleted before"
-        ) from None
+        raise RunError(f"run {path.name} is no longer there; it may already be deleted") from None
     except OSError as error:
         raise RunError(
-            f"run {path.name} could not be moved to {trash} ({error.strerror}); the trash must be a "
-            "folder on the same disk that you can write to"
+            f"run {path.name} could not be moved to {trash} ({error.strerror}); the trash must be "
+            "a folder that you can write to, on the same disk"
         ) from None
 
 
 def listed(home: Path) -> list[Deleted]:
-    """Everything in the trash, deleted last first."""
+    """Everything in the trash, the latest first."""
     found = []
     for identity, deleted, path in _folders(home):
         try:
@@ -86,23 +84,23 @@ def listed(home: Path) -> list[Deleted]:
 
 
 def find(home: Path, identity: str) -> Path | None:
-    """The folder of a deleted run, the one deleted last if there are several; None if there is none."""
+    """The folder of a deleted run, the latest if there are several; None if there is none."""
     return next((path for name, _, path in _folders(home) if name == identity), None)
 
 
 def restore(home: Path, identity: str) -> runs.Run:
-    """Puts a deleted run back, as it was.
+    """Moves a deleted run back, unchanged.
 
     Raises:
-        RunError: if the trash does not hold it, or a run with its id is there.
+        RunError: if it is not in the trash, or there is a run with its id.
     """
     source = find(home, identity)
     if source is None:
         raise _unknown(home, identity)
-    target = Path(home) / "runs" / identity
+    target = runs.at(home, identity).path
     exists = RunError(
-        f"there is a run {identity} already, so the one in the trash is not put over it; delete that "
-        "one first, or rename its folder"
+        f"there is already a run {identity}, and restoring does not overwrite it; delete it first, "
+        "or rename its folder"
     )
     if target.exists():
         raise exists
@@ -111,14 +109,14 @@ def restore(home: Path, identity: str) -> runs.Run:
     except FileNotFoundError:
         raise _unknown(home, identity) from None
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):  # it came this moment
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):  # it appeared just now
             raise exists from None
-        raise RunError(f"run {identity} could not be put back ({error.strerror})") from None
+        raise RunError(f"run {identity} could not be restored ({error.strerror})") from None
     return runs.Run(target)
 
 
 def empty(home: Path, identity: str | None = None) -> tuple[int, int]:
-    """Deletes for good what is in the trash.
+    """Permanently deletes what is in the trash.
 
     Args:
         home: Graft's home.
@@ -128,7 +126,7 @@ def empty(home: Path, identity: str | None = None) -> tuple[int, int]:
         (number of runs, bytes freed).
 
     Raises:
-        RunError: if the trash does not hold it, or a file cannot be deleted.
+        RunError: if it is not in the trash, or a file cannot be deleted.
     """
     chosen = [e for e in _folders(home) if identity in (None, e[0])]
     if identity is not None and not chosen:
@@ -136,37 +134,37 @@ def empty(home: Path, identity: str | None = None) -> tuple[int, int]:
     count = freed = 0
     for name, _, path in chosen:
         size = homes.folder_bytes(path)
-        # Renamed first: a half-deleted run is neither listed nor restored.
+        # Renamed first, so a half-deleted run is neither listed nor restored.
         aside = path.with_name(f".deleted-{secrets.token_hex(4)}")
         try:
             os.rename(path, aside)
             shutil.rmtree(aside)
-        except FileNotFoundError:  # restored or deleted by another this moment
+        except FileNotFoundError:  # another process restored or deleted it
             continue
         except OSError as error:
             raise RunError(
-                f"run {name} could not be deleted for good ({error.strerror}: {error.filename})"
+                f"run {name} could not be permanently deleted ({error.strerror}: {error.filename})"
             ) from None
         count, freed = count + 1, freed + size
     return count, freed
 
 
-def _unknown(home, identity) -> RunError:
+def _unknown(home: Path, identity: str) -> RunError:
     return RunError(
         f"there is no run {identity!r} in the trash of {home}; list it with: python -m engine trash"
     )
 
 
-def _folders(home) -> list[tuple[str, float, Path]]:
-    """(id, when it was deleted, folder) of everything in the trash, deleted last first."""
-    folder = Path(home) / "trash"
+def _folders(home: Path) -> list[tuple[str, float, Path]]:
+    """(id, when it was deleted, folder) of everything in the trash, the latest first."""
+    folder = Path(home) / homes.TRASH
     found = []
     for path in folder.iterdir() if folder.exists() else ():
         match = _NAME.match(path.name)
         if match and path.is_dir():
             try:
                 when = calendar.timegm(time.strptime(match[1], _STAMP))
-            except ValueError:  # digits that are no date: not one of ours
+            except ValueError:  # digits that are not a date: not from Graft
                 continue
             found.append((match[2], float(when), path))
     return sorted(found, key=lambda entry: (entry[1], entry[0]), reverse=True)

@@ -147,7 +147,7 @@ def test_waiting_run_shows_its_place_its_start_and_can_be_cancelled(home, busy):
 def test_a_waiting_run_that_has_learned_something_is_not_lost_by_cancelling(home, busy):
     run = made(home, "resumed", step=345)
     app = open_page("train", run=run.id)
-    button(app, "Take out of the queue").click().run()
+    button(app, "Remove from queue").click().run()
     assert run.status == "paused" and not queue.waiting(home)
     assert primary(app) == ["Resume from step 345"]
 
@@ -178,7 +178,7 @@ def test_a_worker_without_a_sign_of_life_can_be_ended(home):
         os.utime(growing.run.path / "events.jsonl", (long_ago, long_ago))
         app = open_page("train", run=growing.run.id)
         assert "no sign of life for about 1 h 30 min" in said(app)
-        button(app, "End it at once").click().run()
+        button(app, "Kill it").click().run()
         worker.wait(10)
     finally:
         worker.kill()
@@ -193,7 +193,7 @@ def test_a_worker_without_a_sign_of_life_can_be_ended(home):
     [
         ("paused", None, "Paused in epoch 3 of stage 2 (unfrozen), step 345"),
         ("paused", "the disk is nearly full", "The disk is nearly full."),
-        ("interrupted", "the worker ended without a word", "The worker ended without a word."),
+        ("interrupted", "the worker stopped unexpectedly", "The worker stopped unexpectedly."),
         ("failed", "the loss was not a number", "The loss was not a number."),
     ],
 )
@@ -413,7 +413,7 @@ def interrupts():
         ("stopped", None, 0, ""),
         ("paused", None, 1, "is paused"),
         ("failed", "the memory ran out", 1, "--batch-size 16"),
-        ("interrupted", "the worker ended", 1, "To go on: python -m engine resume"),
+        ("interrupted", "the worker ended", 1, "To resume it: python -m engine resume"),
     ],
 )
 def test_the_end_of_a_followed_run(home, interrupts, capsys, status, error, code, words):
@@ -446,9 +446,9 @@ def test_a_run_that_waits_says_its_place_while_it_is_followed(home, busy, capsys
         class console:
             print = staticmethod(lambda text, **_: print(text))
 
-    assert terminal._tell_place(Bar, run, None) == 2
-    assert terminal._tell_place(Bar, run, 2) == 2
+    assert terminal.show_place(Bar, run, None) == 2
+    assert terminal.show_place(Bar, run, 2) == 2
     jobs.move(run, 1)
-    assert terminal._tell_place(Bar, run, 2) == 1
+    assert terminal.show_place(Bar, run, 2) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and "at place 2" in lines[0] and "starts in about" in lines[1]
