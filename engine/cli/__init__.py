@@ -1,1 +1,1 @@
-"""The command line: a module for each noun; `engine.cli.main` puts them together."""
+"""The command line: a module for each noun; `engine.cli.main` collects their commands."""

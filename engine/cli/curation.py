@@ -1,53 +1,65 @@
-"""Commands about decisions on single images: make them, undo them, list them, see what they were worth."""
+"""Commands about decisions on single images: make, undo and list them, measure their effect."""
 
-import time
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from engine import home as homes
-from engine.cli.dataset_argument import HELP
-from engine.cli.options import AsJson, Home, Sets, app, console, json_out, table
-from engine.errors import DatasetError, GraftError
+from engine.cli.dataset_argument import HELP, spec_of
+from engine.cli.options import AsJson, Home, Sets, json_out, line, table
+from engine.cli.runs import date
+from engine.cli.terminal import watched
+from engine.errors import DatasetError
+from engine.host.background import result_of
+from engine.host.words import plural
+
+if TYPE_CHECKING:
+    from engine.data.datasets import Dataset
 
 Data = Annotated[str, typer.Argument(help=HELP)]
 
 
-@app.command()
 def curate(
     dataset: Data,
     leave_out: Annotated[
-        list[str] | None,
-        typer.Option(help="Name of an image to leave out; may be given many times."),
+        list[str] | None, typer.Option(help="Name of an image to leave out. Can be repeated.")
     ] = None,
     relabel: Annotated[
-        list[str] | None, typer.Option(help="NAME=CLASS: give an image its right class.")
+        list[str] | None, typer.Option(help="NAME=CLASS: change the class of an image.")
     ] = None,
     move: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=PART: put an image into train, validation or test."),
+        typer.Option(help="NAME=PART: move an image to train, validation or test."),
     ] = None,
     undo: Annotated[
-        int | None, typer.Option(help="Undo the step of this number; 0 is the last one.", min=0)
+        int | None, typer.Option(help="Undo the step with this number; 0 is the last one.", min=0)
     ] = None,
-    redo: Annotated[int | None, typer.Option(help="Do an undone step again.", min=0)] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write what holds to a CSV file.")] = None,
+    redo: Annotated[
+        int | None,
+        typer.Option(help="Redo the step with this number; 0 is the last undone one.", min=0),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the current decisions to a CSV file.")
+    ] = None,
     home: Home = None,
     json_: AsJson = False,
-):
-    """Leave out, relabel or move images of a dataset; the files stay. Without options, the history."""
-    from engine.cli.dataset_argument import spec_of
+) -> None:
+    """Leave out, relabel or move images of a dataset; its files stay.
+
+    Without options, the history is shown.
+    """
     from engine.data import curation, datasets
 
     folder = homes.home(home)
     spec = spec_of(dataset, folder)
-    opened = datasets.open_dataset(spec, folder)
-    made = _decisions(opened, leave_out, relabel, move)
+    made = _decisions(datasets.open_dataset(spec, folder), leave_out, relabel, move)
     if made:
-        words = ", ".join(sorted({curation.ACTIONS[d["do"]] for d in made}))
-        curation.decide(folder, spec, f"{words}: {len(made)} images (command line)", made)
+        actions = ", ".join(sorted({curation.ACTIONS[d["do"]] for d in made}))
+        text = f"{actions}: {plural(len(made), 'image')} (command line)"
+        curation.decide(folder, spec, text, made)
     if undo is not None:
         curation.undo(folder, spec, undo or None)
     if redo is not None:
@@ -59,20 +71,21 @@ def curate(
         return json_out({"overlay": overlay, "steps": [vars(step) for step in steps]})
     table(
         ["step", "when", "what", ""],
-        [
-            [s.number, time.strftime("%Y-%m-%d %H:%M", time.localtime(s.time)), s.text,
-             "undone" if s.undone else ""]
-            for s in steps
-        ],
-    )  # fmt: skip
+        [[s.number, date(s.time), s.text, "undone" if s.undone else ""] for s in steps],
+    )
     if overlay:
-        words = curation.in_words(folder, overlay)
-        console.print(f"{escape(words)}; to train with them: --set dataset.overlay={overlay}")
+        told = curation.in_words(folder, overlay)
+        line(f"{told}; to train with them: --set dataset.overlay={overlay}")
     else:
-        console.print("Nothing is decided: the images are as the source has them.")
+        line("There are no decisions: the dataset is used as it is.")
 
 
-def _decisions(opened, leave_out, relabel, move) -> list[dict]:
+def _decisions(
+    opened: Dataset,
+    leave_out: list[str] | None,
+    relabel: list[str] | None,
+    move: list[str] | None,
+) -> list[dict]:
     """Decisions from the options. Raises DatasetError for a name that no image has."""
     from engine.data import curation
 
@@ -87,15 +100,14 @@ def _decisions(opened, leave_out, relabel, move) -> list[dict]:
                 )
             if name not in places:
                 raise DatasetError(
-                    f"the dataset has no image {name!r}; names are those that python -m engine inspect "
-                    "--json gives"
+                    f"the dataset has no image {name!r}; see the names with: "
+                    "python -m engine inspect DATASET --json"
                 )
             made += curation.decisions(opened, [places[name]], do, to)
     return made
 
 
-@app.command(name="payback")
-def worth(
+def payback(
     dataset: Data,
     recipe: Annotated[
         str, typer.Option(help="A preset's name or a recipe's YAML file.")
@@ -103,10 +115,8 @@ def worth(
     sets: Sets = None,
     home: Home = None,
     json_: AsJson = False,
-):
-    """What the decisions about single images were worth: the head trained with and without them."""
-    from engine.cli.dataset_argument import spec_of
-    from engine.cli.host import watched
+) -> None:
+    """Measure what the decisions on single images changed: train the head with and without them."""
     from engine.data import curation
     from engine.inspection import payback
     from engine.recipe import load
@@ -118,10 +128,7 @@ def worth(
     asked = (spec, folder, load(recipe or default, sets or []))
     if payback.state(*asked)["state"] != "done":
         payback.start(*asked)
-        ended = watched(lambda: payback.state(*asked), lambda: payback.cancel(*asked))
-        if ended["state"] != "done":
-            raise GraftError(ended["error"] or "the comparison was cancelled")
-    found = payback.state(*asked)["result"]
+    found = result_of(watched(lambda: payback.state(*asked), lambda: payback.cancel(*asked)))
     if json_:
         return json_out(found)
-    console.print(escape(found["text"]), highlight=False, soft_wrap=True)
+    line(found["text"])

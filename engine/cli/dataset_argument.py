@@ -1,4 +1,6 @@
-"""What a person types for a dataset on the command line, as a DatasetSpec."""
+"""What people type for a dataset on the command line, as a DatasetSpec."""
+
+from __future__ import annotations
 
 import re
 from pathlib import Path
@@ -11,24 +13,23 @@ from engine.recipe import SAVED_NAME, DatasetSpec, tfds_problem
 
 HELP = (
     "A dataset: sample, a TensorFlow Datasets name, a folder with one folder for each class, a zip "
-    "file of such folders, or the name of a dataset put together in Graft."
+    "file of such folders, or the name of a dataset built in Graft."
 )
 """Help of an argument or option that `spec_of` reads."""
 
 
-def spec_of(text: str, home) -> DatasetSpec:
+def spec_of(text: str, home: Path) -> DatasetSpec:
     """The dataset that a text means.
 
-    What exists as a folder or a file is that; then come `sample`, the names of datasets put together
-    in Graft (`engine.data.sources.collection`), and names of TensorFlow Datasets. A path is made absolute, so that it
-    means the same from everywhere.
+    An existing folder or file comes first, then `sample`, the names of datasets built in Graft
+    (`engine.data.sources.collection`), and names of TensorFlow Datasets. Paths are made absolute.
 
     Args:
-        text: such as "sample", "tf_flowers", "photos/", "photos.zip" or "my-pets".
+        text: for example "sample", "tf_flowers", "photos/", "photos.zip" or "my-pets".
         home: Graft's home.
 
     Raises:
-        DatasetError: one sentence, if it can be none of them.
+        DatasetError: one sentence, if it is none of them.
     """
     text = text.strip()
     found = _path(text)
@@ -42,18 +43,18 @@ def spec_of(text: str, home) -> DatasetSpec:
         try:
             return DatasetSpec(source="tfds", name=text)
         except ValidationError:
-            # Else the sentence below says more than that of the field.
+            # Otherwise the sentence below says more than the field's own.
             if ":" in text and (problem := tfds_problem(text)):
                 raise DatasetError(problem) from None
     raise DatasetError(
-        f"{text!r} is no dataset: there is no folder or zip file of that name here, none was put "
-        "together in Graft under it, and it is no TensorFlow Datasets name such as tf_flowers; check "
-        "its spelling, or see python -m engine datasets"
+        f"{text!r} is no dataset: it is neither a folder or zip file here, nor a dataset built in "
+        "Graft, nor a TensorFlow Datasets name such as tf_flowers; check the spelling, or see "
+        "python -m engine datasets"
     )
 
 
 def _path(text: str) -> Path | None:
-    """The absolute path of a folder or a file that is there."""
+    """The absolute path of an existing folder or file."""
     try:
         path = Path(text).expanduser()
         return path.resolve() if text and (path.is_dir() or path.is_file()) else None

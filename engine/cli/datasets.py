@@ -1,26 +1,31 @@
-"""Commands about datasets: what there is, and putting one together."""
+"""Commands about datasets: list them, and build one."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from engine import home as homes
 from engine.cli.dataset_argument import HELP, spec_of
-from engine.cli.options import AsJson, Home, app, console, json_out, table
-from engine.cli.terminal import NOTES, progress_bars
+from engine.cli.options import AsJson, Home, json_out, line, table
+from engine.cli.terminal import progress, say
 from engine.data import additions
 from engine.errors import DatasetError
+from engine.host.words import plural
+
+if TYPE_CHECKING:
+    from engine.data.sources.collection import Saved
 
 SHOWN = 20
-"""Files that were left out, named on the terminal; JSON has all of them."""
+"""Skipped files that are named on the terminal; JSON has all of them."""
 
 
-@app.command(name="datasets")
-def list_datasets(home: Home = None, json_: AsJson = False):
-    """List prepared datasets, those put together here, and names to begin with."""
+def listed(home: Home = None, json_: AsJson = False) -> None:
+    """List prepared datasets, datasets built here, and names to start with."""
     from engine.data import datasets
     from engine.data.sources import collection, tfds_catalogue
 
@@ -39,33 +44,21 @@ def list_datasets(home: Home = None, json_: AsJson = False):
             }
         )
     if prepared:
-        table(
-            ["prepared", "images", "classes", "unreadable", "fingerprint"],
-            [
-                [
-                    m["title"],
-                    m["count"],
-                    ", ".join(m["classes"][:8]),
-                    len(m["unreadable"]),
-                    m["fingerprint"][:12],
-                ]
-                for m in prepared
-            ],
-        )
+        table(["prepared", "images", "classes", "unreadable", "fingerprint"], map(_row, prepared))
     if own:
-        table(["put together here", "what it is"], [[s.name, s.description] for s in own])
+        table(["built here", "description"], [[s.name, s.description] for s in own])
     table(
-        ["source", "what it is"],
+        ["source", "description"],
         [
             ["sample", "built in: generated drawings, no download"],
             ["folder", "one folder for each class: dataset.source=folder dataset.path=DIR"],
             ["zip", "a zip of such folders: dataset.source=zip dataset.path=FILE"],
-            ["saved", "put together here (python -m engine add --help): dataset.source=saved"],
-            ["tfds", "TensorFlow Datasets: dataset.source=tfds dataset.name=NAME, such as"],
+            ["saved", "built here (python -m engine add --help): dataset.source=saved"],
+            ["tfds", "TensorFlow Datasets, such as: dataset.source=tfds dataset.name=NAME"],
         ],
     )
     table(
-        ["name", "what it shows", "images", "classes", "MiB", "licence"],
+        ["name", "content", "images", "classes", "MiB", "licence"],
         [
             [e.name, e.what, f"{e.images:,}", e.classes, f"{e.download_mib:,.1f}", e.licence]
             for e in tfds_catalogue.CATALOGUE
@@ -73,52 +66,56 @@ def list_datasets(home: Home = None, json_: AsJson = False):
     )
 
 
-@app.command(name="add")
-def add_images(
-    name: Annotated[str, typer.Argument(help="The dataset's name; it is made if there is none.")],
+def _row(manifest) -> list:
+    return [
+        manifest["title"],
+        manifest["count"],
+        ", ".join(manifest["classes"][:8]),
+        len(manifest["unreadable"]),
+        manifest["fingerprint"][:12],
+    ]
+
+
+def add(
+    name: Annotated[
+        str, typer.Argument(help="The dataset's name; it is created if it does not exist.")
+    ],
     files: Annotated[list[Path] | None, typer.Argument(help="Image files of one class.")] = None,
     label: Annotated[str | None, typer.Option(help="The class of these files.")] = None,
     zip_: Annotated[
         Path | None, typer.Option("--zip", help="A zip with one folder of images for each class.")
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help=f"What a new dataset begins with. {HELP}")
+        str | None, typer.Option(help=f"The dataset that a new one extends. {HELP}")
     ] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Take the last addition back.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the last addition.")] = False,
     home: Home = None,
     json_: AsJson = False,
-):
-    """Add images to a dataset put together here. Those already there stay in the part (train,
-    validation, test) they are in. Exit code 2 if none could be added."""
+) -> None:
+    """Add images to a dataset built here; earlier images keep their part (train, validation, test).
+
+    Exit code 2 if no image could be added.
+    """
     from engine.data.sources import archive, collection
 
     folder, files = homes.home(home), files or []
     if undo and (files or label or zip_ or base):
-        raise DatasetError(
-            "--undo takes the last addition back and nothing else; leave the rest out"
-        )
-    if bool(files) != bool(label):
-        raise DatasetError(
-            "give the files and, with --label, their class"
-            if files
-            else f"no files were given for the class {label}; name them after it"
-        )
+        raise DatasetError("--undo removes the last addition and nothing else; leave the rest out")
+    if files and not label:
+        raise DatasetError("the files need a class; give it with --label")
+    if label and not files:
+        raise DatasetError(f"no files were given for the class {label}; name them after it")
     if label:
         collection.clean_label(label)
     if zip_:
-        archive.check(zip_)  # before a dataset is made for it
+        archive.check(zip_)  # before a dataset is created for it
     if not undo:
-        _make(folder, name, base)
-    outcome = {"added": 0, "skipped": [], "taken_back": 0}
+        _create(folder, name, base)
+    outcome: dict = {"added": 0, "skipped": [], "taken_back": 0}
     if undo:
         outcome["taken_back"] = collection.undo(folder, name)
     elif files or zip_:
-        with progress_bars() as bar:
-            task = bar.add_task("Adding", total=None, eta="")
-
-            def show(done, total):
-                bar.update(task, completed=done, total=total)
-
+        with progress("Adding") as show:
             for number, skipped in _additions(folder, name, label, files, zip_, show):
                 outcome["added"] += number
                 outcome["skipped"] += skipped
@@ -126,13 +123,13 @@ def add_images(
     if json_:
         json_out(_facts(found) | outcome)
     else:
-        _tell(found, outcome, undo)
+        _print(found, outcome, undo)
     if outcome["skipped"] and not outcome["added"]:
         raise typer.Exit(2)
 
 
-def _make(folder, name, base):
-    """Makes the dataset, unless it is there."""
+def _create(folder: Path, name: str, base: str | None) -> None:
+    """Creates the dataset unless it exists."""
     from engine.data.sources import collection
 
     given = None if base is None else spec_of(base, folder)
@@ -140,15 +137,21 @@ def _make(folder, name, base):
         collection.create(folder, name, given)
     elif given and collection.open_(folder, name).base != given.model_dump(mode="json"):
         raise DatasetError(
-            f"there is a dataset {name} already and it does not begin with {base}; leave --base out, or "
+            f"the dataset {name} exists already and does not extend {base}; leave --base out, or "
             "choose another name"
         )
 
 
-def _additions(folder, name, label, files, zip_, show):
-    """Yields (images added, those left out with reasons) of each addition asked for."""
-
-    if files:
+def _additions(
+    folder: Path,
+    name: str,
+    label: str | None,
+    files: list[Path],
+    zip_: Path | None,
+    show: Callable[..., None],
+) -> Iterator[tuple[int, list]]:
+    """Yields (images added, skipped files with reasons) of each addition."""
+    if files and label:
         given = [(str(path), _File(path)) for path in files]
         yield additions.add(folder, name, label, given, show)
     if zip_:
@@ -156,7 +159,7 @@ def _additions(folder, name, label, files, zip_, show):
 
 
 class _File:
-    """A file that is opened only while it is read: thousands may be given."""
+    """A file that is opened only while it is read: there may be thousands."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -169,7 +172,7 @@ class _File:
             return file.read(size)
 
 
-def _facts(found) -> dict:
+def _facts(found: Saved) -> dict:
     return {
         "name": found.name,
         "base": found.base,
@@ -179,22 +182,15 @@ def _facts(found) -> dict:
     }
 
 
-def _tell(found, outcome, undo):
+def _print(found: Saved, outcome: dict, undo: bool) -> None:
     if undo:
         count = outcome["taken_back"]
-        text = (
-            f"Took {count:,} image{'s' * (count != 1)} back." if count else "Nothing to take back."
-        )
-        NOTES.print(text, highlight=False)
+        say(f"Removed {plural(count, 'image')}." if count else "Nothing to undo.")
     for file, why in outcome["skipped"][:SHOWN]:
-        NOTES.print(f"left out: {escape(file)}: {escape(why)}", highlight=False, soft_wrap=True)
+        say(f"skipped: {file}: {why}")
     if len(outcome["skipped"]) > SHOWN:
-        NOTES.print(f"and {len(outcome['skipped']) - SHOWN:,} more were left out", highlight=False)
+        say(f"and {len(outcome['skipped']) - SHOWN:,} more were skipped")
     if outcome["added"]:
-        NOTES.print(f"Added {outcome['added']:,} images.", highlight=False)
-    console.print(escape(f"{found.name}: {found.description}."), highlight=False, soft_wrap=True)
-    NOTES.print(
-        f"To train on it: --set dataset.source=saved --set dataset.name={found.name}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        say(f"Added {plural(outcome['added'], 'image')}.")
+    line(f"{found.name}: {found.description}.")
+    say(f"To train on it: --set dataset.source=saved --set dataset.name={found.name}")

@@ -1,40 +1,52 @@
-"""The command that looks for what is wrong with a dataset."""
+"""The command that looks for problems in a dataset."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from engine import home as homes
-from engine.cli.dataset_argument import HELP
-from engine.cli.host import prepare, watched
-from engine.cli.options import AsJson, Home, app, console, json_out, table
-from engine.cli.terminal import NOTES
+from engine.cli.dataset_argument import HELP, spec_of
+from engine.cli.options import AsJson, Home, json_out, line, table
+from engine.cli.terminal import prepare, say, watched
 from engine.errors import DatasetError, GraftError
+from engine.host.words import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from engine.data.datasets import Dataset
+    from engine.inspection.findings import Finding
+    from engine.inspection.inspection import Inspection
 
 SHOWN = 3
 """Images named for each finding on the terminal; JSON has all of them."""
+KEPT = "Results so far are kept; run the command again to continue."
 
 
-@app.command()
 def inspect(
     dataset: Annotated[str, typer.Argument(help=HELP)],
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A preset or a recipe's YAML file, whose backbone looks for wrong labels and outliers, "
-            "and whose split is checked (default: sample for the sample, flowers for all else)."
+            help="A preset or a recipe's YAML file. Its backbone is used to find wrong labels and "
+            "outliers, and its split is checked (default: sample for the sample, otherwise "
+            "flowers)."
         ),
     ] = None,
     pixels: Annotated[
-        bool, typer.Option("--pixels", help="Leave the backbone out: quick, no wrong labels.")
+        bool, typer.Option("--pixels", help="Without the backbone: quick, but no wrong labels.")
     ] = False,
     home: Home = None,
     json_: AsJson = False,
-):
-    """Find duplicates, leakage, wrong labels, dark, blurred and odd images. Ctrl-C stops, and the next
-    call goes on; what was found is kept, and opens at once."""
-    from engine.cli.dataset_argument import spec_of
+) -> None:
+    """Find duplicates, leakage, wrong labels, dark, blurred and odd images.
+
+    Results are kept. Ctrl-C stops; the next call continues.
+    """
     from engine.data import curation, datasets
     from engine.estimate import proposal
     from engine.inspection import findings, inspection
@@ -44,21 +56,19 @@ def inspect(
     spec = spec_of(dataset, folder)
     given = load(recipe or proposal.preset_for(spec.model_dump(), folder), [])
     asked = (spec, folder, None if pixels else given)
-    try:
-        prepare(spec, folder)
-    except KeyboardInterrupt:
-        NOTES.print("Cancelled; nothing was changed.")
-        raise typer.Exit(130) from None
+    prepare(spec, folder)
     opened = datasets.open_dataset(
         spec.model_copy(update={"overlay": curation.current(folder, spec)}), folder
     )
     found, ended = _inspected(asked, inspection.start)
     if inspection.recovered(found, opened):
         found, ended = _inspected(asked, inspection.again)
+    parts: dict[str, np.ndarray] | None = None
+    unsplit = None
     try:
-        parts, unsplit = opened.split(given.split), None
+        parts = opened.split(given.split)
     except DatasetError as error:
-        parts, unsplit = None, str(error)
+        unsplit = str(error)
     listed = findings.find(opened, found, parts)
     if json_:
         json_out(
@@ -73,58 +83,57 @@ def inspect(
         )
     else:
         _print(listed, opened, opened.division(given.split), unsplit)
-    if ended["error"]:  # what the pixels say is there all the same
+    if ended["error"]:  # findings from the pixels are shown all the same
         raise GraftError(ended["error"])
 
 
-def _inspected(asked, start):
+def _inspected(asked: tuple, start: Callable[..., None]) -> tuple[Inspection, dict]:
     """(the Inspection, its last state), once there is one.
 
     Args:
         asked: arguments of `inspection.state`.
-        start: begins it, called with these. Raises GraftError, as for an inspection that fails.
+        start: starts it, called with these. Raises GraftError, as for an inspection that fails.
     """
     from engine.inspection import inspection
 
     ended = {"state": "missing"}
-    while ended["state"] == "missing":  # one for another backbone may have been under way
+    while ended["state"] == "missing":  # one for another backbone may have been in progress
         start(*asked)
-        ended = watched(lambda: inspection.state(*asked), lambda: inspection.cancel(*asked))
+        ended = watched(
+            lambda: inspection.state(*asked), lambda: inspection.cancel(*asked), kept=KEPT
+        )
     found = inspection.open_inspection(*asked)
     if found is None:
         raise GraftError(ended["error"] or "the inspection was cancelled")
     return found, ended
 
 
-def _print(listed, opened, division, unsplit) -> None:
+def _print(listed: list[Finding], opened: Dataset, division: str, unsplit: str | None) -> None:
     lost = "".join(
-        f", {found.count:,} of which can no longer be read"
+        f"; {found.count:,} of them can no longer be read"
         for found in listed
         if found.kind == "lost"
     )
-    console.print(
-        f"{escape(opened.title)}: {len(opened):,} images of {len(opened.classes)} classes{lost}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(escape(division), highlight=False, soft_wrap=True)
+    counts = f"{plural(len(opened), 'image')} of {plural(len(opened.classes), 'class', 'classes')}"
+    line(f"{opened.title}: {counts}{lost}")
+    line(division)
     for name, why in opened.skipped[:SHOWN]:
-        NOTES.print(f"Left out: {escape(name)} ({why})", highlight=False, soft_wrap=True)
+        say(f"Skipped: {name} ({why})")
     if len(opened.skipped) > SHOWN:
-        NOTES.print(f"and {len(opened.skipped) - SHOWN:,} more were left out", highlight=False)
+        say(f"and {len(opened.skipped) - SHOWN:,} more were skipped")
     if unsplit:
-        NOTES.print(f"Leakage between parts was not looked for: {escape(unsplit)}", soft_wrap=True)
+        say(f"Leakage between parts was not checked: {unsplit}")
     if not listed:
-        return console.print("Nothing to mend was found.")
+        return line("No problems were found.")
     table(
-        ["finding", "how serious", "count", "what", "such as"],
+        ["finding", "severity", "count", "what", "examples"],
         [[f.kind, f.severity, f"{f.count:,}", f.title, _examples(f, opened)] for f in listed],
     )
     for finding in listed:
-        console.print(f"{finding.kind}: {escape(finding.advice)}", highlight=False, soft_wrap=True)
+        line(f"{finding.kind}: {finding.advice}")
 
 
-def _examples(finding, opened) -> str:
+def _examples(finding: Finding, opened: Dataset) -> str:
     """A few names."""
     if finding.kind == "unreadable":
         return ", ".join(name for name, _ in opened.unreadable[:SHOWN])
@@ -132,7 +141,7 @@ def _examples(finding, opened) -> str:
     return ", ".join(opened.names[i] for i in shown.tolist())
 
 
-def _facts(opened) -> dict:
+def _facts(opened: Dataset) -> dict:
     return {
         "title": opened.title,
         "images": len(opened),
@@ -144,7 +153,12 @@ def _facts(opened) -> dict:
     }
 
 
-def _plain(finding, opened, found, parts) -> dict:
+def _plain(
+    finding: Finding,
+    opened: Dataset,
+    found: Inspection,
+    parts: dict[str, np.ndarray] | None,
+) -> dict:
     """A finding as plain data, images by their names."""
     from engine.inspection import findings
 
@@ -159,7 +173,7 @@ def _plain(finding, opened, found, parts) -> dict:
     if finding.scores is not None:
         for image, score in zip(images, finding.scores.tolist(), strict=True):
             image["score"] = score
-    if finding.kind == "mislabelled":
+    if finding.kind == "mislabelled" and found.features:
         rows = opened.rows[finding.indices]
         for image, row in zip(images, rows.tolist(), strict=True):
             image["suggested"] = opened.source_classes[found.features["suggested"][row]]

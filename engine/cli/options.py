@@ -1,7 +1,10 @@
-"""What all commands share: the application, its common options, how rows and data are printed."""
+"""What all commands share: common options, and how rows and data are printed."""
+
+from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,42 +13,45 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Graft: transfer learning. A recipe goes in, a run comes out.",
-)
-# A pipe has no width; wide enough that a table keeps a row on a line.
+# A pipe has no width; 160 columns keep a row of a table on one line.
 console = Console(width=None if sys.stdout.isatty() else 160)
 
 Home = Annotated[
     Path | None,
     typer.Option(
-        help="Folder for all that Graft writes (default: GRAFT_HOME, or .graft beside app.py)."
+        help="Folder for everything Graft writes (default: GRAFT_HOME, or .graft beside app.py)."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 RunId = Annotated[str, typer.Argument(help="A run's id, or latest.")]
+RecipeName = Annotated[str, typer.Argument(help="A preset's name or a recipe's YAML file.")]
 Sets = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", help="Change a field, such as stages.0.epochs=3; may be given many times."
-    ),
+    typer.Option("--set", help="Change a field, such as stages.0.epochs=3. Can be repeated."),
 ]
 
 
-def table(columns, rows):
-    """Prints rows under column names."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    # The first column is what one types next: never cut.
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints rows under column names.
+
+    Args:
+        columns: the names.
+        rows: one value a column; each is printed as text.
+    """
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    # The first column is what people type next, so it is never cut.
     for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=number == 0, overflow="ignore" if number == 0 else "fold")
+        shown.add_column(column, no_wrap=number == 0, overflow="fold" if number else "ignore")
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row))
-    console.print(table)
+        shown.add_row(*(escape(str(value)) for value in row))
+    console.print(shown)
 
 
-def json_out(data):
+def line(text: str, style: str | None = None) -> None:
+    """Prints one line of the answer, whatever the width of the terminal."""
+    console.print(escape(text), style=style, highlight=False, soft_wrap=True)
+
+
+def json_out(data: dict | list) -> None:
     """Prints one JSON document."""
     print(json.dumps(data, indent=1, default=str))

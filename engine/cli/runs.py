@@ -1,105 +1,151 @@
-"""Commands about runs that wait, pause, go on: the queue, and the host's settings."""
+"""Commands about runs: train, list, show, stop, resume, continue, delete and restore them."""
 
-import json
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from engine import home as homes
-from engine.cli.options import AsJson, Home, RunId, app, json_out, table
-from engine.cli.terminal import NOTES, follow, starts
-from engine.errors import GraftError
-from engine.runs import runs
+from engine.cli.options import AsJson, Home, RecipeName, RunId, Sets, json_out, line, table
+from engine.cli.terminal import follow, say, starts
+from engine.errors import DamagedFile
+from engine.host import words
+from engine.jobs import jobs
+from engine.runs import checkpoint, runs, trash
 
 Wait = Annotated[
-    bool, typer.Option(help="Stay and show how it goes; or return as soon as it is in the queue.")
+    bool, typer.Option(help="Show progress until the run ends, or return once it is in the queue.")
 ]
 
 
-@app.command(name="queue")
-def show_queue(home: Home = None, json_: AsJson = False):
-    """List what runs and what waits, in the order in which it will start."""
-    from engine.jobs import jobs
-
-    folder = homes.home(home)
-    running = [run for run in jobs.active(folder) if run.status != "queued"]
-    waiting = jobs.waiting(folder)
-    if json_:
-        return json_out(
-            {
-                "running": [
-                    {
-                        "run": run.id,
-                        "status": run.status,
-                        "device": run.state.get("device"),
-                        "seconds_left": run.eta,
-                    }
-                    for run in running
-                ],
-                "waiting": [
-                    {"place": e["place"], "run": e["run"].id, "starts_in": e["starts_in"]}
-                    for e in waiting
-                ],
-            }
-        )
-    if not running and not waiting:
-        return say("Nothing runs and nothing waits.")
-    rows = [[run.id, f"{run.status} on {run.state.get('device')}", _left(run)] for run in running]
-    rows += [[e["run"].id, f"place {e['place']}", f"starts {starts(e)}"] for e in waiting]
-    table(["run", "where", "when"], rows)
-
-
-def _left(run):
-    return "" if run.eta is None else f"{run.eta:.0f} s left"
-
-
-@app.command(name="queue-move")
-def move(
-    run: RunId,
-    place: Annotated[int, typer.Argument(help="1 is the next to start.", min=1)],
+def train(
+    recipe: RecipeName,
+    sets: Sets = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Add the run to the queue and return.")
+    ] = False,
     home: Home = None,
-):
-    """Move a waiting run to another place in the queue."""
-    from engine.jobs import jobs
-    from engine.runs import queue
+) -> None:
+    """Train and show progress; Ctrl-C stops and keeps the best model.
 
-    folder = homes.home(home)
-    found = runs.get_run(folder, run)
-    jobs.move(found, place)
-    order = queue.waiting(folder)
-    if found.id in order:
-        say(f"Run {found.id} is at place {order.index(found.id) + 1} of {len(order)}.")
+    The last line is the run id.
+    """
+    from engine.recipe import load
+
+    watch(jobs.start(load(recipe, sets or []), homes.home(home)), wait=not queue)
+
+
+def listed(home: Home = None, json_: AsJson = False) -> None:
+    """List all runs, newest first."""
+    jobs.active(homes.home(home))  # after a reboot, this finds runs that were interrupted
+    found, damaged = runs.readable_runs(homes.home(home))
+    for _, why in damaged:
+        say(f"skipped: {why}", "yellow")
+    if json_:
+        return json_out([_summary(r) for r in found])
+    if not found:
+        return say("There are no runs yet. Start one with: python -m engine train sample")
+    table(
+        ["run", "status", "dataset", "backbone", "test accuracy", "duration"],
+        [
+            [
+                r.id,
+                r.status,
+                r.recipe.dataset.title,
+                r.recipe.backbone.title,
+                _accuracy(r),
+                words.duration(r.seconds),
+            ]
+            for r in found
+        ],
+    )
+
+
+def show(run: RunId, home: Home = None, json_: AsJson = False) -> None:
+    """Show one run: status, stages, accuracy."""
+    from engine.estimate import preflight
+
+    found = runs.get_run(homes.home(home), run)
+    if json_:
+        return json_out(found.summary() | {"preflight": preflight.compare(found)})
+    line(f"{found.id}  {found.status}  {words.duration(found.seconds)}", "bold")
+    if found.error:
+        line(found.error, "red")
+    if found.decisions:
+        line(f"Decisions about single images: {found.decisions}.")
+    for report in found.stages():
+        line(report["text"])
+    if rows := preflight.compare(found):
+        table(*preflight.comparison(rows))
+    if found.evaluation:
+        line(f"Test accuracy {_accuracy(found)}; weights of stage {found.kept_stage} kept.")
+        per_class(found.evaluation["test"])
+
+
+def per_class(figures: dict) -> None:
+    """Prints precision, recall and F1 of each class.
+
+    Args:
+        figures: of `engine.predict.evaluation`, or a part of a run's `evaluation`.
+    """
+    scores = ("precision", "recall", "f1")
+    table(
+        ["class", "precision", "recall", "F1", "images"],
+        [
+            [row["label"], *(words.percent(row[score]) for score in scores), row["support"]]
+            for row in figures["per_class"]
+        ],
+    )
+
+
+def stop(
+    run: RunId,
+    kill: Annotated[
+        bool,
+        typer.Option("--kill", help="End it at once; it can be resumed from its last checkpoint."),
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Stop a run: it finishes with its best model; a waiting run leaves the queue."""
+    found = runs.get_run(homes.home(home), run)
+    if kill:
+        jobs.kill(found)
+        say(f"Run {found.id} was killed. To resume it: python -m engine resume {found.id}")
+    elif found.status == "queued" and checkpoint.Checkpoints(found.path).listed():
+        jobs.pause(found)  # stopping it would lose what it trained: no worker could finish it
+        say(
+            f"Run {found.id} has left the queue and keeps its checkpoint. To resume it: "
+            f"python -m engine resume {found.id}"
+        )
     else:
-        say(f"Run {found.id} has just started.")
+        jobs.stop(found)
+        if found.status == "stopped":
+            say(f"Run {found.id} was waiting; it has left the queue and will not start.")
+        else:
+            say(f"Asked run {found.id} to stop; it finishes with its best model.")
 
 
-@app.command()
-def pause(run: RunId, home: Home = None):
-    """Pause a run: it leaves its device within seconds, and resume goes on exactly there."""
-    from engine.jobs import jobs
-
+def pause(run: RunId, home: Home = None) -> None:
+    """Pause a run: it frees its device within seconds and can be resumed exactly there."""
     found = runs.get_run(homes.home(home), run)
     jobs.pause(found)
     said = "has left the queue" if found.status == "paused" else "was asked to pause"
-    say(f"Run {found.id} {said}; to go on: python -m engine resume {found.id}")
+    say(f"Run {found.id} {said}. To resume it: python -m engine resume {found.id}")
 
 
-@app.command()
 def resume(
     run: RunId,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            help="Go on in batches of so many images, as a new run: it needs less memory."
-        ),
+        typer.Option(help="Resume with this batch size, as a new run that needs less memory."),
     ] = None,
     wait: Wait = True,
     home: Home = None,
-):
-    """Go on with a paused, interrupted or failed run, exactly where it was."""
-    from engine.jobs import jobs
-
+) -> None:
+    """Resume a paused, interrupted or failed run exactly where it was."""
     found = runs.get_run(homes.home(home), run)
     if batch_size is not None:
         return watch(jobs.restart_smaller(found, batch_size), wait)
@@ -107,23 +153,25 @@ def resume(
     watch(jobs.resume(found), wait, seen)
 
 
-@app.command(name="continue")
 def go_on(
     run: RunId,
     epochs: Annotated[int, typer.Option(help="How many more epochs.")],
     trainable: Annotated[
         str | None,
-        typer.Option(help="What learns: none, all, last N blocks; as last, if left out."),
+        typer.Option(
+            help="Which layers are trained: none, all or last N blocks (default: as before)."
+        ),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Learning rate; as in the last stage, if left out.")
+        float | None, typer.Option(help="Learning rate (default: that of the last stage).")
     ] = None,
     wait: Wait = True,
     home: Home = None,
-):
-    """Train a finished run further, as a new run that keeps its weights unless it finds better ones."""
-    from engine.jobs import jobs
+) -> None:
+    """Train a finished run for more epochs, as a new run.
 
+    The finished run's weights are kept unless better ones are found.
+    """
     folder = homes.home(home)
     found = runs.get_run(folder, run)
     last = found.recipe.stages[-1]
@@ -138,59 +186,63 @@ def go_on(
     watch(jobs.start(jobs.continued(found, [stage]), folder), wait)
 
 
-@app.command(name="settings")
-def host_settings(
-    change: Annotated[
-        list[str] | None, typer.Argument(help="What to change, such as runs_per_device=2.")
-    ] = None,
+def delete(run: RunId, home: Home = None) -> None:
+    """Move a run to the trash, from where it can be restored."""
+    found = runs.get_run(homes.home(home), run)
+    trash.delete(found)
+    say(f"Run {found.id} is in the trash. To restore it: python -m engine restore {found.id}")
+
+
+def restore(
+    run: Annotated[str, typer.Argument(help="The id of a deleted run (see trash).")],
+    home: Home = None,
+) -> None:
+    """Restore a deleted run."""
+    back = trash.restore(homes.home(home), run)
+    say(f"Run {back.id} is restored; it is {back.status}.")
+
+
+def show_trash(
+    empty: Annotated[bool, typer.Option("--empty", help="Delete all of them for good.")] = False,
     home: Home = None,
     json_: AsJson = False,
-):
-    """Show or change what holds for all runs of this host."""
-    from engine.host import settings
-
+) -> None:
+    """List deleted runs, or delete them for good."""
     folder = homes.home(home)
-    changes = dict(_setting(text) for text in change or ())
-    found = settings.change(folder, **changes) if changes else settings.get(folder)
+    if empty:
+        count, freed = trash.empty(folder)
+        say(f"Deleted {words.plural(count, 'run')} for good, {homes.size_text(freed)}.")
+    found = trash.listed(folder)
     if json_:
-        return json_out(found)
+        return json_out([asdict(each) for each in found])
+    if not found:
+        return say("The trash is empty.")
     table(
-        ["setting", "value", "help"],
-        [[name, json.dumps(value), settings.HELP[name]] for name, value in found.items()],
+        ["run", "name", "deleted", "size"],
+        [[each.id, each.name, date(each.deleted), homes.size_text(each.bytes)] for each in found],
     )
 
 
-def _setting(text):
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise GraftError(f"a setting must look like runs_per_device=2; {text!r} was given")
-    try:
-        return name, json.loads(value.lower())
-    except ValueError:  # a word, which the settings refuse with their own sentence
-        return name, value
+def date(seconds: float) -> str:
+    """A moment in local time: "2025-03-01 09:30".
+
+    Args:
+        seconds: unix time.
+    """
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
-def say(text: str, style: str | None = None) -> None:
-    """A note on standard error, on one line however narrow the terminal: it may hold a command."""
-    NOTES.print(escape(text), style=style, highlight=False, soft_wrap=True)
-
-
-# -- following a run --------------------------------------------------------------------------
-
-
-def watch(run, wait: bool = True, seen: int = 0) -> None:
+def watch(run: runs.Run, wait: bool = True, seen: int = 0) -> None:
     """Follows a run to its end and prints its id, the last line of standard output.
 
     Args:
-        run: one that was just put into the queue.
-        wait: False to say only where it stands in the queue.
+        run: one that was just added to the queue.
+        wait: False to show only its place in the queue.
         seen: bytes of its events that were there before.
 
     Raises:
         typer.Exit: code 1 unless it finished or was stopped.
     """
-    from engine.jobs import jobs
-
     if not wait:
         place = next((e for e in jobs.waiting(run.path.parent.parent) if e["run"] == run), None)
         where = (
@@ -201,33 +253,36 @@ def watch(run, wait: bool = True, seen: int = 0) -> None:
     jobs.interrupt_to_stop(run)
     follow(run, seen)
     status, error = run.status, run.error
-    if status not in ("finished", "stopped"):
-        smaller = run.state.get("proposed_batch_size")
-        option = f" --batch-size {smaller}" if smaller else ""
-        if status == "paused":
-            say(f"Run {run.id} is paused.")
-        else:
-            say(f"Run {run.id} {status}.", "red")
-        if error:
-            say(error)
-        say(f"To go on: python -m engine resume {run.id}{option}")
+    if status in ("finished", "stopped"):
+        return print(run.id)
+    smaller = run.state.get("proposed_batch_size")
+    option = f" --batch-size {smaller}" if smaller else ""
+    if status == "paused":
+        say(f"Run {run.id} is paused.")
+    else:
+        say(f"Run {run.id} {status}.", "red")
+    if error:
+        say(error)
+    say(f"To resume it: python -m engine resume {run.id}{option}")
     print(run.id)
-    if status not in ("finished", "stopped"):
-        raise typer.Exit(1)
+    raise typer.Exit(1)
 
 
-def stop(run) -> str:
-    """Asks a run to stop; returns what has come of it, in a sentence."""
-    from engine.jobs import jobs
-    from engine.runs import checkpoint
+def _summary(run) -> dict:
+    """A run's summary; what is wrong, if a file of it is damaged: the other runs stay listed."""
+    try:
+        return run.summary()
+    except DamagedFile as error:
+        return {"id": run.id, "status": run.status, "error": str(error), "path": str(run.path)}
 
-    if run.status == "queued" and checkpoint.Checkpoints(run.path).listed():
-        jobs.pause(run)  # stopped, it would be lost: there is no worker that could finish it
-        return (
-            f"Run {run.id} has left the queue and keeps what it has learned; to go on: "
-            f"python -m engine resume {run.id}"
-        )
-    jobs.stop(run)
-    if run.status == "stopped":
-        return f"Run {run.id} was waiting; it has left the queue and will not start."
-    return f"Asked run {run.id} to stop; it finishes with the best so far."
+
+def _accuracy(run) -> str:
+    try:
+        found = run.evaluation
+    except DamagedFile:
+        return "damaged"
+    if not found:
+        return "–"
+    test = found["test"]
+    low, high = test["interval"]
+    return f"{words.percent(test['accuracy'])} ({words.percent(low)} to {words.percent(high)})"

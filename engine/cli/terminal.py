@@ -1,24 +1,133 @@
-"""Runs on a terminal: progress bars made from events."""
+"""Work on a terminal: notes and progress bars, on standard error."""
 
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from engine.errors import GraftError
+from engine.host import words
 from engine.jobs import jobs
+from engine.recipe import DatasetSpec
 from engine.runs import queue, runs
 
 # Scripts read standard output, so progress goes to standard error.
 NOTES = Console(stderr=True)
 
+State = TypeVar("State", bound=Mapping[str, Any])
 
-def follow(run, seen: int = 0):
-    """Shows a run's events as progress until it ends or is paused, and its place while it waits.
+
+def say(text: str, style: str | None = None) -> None:
+    """A note on one line however narrow the terminal is: it may hold a command."""
+    NOTES.print(escape(text), style=style, highlight=False, soft_wrap=True)
+
+
+def progress_bars() -> Progress:
+    """Bars with a description, elapsed time and, in the field `eta`, the time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[eta]}"),
+        console=NOTES,
+    )
+
+
+@contextmanager
+def progress(text: str) -> Iterator[Callable[..., None]]:
+    """One bar; yields the function that moves it.
+
+    Args:
+        text: what is being done.
+
+    Yields:
+        `show(done, total=None, text=None, left=None)`; `left` in seconds. What is None stays.
+    """
+    with progress_bars() as bar:
+        task = bar.add_task(text, total=None, eta="")
+
+        def show(
+            done: float | None,
+            total: float | None = None,
+            text: str | None = None,
+            left: float | None = None,
+        ) -> None:
+            bar.update(task, completed=done, total=total, description=text, eta=_left(left))
+
+        yield show
+
+
+def watched(
+    ask: Callable[[], State],
+    cancel: Callable[[], None],
+    text: str = "Starting",
+    kept: str = "Nothing was changed.",
+) -> State:
+    """Shows the progress of background work until it ends; Ctrl-C cancels it.
+
+    Args:
+        ask: returns its state, such as `engine.host.background.Job.state`.
+        cancel: ends it.
+        text: shown until the first state is known.
+        kept: shown after Ctrl-C: what is left of the work.
+
+    Returns:
+        The last state, whatever it is.
+
+    Raises:
+        typer.Exit: code 130 after Ctrl-C.
+    """
+    try:
+        with progress(text) as show:
+            while (now := ask())["state"] in ("running", "preparing"):
+                show(now["done"], now["total"], now["text"], now["eta_seconds"])
+                time.sleep(0.2)
+            return now
+    except KeyboardInterrupt:
+        cancel()
+        say(f"Cancelled. {kept}")
+        raise typer.Exit(130) from None
+
+
+def prepare(spec: DatasetSpec, home: Path) -> None:
+    """Prepares a dataset if it is not prepared yet, with progress; Ctrl-C cancels.
+
+    Raises:
+        GraftError: if it cannot be prepared.
+    """
+    from engine.data import datasets
+
+    # A separate process does it: TensorFlow in this one would hold a GPU that a worker needs.
+    datasets.prepare(spec, home)
+    ended = watched(
+        lambda: datasets.state(spec, home),
+        lambda: datasets.cancel(spec, home),
+        f"Opening {spec.title}",
+    )
+    if ended["state"] == "failed":
+        raise GraftError(ended["error"])
+
+
+# -- following a run --------------------------------------------------------------------------
+
+
+def follow(run: runs.Run, seen: int = 0) -> None:
+    """Shows a run's events as progress until it ends or pauses, and its place while it waits.
 
     Args:
         run: the Run.
-        seen: bytes of its events that were there before, and are not shown again.
+        seen: bytes of its events that were there before; they are not shown again.
     """
-    offset, tasks, place, ended = seen, {}, None, False
+    offset, place, ended = seen, None, False
+    tasks: dict = {}
     for e in run.events()[0] if seen else ():
         if e["event"] == "start":
             tasks["total"] = e["total_steps"]
@@ -28,7 +137,7 @@ def follow(run, seen: int = 0):
             status = run.status
             ended = status not in runs.ACTIVE
             if status == "queued":
-                place = _tell_place(bar, run, place)
+                place = show_place(bar, run, place)
             found, offset = run.events(offset)
             for e in found:
                 _show(bar, tasks, e)
@@ -45,17 +154,17 @@ def _show(bar, tasks, e):
     elif kind == "start":
         tasks["total"] = e["total_steps"]
         counts = ", ".join(f"{n} {part}" for part, n in e["counts"].items())
-        bar.console.print(f"{counts} images of {len(e['classes'])} classes")
+        classes = words.plural(len(e["classes"]), "class", "classes")
+        bar.console.print(f"{counts} images of {classes}")
     elif kind == "batch":
         if "training" not in tasks:
             tasks["training"] = bar.add_task("Training", total=tasks.get("total"), eta="")
-        eta = "" if e["eta_seconds"] is None else f"{e['eta_seconds']:.0f} s left"
-        bar.update(tasks["training"], completed=e["step"], eta=eta)
+        bar.update(tasks["training"], completed=e["step"], eta=_left(e["eta_seconds"]))
     elif kind == "epoch" and "loss" in e:
         bar.console.print(
-            f"stage {e['stage'] + 1} epoch {e['epoch'] + 1}: loss {number(e['loss'])}, "
-            f"validation {number(e['val_loss'])}, accuracy {percent(e['accuracy'])}, "
-            f"validation {percent(e['val_accuracy'])}, {e['images_per_second']:.0f} images/s",
+            f"stage {e['stage'] + 1} epoch {e['epoch'] + 1}: loss {_loss(e['loss'])}, "
+            f"validation {_loss(e['val_loss'])}, accuracy {words.percent(e['accuracy'])}, "
+            f"validation {words.percent(e['val_accuracy'])}, {e['images_per_second']:.0f} images/s",
             highlight=False,
         )
     elif kind in ("note", "warning", "resume", "stage_end", "end"):
@@ -63,18 +172,18 @@ def _show(bar, tasks, e):
         bar.console.print(escape(e["text"]), highlight=False, style=style)
 
 
-def _tell_place(bar, run, told):
-    """Says where a waiting run stands if that has changed; returns its place.
+def show_place(bar: Progress, run: runs.Run, before: int | None) -> int | None:
+    """Shows where a waiting run is in the queue if that has changed; returns its place.
 
     Args:
-        told: the place that was said last, or None.
+        before: the place that was shown last, or None.
     """
     home = run.path.parent.parent
     order = queue.waiting(home)
-    place = order.index(run.id) + 1 if run.id in order else told
-    if place != told:
+    place = order.index(run.id) + 1 if run.id in order else before
+    if place != before:
         entry = next((e for e in jobs.waiting(home) if e["run"] == run), None)
-        if entry and entry["starts_in"] != 0:  # with nothing before it, it starts this moment
+        if entry and entry["starts_in"] != 0:  # the first in the queue starts at once
             bar.console.print(
                 f"Waiting at place {entry['place']} of the queue; it starts {starts(entry)}.",
                 highlight=False,
@@ -82,8 +191,8 @@ def _tell_place(bar, run, told):
     return place
 
 
-def starts(entry) -> str:
-    """When a waiting run starts, after "it starts".
+def starts(entry: dict) -> str:
+    """When a waiting run starts, to be read after "it starts".
 
     Args:
         entry: one of `engine.jobs.jobs.waiting`.
@@ -91,22 +200,12 @@ def starts(entry) -> str:
     seconds = entry["starts_in"]
     if seconds is None:
         return "after the runs before it"
-    return "now" if seconds < 1 else f"in about {seconds:.0f} s"
+    return "now" if seconds < 1 else f"in about {words.duration(seconds)}"
 
 
-def progress_bars():
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[eta]}"),
-        console=NOTES,
-    )
+def _left(seconds) -> str:
+    return "" if seconds is None else f"{words.duration(seconds)} left"
 
 
-def percent(value):
-    return "-" if value is None else f"{value:.1%}"
-
-
-def number(value):
+def _loss(value) -> str:
     return "not a number" if value is None else f"{value:.3f}"

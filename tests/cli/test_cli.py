@@ -1,9 +1,14 @@
 """The command line, as a user or a script meets it."""
 
 import json
+import re
+import shlex
 
 import pytest
+import typer.main
+from typer.testing import CliRunner
 
+from engine.cli.main import app
 from tests.support.cli import graft
 from tests.support.pictures import picture
 
@@ -80,6 +85,40 @@ def test_bad_input_is_exit_code_2_and_a_sentence(arguments, words, tmp_path):
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+COMMANDS = typer.main.get_command(app).commands
+
+
+def shown_help(*command) -> str:
+    """What `--help` prints, on one line and without frames."""
+    done = CliRunner().invoke(app, [*command, "--help"])
+    assert done.exit_code == 0, done.output
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", done.output).split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_an_example_that_the_command_accepts(name):
+    """Nothing is run: the example is parsed, with its options and their bounds."""
+    said = shown_help(name)
+    assert said.count("Example: python -m engine ") == 1
+    example = said.partition("Example: python -m engine ")[2]
+    command, *arguments = shlex.split(example)
+    assert command == name
+    COMMANDS[name].make_context(name, arguments)
+
+
+def test_the_help_begins_with_the_main_steps_in_order_and_names_every_command():
+    said = shown_help()
+    panels = ["Main steps, in this order", "Datasets", "Recipes", "Runs", "Models", "This host"]
+    places = [said.index(f" {panel} ") for panel in panels]
+    assert places == sorted(places) and said.index(" Options ") < places[0]
+    steps = said[places[0] : places[1]]
+    walk = ["datasets", "inspect", "presets", "train", "runs", "show", "predict", "export"]
+    found = [steps.find(f" {step} {COMMANDS[step].help[:15]}") for step in walk]
+    assert -1 not in found and found == sorted(found)
+    for name, command in COMMANDS.items():
+        assert f" {name} {command.help[:15]}" in said
 
 
 def test_lists_are_json_where_asked(tmp_path):

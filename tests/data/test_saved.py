@@ -11,7 +11,7 @@ import pytest
 from engine.cli import main
 from engine.cli.dataset_argument import spec_of
 from engine.data import additions, curation, datasets, prepare_worker, splits
-from engine.data.sources import archive, collection
+from engine.data.sources import collection, uploads
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec, SplitSpec
 from tests.support import hostile_zips
@@ -163,7 +163,7 @@ def test_an_image_that_the_base_holds_by_now_counts_once(own_home, class_folder)
     additions.add(own_home, "mine", "red", [("mine.png", data)])  # the base is not prepared yet
     (class_folder / "red" / "the same.png").write_bytes(data)
     dataset = prepare_worker.ingest(spec, own_home)
-    assert len(dataset) == 37 and dataset.skipped == [("red/mine.png", "pets holds a copy of it")]
+    assert len(dataset) == 37 and dataset.skipped == [("red/mine.png", "pets has a copy of it")]
     (class_folder / "blue" / "new.png").write_bytes(encode(picture(seed=6)))
     assert datasets.outdated(spec, own_home)  # what it begins with has changed
     assert len(prepare_worker.ingest(spec, own_home)) == 38
@@ -320,7 +320,7 @@ def test_the_command_line_adds_and_takes_back(graft, tmp_path, class_folder):
     assert code == 2 and "in red already" in said and "No such file" in said
     assert "Begins with sample; 24 images added in 2 batches" in out
     code, out, said = graft("add", "mine", "--undo")
-    assert code == 0 and "Took 12 images back" in said
+    assert code == 0 and "Removed 12 images" in said
     listed = json.loads(graft("datasets", "--json")[1])
     assert [each["name"] for each in listed["saved"]] == ["mine"]
     assert {"name", "licence", "download_mib", "url"} <= set(listed["catalogue"][0])
@@ -356,9 +356,9 @@ def test_a_zip_that_is_added_leaves_the_same_upload_of_another_dataset_alone(
         for image in sorted(class_folder.rglob("*.jpg")):
             file.write(image, image.relative_to(class_folder).as_posix())
     with open(path, "rb") as file:
-        kept = archive.keep_upload(own_home, "photos.zip", file)
+        kept = uploads.keep_upload(own_home, "photos.zip", file)
     collection.create(own_home, "more")
-    with open(path, "rb") as file, archive.passing_upload(own_home, file) as copy:
+    with open(path, "rb") as file, uploads.passing_upload(own_home, file) as copy:
         assert len(additions.add_zip(own_home, "more", copy)[1]) == 0
     assert kept.exists() and not copy.exists()
     assert [p for p in (own_home / "uploads").iterdir() if p.is_file()] == []

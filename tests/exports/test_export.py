@@ -11,19 +11,12 @@ import pytest
 from PIL import Image
 
 from engine import home as homes
-from engine.cli import export  # noqa: F401  importing it adds its command
-from engine.cli.options import app
+from engine.cli.main import app
 from engine.errors import GraftError
-from engine.exports import (
-    background,  # noqa: F401  importing it adds its command
-    certify,  # noqa: F401  importing it adds its command
-    exports,  # noqa: F401  importing it adds its command
-    formats,  # noqa: F401  importing it adds its command
-    worker,
-)
-from engine.images import decode  # noqa: F401  importing it adds its command
+from engine.exports import background, certify, exports, formats, worker
+from engine.images import decode
 from engine.predict.classifier import Classifier
-from engine.runs import runs  # noqa: F401  importing it adds its command
+from engine.runs import runs
 from tests.support.pictures import encode, picture
 
 ALL = [
@@ -248,7 +241,7 @@ def test_an_export_made_again_that_fails_is_no_success(informative_run, exported
     import time
 
     exported("litert")
-    request = background._request(informative_run, "litert", graft_home, "float32")
+    request = background._job(informative_run, "litert", graft_home, "float32").path
     request.parent.mkdir(exist_ok=True)
     homes.write_json(request, {"started": time.time() + 60, "error": "the disk is full"})
     state = background.state(informative_run, "litert", graft_home)

@@ -1,0 +1,176 @@
+"""Commands about models: backbones, export, serve, import."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine import home as homes
+from engine.cli.options import AsJson, Home, RunId, json_out, table
+from engine.cli.terminal import progress, say
+from engine.errors import GraftError
+from engine.exports import background, card, exports, formats
+from engine.host import words
+from engine.runs import runs
+
+
+def backbones(json_: AsJson = False) -> None:
+    """List the backbones, with parameters and ImageNet accuracy."""
+    from engine.models import backbones
+
+    found = backbones.catalogue()
+    if json_:
+        return json_out([asdict(b) for b in found])
+    table(
+        ["backbone", "parameters", "image size", "ImageNet top-1", "weights"],
+        [
+            [
+                b.name,
+                f"{b.params:,}",
+                b.image_size,
+                "" if b.top1 is None else words.percent(b.top1 / 100),
+                f"{b.weights_mb:g} MB",
+            ]
+            for b in found
+        ],
+    )
+
+
+def export(
+    run: RunId,
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(formats.FORMATS)}.")],
+    precision: Annotated[
+        str,
+        typer.Option(help="Of LiteRT: float32, float16 (smaller file, same answers) or int8."),
+    ] = "float32",
+    output: Annotated[
+        Path | None, typer.Option(help="Copy the zip into this folder; the run keeps its own.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Export again even if the run has this export.")
+    ] = False,
+    home: Home = None,
+    json_: AsJson = False,
+) -> None:
+    """Export a finished run, with a certificate that it gives the same answers.
+
+    The last line is the zip's path. Exit code 1 if the answers differ.
+    """
+    folder = homes.home(home)
+    found = _exported(runs.get_run(folder, run), format, folder, precision, again)
+    if output:
+        found = exports.copy_to(found, output)
+    certificate = found["certificate"]
+    if json_:
+        json_out(found)
+    else:
+        say(card.one_line(certificate), None if certificate["agrees"] else "red")
+        print(found["path"])
+    if not certificate["agrees"]:
+        raise typer.Exit(1)
+
+
+def _exported(run, format, home, precision, again) -> dict:
+    """The export, made by another process; Ctrl-C ends that too."""
+    background.begin(run, format, home, precision, again)
+    try:
+        with progress("Starting") as show:
+            return background.wait(
+                run,
+                format,
+                home,
+                precision,
+                lambda now: show(now["done"], now["total"], now["text"]),
+            )
+    except KeyboardInterrupt:
+        background.cancel(run, format, home, precision)
+        raise GraftError("the export was cancelled; nothing of it is left") from None
+
+
+def import_model(
+    path: Annotated[Path, typer.Argument(help="A run folder, a zip of one, or a .keras file.")],
+    name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a .keras file: a text file with one class name a line, in the order of the "
+            "model's outputs."
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            help="For a .keras file that accepts any image size: pixels.", min=32, max=1024
+        ),
+    ] = None,
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            help="For a .keras file: the scaling of pixels that it expects. included: none, it "
+            "takes 0 to 255 and scales them itself; tf: -1 to 1; torch: 0 to 1, minus ImageNet's "
+            "mean, divided by its deviation; caffe: blue first, minus ImageNet's mean."
+        ),
+    ] = "included",
+    home: Home = None,
+) -> None:
+    """Import a model as a run, checked in a separate process. The last line is the run id."""
+    from engine.imports import imports
+
+    names = imports.read_labels(labels) if labels else None
+    with progress("Reading the files") as show:
+        imported = imports.add(
+            path,
+            homes.home(home),
+            name,
+            names,
+            image_size,
+            preprocessing,
+            lambda text, done, total: show(done, total, text),
+        )
+    for note in imported.notes:
+        say(note, "yellow")
+    say(f"To classify with it: python -m engine predict {imported.run.id} IMAGE")
+    print(imported.run.id)
+
+
+def serve(
+    run: RunId,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on; 0.0.0.0 accepts other hosts, and there is no sign-in."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8600,
+    max_file_mb: Annotated[
+        float, typer.Option(help="Largest image file, in megabytes.", min=0.01, max=200)
+    ] = 20,
+    max_files: Annotated[int, typer.Option(help="Most files in a request.", min=1, max=1000)] = 32,
+    max_request_mb: Annotated[
+        float, typer.Option(help="Largest request, in megabytes.", min=0.01, max=10_000)
+    ] = 100,
+    rate: Annotated[
+        int, typer.Option(help="Requests a minute from one address; 0 for no limit.", min=0)
+    ] = 120,
+    home: Home = None,
+) -> None:
+    """Serve a finished run over HTTP: images in, labels out, as JSON. Ctrl-C ends it."""
+    from engine.images import memory
+    from engine.predict.classifier import Classifier
+    from engine.serve import app as serving
+    from engine.serve import limits, page
+
+    memory.separate_memory()  # before any thread allocates
+    classifier = Classifier(runs.get_run(homes.home(home), run))
+    bounds = limits.Bounds(int(max_file_mb * 1e6), max_files, int(max_request_mb * 1e6), rate)
+    listening = serving.listen(host, port)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    say(f"Serving run {classifier.run.id} at {address} (API documentation: {address}/docs)")
+    say(f"Try it: {page.example(address)}")
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        say("Anyone who can reach this host can use it: no sign-in, no encryption.", "yellow")
+    serving.serve(serving.application(classifier, bounds), listening)
+    say("Stopped.")
