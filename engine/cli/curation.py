@@ -74,8 +74,8 @@ def curate(
         [[s.number, date(s.time), s.text, "undone" if s.undone else ""] for s in steps],
     )
     if overlay:
-        told = curation.in_words(folder, overlay)
-        line(f"{told}; to train with them: --set dataset.overlay={overlay}")
+        said = curation.in_words(folder, overlay)
+        line(f"{said}; to train with them: --set dataset.overlay={overlay}")
     else:
         line("There are no decisions: the dataset is used as it is.")
 

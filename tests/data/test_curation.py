@@ -186,7 +186,7 @@ def test_the_command_line_decides_undoes_and_writes_csv(spec, own_home, class_fo
     assert f"dataset.overlay={identity}" in made.output
     path = own_home / "out.csv"
     assert call("--csv", str(path)).exit_code == 0 and "red/00.jpg" in path.read_text()
-    assert "as the source has them" in call("--undo", "0").output
+    assert "There are no decisions" in call("--undo", "0").output
     assert call("--redo", "1").exit_code == 0 and curation.current(own_home, spec) == identity
     wrong = call("--leave-out", "red/none.jpg")
     assert "the dataset has no image 'red/none.jpg'" in str(wrong.exception)
