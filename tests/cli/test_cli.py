@@ -9,6 +9,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from engine.cli.main import app
+from tests.support import ROOT
 from tests.support.cli import graft
 from tests.support.pictures import picture
 
@@ -119,6 +120,21 @@ def test_the_help_begins_with_the_main_steps_in_order_and_names_every_command():
     assert -1 not in found and found == sorted(found)
     for name, command in COMMANDS.items():
         assert f" {name} {command.help[:15]}" in said
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_documents_name_commands_that_exist_and_the_readme_names_all():
+    named = {
+        path.name: set(re.findall(r"python -m engine ([a-z][a-z-]*)", path.read_text()))
+        for path in DOCUMENTS
+    }
+    assert {
+        name: unknown for name, found in named.items() if (unknown := found - set(COMMANDS))
+    } == {}
+    table = re.findall(r"^\| [\w ]+ \| ((?:`[a-z-]+`(?:, )?)+) \|$", DOCUMENTS[0].read_text(), re.M)
+    assert named["README.md"] | set(re.findall("`(.+?)`", " ".join(table))) == set(COMMANDS)
 
 
 def test_lists_are_json_where_asked(tmp_path):

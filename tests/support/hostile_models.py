@@ -410,7 +410,7 @@ def write_all(folder) -> list[Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.hostile_models")
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.support.hostile_models")
     parser.add_argument("folder", help="where to write them")
     for written in write_all(parser.parse_args().folder):
         print(written)

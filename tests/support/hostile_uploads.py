@@ -356,7 +356,7 @@ def write(folder) -> list[Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, prog="python tests/hostile_uploads.py")
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.support.hostile_uploads")
     parser.add_argument("folder", help="where to write them")
     for written in write(parser.parse_args().folder):
         print(f"{written.stat().st_size:>12,} bytes  {written.name!r}")
