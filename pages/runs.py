@@ -6,7 +6,7 @@ import time
 import streamlit as st
 
 from engine import GraftError
-from engine.charts import training
+from engine.charts import evaluation as charts_evaluation
 from engine.runs import trash
 from pages._run import actions, queue, view
 from pages._runs import import_, storage
@@ -176,7 +176,7 @@ def _confusion(run):
     if not figures:
         st.caption("The run was not evaluated.")
         return
-    chart(training.confusion_matrix(figures["confusion"], run.classes), f"confusion_{run.id}")
+    chart(charts_evaluation.confusion_matrix(figures["confusion"], run.classes), f"confusion_{run.id}")
     st.caption("A number counts images; the darker, the larger its share of the true class.")
 
 
@@ -187,7 +187,7 @@ def _classes(run):
         return
     left, right = st.columns(2)
     with left:
-        chart(training.per_class(figures["per_class"]), f"classes_{run.id}")
+        chart(charts_evaluation.per_class(figures["per_class"]), f"classes_{run.id}")
     with right:
         names = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
         table = [

@@ -216,12 +216,12 @@ def _verdicts(run, rows: Rows) -> list[Verdict | None] | None:
 
 
 def _print_batch(answers, figures, drift, judged: bool) -> None:
-    from engine.predict import batches
+    from engine.predict.confidence import WORDS
 
     lost = sum(a["error"] is not None for a in answers)
     line(f"{plural(len(answers) - lost, 'image')} answered, {lost} could not be read.")
     if judged:
-        counts = [(sum(a["sure"] == word for a in answers), word) for word in batches.SURE.values()]
+        counts = [(sum(a["sure"] == word for a in answers), word) for word in WORDS.values()]
         line(", ".join(f"{number} {word}" for number, word in counts) + ".")
     if figures:
         low, high = figures["interval"]

@@ -350,7 +350,7 @@ def table(run, rows: Rows, verdicts=None) -> list[dict]:
             the run knows nothing of its certainty.
 
     Returns:
-        Dicts of image, answer, probability (0 to 1), second, second_probability, sure (of `SURE`,
+        Dicts of image, answer, probability (0 to 1), second, second_probability, sure (of `confidence.WORDS`,
         or ""), likely (classes, separated by a bar), distance, seconds, true_class
         and error; None where there is nothing to say.
     """
@@ -366,7 +366,7 @@ def table(run, rows: Rows, verdicts=None) -> list[dict]:
             "probability": None if error else float(rows.probabilities[i, first]),
             "second": None if error else classes[second],
             "second_probability": None if error else float(rows.probabilities[i, second]),
-            "sure": SURE[verdict.kind] if verdict else "",
+            "sure": confidence.WORDS[verdict.kind] if verdict else "",
             "likely": " | ".join(verdict.likely) if verdict else "",
             "distance": verdict.distance if verdict else None,
             "seconds": float(rows.seconds[i]),

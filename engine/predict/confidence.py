@@ -146,6 +146,11 @@ class Confidence:
         else:  # a file of an earlier version, which measured distances in another way
             self.threshold, self.usual = thresholds(self.far["validation"])
 
+    @property
+    def limits(self) -> list[tuple[float, str]]:
+        """`usual` and `threshold`, each with the word of `WORDS` for images beyond it."""
+        return [(self.usual, WORDS["far"]), (self.threshold, WORDS["unlike"])]
+
     def verdicts(
         self, answers: Sequence[Answer], coverage: float = COVERAGE
     ) -> list[Verdict | None]:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from engine.charts import training
+from engine.charts import freezing as charts_freezing
 from engine.models import backbones, freezing
 from engine.runs import runs
 from pages._ui import common
@@ -21,7 +21,7 @@ def freeze_map(recipe, classes: int) -> None:
     head = freezing.head_params(features, recipe.head.hidden, classes)
     rows = freezing.freeze_map(blocks, recipe.stages, head)
     names = [stage.name for stage in recipe.stages]
-    chart(training.freeze_map(rows, names), "freeze_map")
+    chart(charts_freezing.freeze_map(rows, names), "freeze_map")
     st.caption(
         "● learns, ◐ partly, – frozen. Below the sign, batch normalization: = kept as pretrained, "
         "~ follows your images."

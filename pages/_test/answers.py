@@ -12,13 +12,18 @@ from engine.predict import calibration, confidence
 from engine.predict.classifier import Answer, Classifier
 from pages._ui import common
 
-BADGES = {
-    "sure": ":green[:material/verified: sure]",
-    "likely": ":blue[:material/thumb_up: likely]",
-    "far": ":orange[:material/help: likely, but far from training]",
-    "unsure": ":orange[:material/help: not sure]",
-    "unlike": ":red[:material/block: not like anything in training]",
+_LOOKS = {
+    "sure": ("green", "verified"),
+    "likely": ("blue", "thumb_up"),
+    "far": ("orange", "help"),
+    "unsure": ("orange", "help"),
+    "unlike": ("red", "block"),
 }
+BADGES = {
+    kind: f":{colour}[:material/{icon}: {confidence.WORDS[kind]}]"
+    for kind, (colour, icon) in _LOOKS.items()
+}
+"""Markdown for each kind of verdict."""
 BOX = (190, 190)
 """An image is shown no larger, so that cards line up; in pixels."""
 

@@ -6,9 +6,10 @@ import numpy as np
 import streamlit as st
 
 from engine import home as homes
-from engine.charts import confidence, training
+from engine.charts import confidence, evaluation
 from engine.errors import GraftError
 from engine.predict import batch_worker, batches
+from engine.predict.confidence import WORDS
 from pages._test import answers, look
 from pages._ui import common, job
 from pages._ui.grid import grid
@@ -197,7 +198,7 @@ def _figures(run, figures, key):
     )
     with st.expander("Confusion matrix", key="batch_confusion"):
         chart(
-            training.confusion_matrix(figures["confusion"], run.classes), f"batch_confusion_{key}"
+            evaluation.confusion_matrix(figures["confusion"], run.classes), f"batch_confusion_{key}"
         )
 
 
@@ -226,7 +227,7 @@ def _answers(run, batch, rows):
         label = st.selectbox(
             "Answered", ["every class", *run.classes], key="batch_class", width=160
         )
-        kinds = [] if isinstance(known, str) else list(batches.SURE.values())
+        kinds = [] if isinstance(known, str) else list(WORDS.values())
         kind = st.selectbox(
             "How sure", ["any", *kinds], key="batch_kind", width=150, disabled=not kinds
         )
@@ -239,7 +240,7 @@ def _answers(run, batch, rows):
         view = st.segmented_control(
             "As", ["Grid", "Table"], default="Grid", required=True, key="batch_view"
         )
-    unlike = batches.SURE["unlike"]
+    unlike = WORDS["unlike"]
     chosen = [
         i
         for i, row in enumerate(table)
@@ -278,9 +279,9 @@ def _answers(run, batch, rows):
 
 def _answer(row, probability: str = "") -> str:
     """A photo of something else must not come back as a confident rose."""
-    if row["sure"] == batches.SURE["unlike"]:
+    if row["sure"] == WORDS["unlike"]:
         return "none of these"
-    if row["sure"] == batches.SURE["far"]:
+    if row["sure"] == WORDS["far"]:
         return f"perhaps {row['answer']}"
     return row["answer"] + probability
 

@@ -4,7 +4,7 @@ import time
 
 import streamlit as st
 
-from engine.charts import training
+from engine.charts import evaluation
 from engine.predict import batches
 from pages._test import answers as _test_answers
 from pages._test import look
@@ -105,7 +105,7 @@ def _answer(run, image, truth, key):
         st.markdown(f"{words} **{common.plain(truth)}**")
     top = found.top(int(st.session_state["top_k"]))
     listed = ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
-    chart(training.top_k(top), f"answer_{key}", alt=f"Likeliest classes: {listed}")
+    chart(evaluation.top_k(top), f"answer_{key}", alt=f"Likeliest classes: {listed}")
 
 
 def _verdict(verdict):

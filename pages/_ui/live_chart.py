@@ -126,7 +126,7 @@ def chart(figure, key: str, alt: str = "", on_pick=None, thumbs: str = "") -> No
     """Draws a figure, or brings the one already there up to date.
 
     Args:
-        figure: a Plotly figure of `engine.charts.training`.
+        figure: a Plotly figure of `engine.charts`.
         key: the same from one rerun to the next, and different for every chart of a page.
         alt: what a screen reader says; the figure's title if left out.
         on_pick: called with the customdata of what was clicked, or caught with the lasso (a list).

@@ -110,10 +110,10 @@ def test_second_tab_and_refresh_show_the_same_running_charts(live, growing, page
     address, _ = live
     link = f"{address}/train?run={growing.run.id}"
     page.goto(link)
-    drawn(page, "Loss (how wrong the answers are)")
+    drawn(page, "Loss (lower is better)")
     second = context.new_page()
     second.goto(link)
-    drawn(second, "Loss (how wrong the answers are)")
+    drawn(second, "Loss (lower is better)")
     growing.grow(5)
     for tab in (page, second):
         expect(tab.get_by_text(f"step {growing.step} of 120")).to_be_visible()
@@ -124,7 +124,7 @@ def test_second_tab_and_refresh_show_the_same_running_charts(live, growing, page
 
 def test_zoom_is_kept_while_points_arrive(live, growing, page):
     address, _ = live
-    alt = "Accuracy (share of right answers)"
+    alt = "Accuracy (% correct)"
     page.goto(f"{address}/train?run={growing.run.id}")
     before = drawn(page, alt)
     # The same node must live on: a chart mounted anew would lose its mark, and blink.
@@ -151,7 +151,7 @@ def test_zoom_is_kept_while_points_arrive(live, growing, page):
 def test_no_button_of_a_chart_sends_its_data_elsewhere(live, growing, page):
     address, _ = live
     page.goto(f"{address}/train?run={growing.run.id}")
-    drawn(page, "Loss (how wrong the answers are)")
+    drawn(page, "Loss (lower is better)")
     buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
     assert "Download plot as a PNG" in buttons
     assert not [title for title in buttons if re.search("share|cloud", title, re.I)]
@@ -225,7 +225,7 @@ def test_a_preflight_is_measured_from_configure_and_compared_after_the_run(live,
             expect(cancel.or_(use).first).to_be_visible(timeout=10_000)
             break
     expect(use).to_be_visible(timeout=TRAINING)
-    expect(page.get_by_role("img", name="Loss while the learning rate rises")).to_be_visible()
+    expect(page.get_by_role("img", name="Loss as the learning rate increases")).to_be_visible()
     page.get_by_role("button", name="Use this recipe").click()
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("button", name="Test this model")).to_be_visible(timeout=TRAINING)

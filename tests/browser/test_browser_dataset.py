@@ -122,7 +122,7 @@ def test_a_click_on_a_bar_and_a_lasso_on_the_map_list_their_images(place, photos
     open_dataset_page(page, address)
     expect(metric(page, "Images")).to_have_text("600")
     page.get_by_role("tab", name="Counts and sizes").click()
-    counts = page.get_by_role("img", name=re.compile("Images of each class"))
+    counts = page.get_by_role("img", name=re.compile("Images per class"))
     expect(counts.locator(".bars path").first).to_be_visible()
     box = counts.locator(".bars path").first.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)

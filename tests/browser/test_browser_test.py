@@ -77,7 +77,7 @@ def test_three_files_are_answered_explained_marked_and_taken_away(
 
     page.get_by_role("tab", name="How sure it may be").click()
     expect(
-        page.get_by_role("img", name="As right as it says? (reliability diagram)")
+        page.get_by_role("img", name="Does confidence match accuracy?")
     ).to_be_visible()
     expect(page.get_by_text("Held on test images")).to_be_visible()
 

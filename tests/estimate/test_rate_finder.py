@@ -141,7 +141,7 @@ def test_the_sample_gives_a_rate_between_the_bounds(graft_home, stage, sets, wor
     assert [trace.name for trace in figure.data] == ["each step", "smoothed"]
     notes = [note.text for note in figure.layout.annotations]
     assert any(note.startswith("suggested") for note in notes)
-    assert any(note.startswith("present") for note in notes)
+    assert any(note.startswith("current") for note in notes)
     first, second = figure.layout.shapes
     assert first.line.dash != second.line.dash and first.line.color != second.line.color
 

@@ -15,7 +15,8 @@ from playwright.sync_api import expect
 from engine import home as homes
 from engine import load_preset
 from engine.charts import dataset as charts_dataset
-from engine.charts import training
+from engine.charts import evaluation, training
+from engine.charts import freezing as charts_freezing
 from engine.data import datasets, prepare_worker
 from engine.jobs import jobs
 from engine.models import backbones, freezing
@@ -217,10 +218,10 @@ def test_charts_show_names_as_they_are(named):
     rows = freezing.freeze_map(backbones.blocks("GraftSmall"), run.recipe.stages, 10)
     for figure in (
         training.planned_learning_rate([(CLASS, [0.1, 0.2])], 1),
-        training.confusion_matrix(np.eye(len(run.classes)), run.classes),
-        training.per_class(run.evaluation["test"]["per_class"]),
-        training.freeze_map(rows, [CLASS, STAGE]),
-        training.top_k([(CLASS, 0.9)]),
+        evaluation.confusion_matrix(np.eye(len(run.classes)), run.classes),
+        evaluation.per_class(run.evaluation["test"]["per_class"]),
+        charts_freezing.freeze_map(rows, [CLASS, STAGE]),
+        evaluation.top_k([(CLASS, 0.9)]),
         charts_dataset.class_counts(dataset),
         charts_dataset.embedding_map(dataset, places, "class"),
     ):
@@ -244,8 +245,8 @@ def test_no_page_asks_another_host_or_links_to_it(named, tmp_path, page):
     shown = re.compile(re.escape(NAME).replace("://", ":\u2060?//"))
     with server(home, tmp_path / "log") as (address, _):
         for path, drawn in (
-            (f"train?run={running}", "Loss (how wrong the answers are)"),
-            (f"runs?run={finished}", "Loss (how wrong the answers are)"),
+            (f"train?run={running}", "Loss (lower is better)"),
+            (f"runs?run={finished}", "Loss (lower is better)"),
             (f"test?run={finished}", None),
             (f"configure?preset=sample&set={draft}", None),
         ):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from engine import home as homes
-from engine.charts import training
+from engine.charts import evaluation
 from engine.data.sources import collection
 from engine.predict import batches, confidence, feedback, reference
 from pages._test import answers
@@ -45,9 +45,9 @@ def test_uploads_are_answered_and_what_is_no_image_is_one_sentence(page):
     ("kind", "heading", "badge"),
     [
         ("sure", r"#### \w+ &nbsp; \d+ %", "verified: sure"),
-        ("far", r"#### perhaps \w+", "likely, but far from training"),
+        ("far", r"#### perhaps \w+", "far from training"),
         ("unsure", r"#### \w+ &nbsp; \d+ %", "not sure]: no class is likely enough"),
-        ("unlike", r"#### none of these", "not like anything in training"),
+        ("unlike", r"#### none of these", "not like training"),
     ],
 )
 def test_a_card_is_headed_by_no_more_than_may_be_said(page, monkeypatch, kind, heading, badge):
@@ -63,9 +63,9 @@ def test_a_card_is_headed_by_no_more_than_may_be_said(page, monkeypatch, kind, h
 
 
 def test_a_card_shows_names_as_they_are_and_cuts_long_ones():
-    figure = training.top_k([('say "cheese" <b>', 0.9), ("a name that is too long", 0.1)])
+    figure = evaluation.top_k([('say "cheese" <b>', 0.9), ("a name that is too long", 0.1)])
     told = [note.text for note in figure.layout.annotations]
-    assert told == ['say "cheese" &lt;b&gt;', "90.0 %", "a name that is to…", "10.0 %"]
+    assert told == ['say "cheese" &lt;b&gt;', "90.0%", "a name that is to…", "10.0%"]
 
 
 def test_a_batch_says_no_more_than_cards_and_nothing_by_an_older_calibration(
@@ -81,7 +81,7 @@ def test_a_batch_says_no_more_than_cards_and_nothing_by_an_older_calibration(
     app = page(batch=batch.key)
     app.session_state["batch_view"] = "Table"
     shown = app.run().dataframe[0].value.sort_values("Image")
-    assert list(shown["How sure"]) == [batches.SURE[kind] for kind in kinds]
+    assert list(shown["How sure"]) == [confidence.WORDS[kind] for kind in kinds]
     assert [text.split()[0] in trained_run.classes for text in shown["Answer"]] == [
         True,
         False,

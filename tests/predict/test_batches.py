@@ -146,7 +146,7 @@ def test_csv_holds_every_answer_and_no_formula(graft_home, trained_run):
     text = batches.to_csv(batches.table(trained_run, rows, verdicts))
     first, second = csv.DictReader(io.StringIO(text))
     assert first["image"] == "'=1+2.png" and first["answer"] in trained_run.classes
-    assert first["sure"] in batches.SURE.values() and 0 < float(first["probability"]) <= 1
+    assert first["sure"] in confidence.WORDS.values() and 0 < float(first["probability"]) <= 1
     assert second["answer"] == "" and "not an image" in second["error"]
     batch.clear()
 
