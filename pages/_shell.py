@@ -39,19 +39,19 @@ PAGES = [
         "configure.py",
         title="Configure",
         icon=":material/tune:",
-        help="Put the recipe together: backbone, stages, learning rate.",
+        help="Set up the recipe: backbone, stages, learning rate.",
     ),
     st.Page(
         "train.py",
         title="Train",
         icon=":material/model_training:",
-        help="Start a run and watch it learn; pause or stop it at any time.",
+        help="Start a run and watch it train; pause or stop it at any time.",
     ),
     st.Page(
         "test.py",
         title="Test",
         icon=":material/center_focus_strong:",
-        help="Show a trained classifier images of your own.",
+        help="Try a trained classifier on your own images.",
     ),
     st.Page(
         "runs.py",

@@ -10,6 +10,7 @@ from engine.data import datasets
 from engine.errors import GraftError
 from engine.estimate import proposal
 from engine.features import store
+from engine.host import words
 from engine.models import backbones
 from engine.recipe import DatasetSpec, load_preset, preset_names, schedules
 from pages._configure import preflight, stages, yaml
@@ -32,7 +33,7 @@ def show() -> None:
     _backbone()
     stages.cards()
     _preview()
-    st.subheader("Everything else", anchor=False)
+    st.subheader("More settings", anchor=False)
     with st.expander("Images: size, batch, augmentation"):
         _images()
     with st.expander("Head: what is put on the backbone"):
@@ -161,8 +162,8 @@ def _backbone():
         with st.container(width=300):
             finished = [run.id for run in common.finished_runs()[:10]]
             going_on = [f"run:{run}" for run in finished]
-            words = {choice: f"go on from {choice[4:]}" for choice in going_on}
-            field("backbone.name", "Network", choices=[*known, *going_on], words=words)
+            texts = {choice: f"go on from {choice[4:]}" for choice in going_on}
+            field("backbone.name", "Network", choices=[*known, *going_on], words=texts)
         if name in known:
             entry = _entry(name, draft.get("backbone.alpha"))
             if entry.alphas:
@@ -170,10 +171,10 @@ def _backbone():
                     draft.put("backbone.alpha", entry.default_alpha)
                 with st.container(width=150):
                     field("backbone.alpha", "Width (alpha)", choices=list(entry.alphas))
-            st.metric("Parameters", common.short(entry.params), width=120)
+            st.metric("Parameters", words.short(entry.params), width=120)
             size = "none" if name == "GraftSmall" else f"{entry.weights_mb:.0f} MB"
             st.metric("Download", size, width=120)
-            top1 = "–" if entry.top1 is None else f"{entry.top1:.1f} %"
+            top1 = "–" if entry.top1 is None else f"{entry.top1:.1f}%"
             st.metric(
                 "ImageNet top-1",
                 top1,
@@ -189,9 +190,9 @@ def _backbone():
         _catalogue(known, name)
     with st.expander("Other weights, or a run to continue"):
         field("backbone.weights", "Weights")
-        words = {"": "None: begin from the network's weights"}
+        texts = {"": "None: begin from the network's weights"}
         choices = ["", *finished]
-        field("continue_from", "Run to continue (continue_from)", choices=choices, words=words)
+        field("continue_from", "Run to continue (continue_from)", choices=choices, words=texts)
     problem("backbone")
 
 
@@ -254,9 +255,9 @@ def _preview():
         freeze_map(recipe, classes)
     rates = [(s.name, np.asarray(schedules.learning_rates(s, steps))) for s in recipe.stages]
     chart(training.planned_learning_rate(rates, steps), "planned_rate")
-    size = f"{common.count(images, 'training images')} in batches of {recipe.batch_size}"
+    size = f"{words.plural(images, 'training image')} in batches of {recipe.batch_size}"
     st.caption(
-        f"{common.count(steps)} steps an epoch: {size}."
+        f"{words.grouped(steps)} steps an epoch: {size}."
         if known
         else f"The dataset is not prepared yet, so this assumes {size}."
     )
@@ -273,7 +274,7 @@ def _how(recipe, stage) -> str:
     count, exact = store.views(recipe)
     of = "every image" if count == 1 else f"{count} views of every image"
     sort = "" if exact else ", an approximation"
-    return f"computes its frozen part once, for {of}{sort}, and trains on what it gave."
+    return f"trains on features that are computed once, for {of}{sort}, and reused in every epoch."
 
 
 def _dataset_size(recipe):
@@ -304,7 +305,7 @@ def _images():
     _grid(
         [
             ("image_size", "Image size", {"step": 32}),
-            ("batch_size", "Images at a time (batch)", {"step": 8}),
+            ("batch_size", "Batch size", {"step": 8}),
             ("resize", "Shrinking"),
         ]
     )
@@ -312,9 +313,9 @@ def _images():
     _grid(
         [
             ("augmentation.flip", "Mirror (flip)"),
-            ("augmentation.rotation", "Turn (rotation)", {"step": 5.0}),
+            ("augmentation.rotation", "Rotation (rotation)", {"step": 5.0}),
             ("augmentation.zoom", "Zoom"),
-            ("augmentation.translation", "Move (translation)"),
+            ("augmentation.translation", "Shift (translation)"),
             ("augmentation.contrast", "Contrast"),
             ("augmentation.brightness", "Brightness"),
         ]
@@ -326,11 +327,11 @@ def _images():
 def _head():
     _grid(
         [
-            ("head.pooling", "Summary of the image (pooling)"),
-            ("head.hidden", "Extra layer (hidden)", {"step": 32}),
+            ("head.pooling", "Pooling (pooling)"),
+            ("head.hidden", "Hidden layer (hidden)", {"step": 32}),
             ("head.dropout", "Dropout"),
             ("head.label_smoothing", "Label smoothing"),
-            ("class_weights", "Weight of the classes"),
+            ("class_weights", "Class weights"),
         ]
     )
     problem("head")
@@ -341,7 +342,7 @@ def _computation():
         [
             ("name", "Name of the recipe"),
             ("precision", "Number format (precision)"),
-            ("seed", "Start of everything random (seed)"),
+            ("seed", "Random seed (seed)"),
             ("memory_budget", "Memory for decoded images", {"step": 256}),
             ("feature_cache", "Cached features of frozen parts"),
             ("cached_views", "Cached random views", {"step": 1}),
@@ -349,7 +350,7 @@ def _computation():
             ("deterministic", "Same recipe, same weights (deterministic)"),
         ]
     )
-    field("description", "What it is for", area=True)
+    field("description", "Description", area=True)
 
 
 show()

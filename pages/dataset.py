@@ -4,6 +4,7 @@ import streamlit as st
 
 from engine.data import datasets
 from engine.errors import DatasetError
+from engine.host import words
 from engine.images import preview
 from engine.recipe import AugmentationSpec, DatasetSpec, Recipe
 from pages._dataset import data, decisions, findings, gallery, sources
@@ -51,8 +52,8 @@ def show() -> None:
         common.fail(state["error"])
     elif state["state"] == "missing":
         st.info(
-            "This dataset is not on this host yet. **Look at it first** prepares it here; **Use this "
-            "dataset** prepares it and goes on meanwhile.",
+            "This dataset is not on this host yet. **Preview** prepares it; **Use this dataset** "
+            "continues, and it is prepared in the background.",
             icon=":material/info:",
         )
     else:
@@ -115,7 +116,7 @@ def _actions(spec, state, home):
                     datasets.prepare(spec, home)
                 st.switch_page("configure.py")
         if state["state"] in ("missing", "failed"):
-            label = "Look at it first" if state["state"] == "missing" else "Try again"
+            label = "Preview" if state["state"] == "missing" else "Try again"
             if st.button(
                 label,
                 key="prepare",
@@ -136,10 +137,10 @@ def _look(view):
         common.fail(view.problem)
     dataset, parts = view.dataset, view.parts
     sizes = {
-        p.capitalize(): common.count(len(parts[p])) if parts else "–"
+        p.capitalize(): words.grouped(len(parts[p])) if parts else "–"
         for p in ("train", "validation", "test")
     }
-    common.metrics({"Images": common.count(len(dataset)), "Classes": len(dataset.classes)} | sizes)
+    common.metrics({"Images": words.grouped(len(dataset)), "Classes": len(dataset.classes)} | sizes)
     if dataset.description:
         st.caption(common.plain(dataset.description))
     _left_out(dataset)

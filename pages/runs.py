@@ -7,6 +7,7 @@ import streamlit as st
 
 from engine import GraftError
 from engine.charts import evaluation as charts_evaluation
+from engine.host import words
 from engine.runs import trash
 from pages._run import actions, queue, view
 from pages._runs import import_, storage
@@ -17,7 +18,7 @@ from pages._ui.live_chart import chart
 
 def show() -> None:
     """Draws the page."""
-    common.header("Runs", "Everything that was trained here. Choose a row to open it.")
+    common.header("Runs", "All runs on this host. Choose a row to open it.")
     everything, damaged = common.all_runs()
     for name, why in damaged:
         text = f"The run {name} is passed over: {why}."
@@ -65,13 +66,13 @@ def _table(everything):
         key=f"runs_{hash(tuple(run.id for run in everything))}",
         column_config={
             "Test accuracy": st.column_config.ProgressColumn(
-                format="%.1f %%",
+                format="%.1f%%",
                 min_value=0,
                 max_value=100,
-                help="Share of the test images that were named right.",
+                help="Share of the test images classified correctly.",
             ),
             "Size (MB)": st.column_config.NumberColumn(
-                format="%.1f", help="What the run's folder takes on the disk."
+                format="%.1f", help="Disk space of the run's folder."
             ),
         },
     )
@@ -85,15 +86,15 @@ def _row(run):
     except GraftError:  # the page says why when the run is opened; it must not hide the others
         test, interval = None, "damaged"
     if test:
-        interval = "{:.1f} to {:.1f} %".format(*(100 * v for v in test["interval"]))
+        interval = "{:.1f} to {:.1f}%".format(*(100 * v for v in test["interval"]))
     return {
         "Status": common.STATUS[run.status].split(": ", 1)[1],
         "Name": run.recipe.name,
         "Test accuracy": round(100 * test["accuracy"], 1) if test else None,
-        "95 % interval": interval,
+        "95% interval": interval,
         "Dataset": run.recipe.dataset.title,
         "Backbone": run.recipe.backbone.title,
-        "Duration": common.duration(run.seconds),
+        "Duration": words.duration(run.seconds),
         "Started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
         "Size (MB)": round(run.size / 1e6, 1),
         "Run": run.id,
@@ -114,9 +115,7 @@ def _detail(run):
             ):
                 st.switch_page("test.py", query_params={"run": run.id})
         elif run.status in common.ACTIVE:
-            if st.button(
-                "Watch it", type="primary", key="open_train", icon=":material/monitoring:"
-            ):
+            if st.button("Watch", type="primary", key="open_train", icon=":material/monitoring:"):
                 st.switch_page("train.py", query_params={"run": run.id})
         actions.buttons(run)
         if st.button("Use its recipe", key="take_recipe", icon=":material/content_copy:"):
@@ -128,7 +127,7 @@ def _detail(run):
                     "Move this run with its model, charts and log to the trash? It can be restored "
                     "from there."
                 )
-                st.button("Delete it", key="delete_sure", on_click=_delete, args=(run,))
+                st.button("Delete", key="delete_sure", on_click=_delete, args=(run,))
     common.told(actions.PLACE)
     actions.relatives(run)
     view.outcome(run)
@@ -192,7 +191,7 @@ def _classes(run):
         names = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
         table = [
             {"Class": row["label"]}
-            | {n: common.percent(row[k]) for k, n in names.items()}
+            | {n: words.percent(row[k]) for k, n in names.items()}
             | {"Images": row["support"]}
             for row in figures["per_class"]
         ]

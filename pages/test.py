@@ -11,9 +11,9 @@ from pages._ui import common
 SOURCES = ["Upload", "Folder", "Webcam", "Test images of this run", "Earlier batches"]
 VIEWS = {
     "Try it": "try",
-    "How sure it may be": "sure",
+    "Confidence": "sure",
     "Marked images": "marked",
-    "Take it away": "away",
+    "Export": "away",
 }
 
 
@@ -36,9 +36,9 @@ def show() -> None:
     tabs = dict(zip(VIEWS, st.tabs(list(VIEWS), key="test_view", on_change="rerun"), strict=True))
     views = {
         "Try it": lambda: _try(run, other),
-        "How sure it may be": lambda: confidence.show(run),
+        "Confidence": lambda: confidence.show(run),
         "Marked images": lambda: marks.show(run),
-        "Take it away": lambda: export.show(run),
+        "Export": lambda: export.show(run),
     }
     for name, tab in tabs.items():
         if tab.open:  # a closed tab's body would run all the same
@@ -98,11 +98,11 @@ def _shots():
     """Photos taken in this session, the newest first."""
     taken = st.session_state.setdefault("shots", [])
     with st.container(width=480):
-        shot = st.camera_input("Take pictures, one after another", key="camera")
+        shot = st.camera_input("Take pictures", key="camera")
     if shot and shot.file_id not in [identity for identity, _ in taken]:
         taken.insert(0, (shot.file_id, shot.getvalue()))
         del taken[cards.MOST :]
-    if taken and st.button("Forget the pictures", key="forget_shots", icon=":material/delete:"):
+    if taken and st.button("Discard the pictures", key="forget_shots", icon=":material/delete:"):
         taken.clear()
         st.rerun()
     count = len(taken)

@@ -11,7 +11,7 @@ def show() -> None:
     """Draws the page: the run of the address, one in progress, or what is about to start."""
     common.header(
         "Train",
-        "Start the recipe and watch it learn. You can close this page: training goes on, "
+        "Start the recipe and watch it train. You can close this page: training goes on, "
         "and this address shows it again.",
     )
     run = common.chosen_run()
@@ -32,7 +32,7 @@ def _ready():
         for path, text in draft.problems().items():
             text = f"{path}: {text}" if path else text
             st.error(common.plain(text), icon=":material/error:")
-        st.page_link("configure.py", label="Mend the recipe in Configure", icon=":material/tune:")
+        st.page_link("configure.py", label="Fix the recipe in Configure", icon=":material/tune:")
         return
     with st.container(border=True):
         common.metrics(
@@ -84,7 +84,7 @@ def _in_progress() -> bool:
                     f"{names} {'is' if len(running) == 1 else 'are'} in progress. " if names else ""
                 )
                 st.info(
-                    f"{ahead}A run added now takes place {now['place']} in the queue and starts "
+                    f"{ahead}Your run will be {_place(now['place'])} in the queue; it starts "
                     f"{queue.starts(now['starts_in'])}.",
                     icon=":material/schedule:",
                 )
@@ -96,6 +96,10 @@ def _in_progress() -> bool:
 
     st.fragment(body, run_every=5 if before or jobs.active(common.home()) else None)()
     return before is not None
+
+
+def _place(place) -> str:
+    return "next" if place == 1 else f"number {place}"
 
 
 def _run(run):

@@ -47,3 +47,8 @@ def memory(mib: float | None) -> str:
 def short(number: float) -> str:
     """A large number in few letters: "98 k", "2.4 M"."""
     return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
+
+
+def grouped(number: int) -> str:
+    """A whole number with its thousands set apart: "3,670"."""
+    return f"{number:,}"

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from engine.charts import freezing as charts_freezing
+from engine.host import words
 from engine.models import backbones, freezing
 from engine.runs import runs
 from pages._ui import common
@@ -23,15 +24,15 @@ def freeze_map(recipe, classes: int) -> None:
     names = [stage.name for stage in recipe.stages]
     chart(charts_freezing.freeze_map(rows, names), "freeze_map")
     st.caption(
-        "● learns, ◐ partly, – frozen. Below the sign, batch normalization: = kept as pretrained, "
+        "● trained, ◐ partly, – frozen. Below the sign, batch normalization: = kept as pretrained, "
         "~ follows your images."
     )
     total = rows[-1]
     for place, (stage, cell) in enumerate(zip(names, total.cells, strict=True), 1):
         share = cell.trainable / max(1, cell.trainable + cell.frozen)
         st.markdown(
-            f"**{place} {common.plain(stage)}**: {common.count(cell.trainable)} of "
-            f"{common.count(total.params)} parameters learn ({100 * share:.1f} %)"
+            f"**{place} {common.plain(stage)}**: {words.grouped(cell.trainable)} of "
+            f"{words.grouped(total.params)} parameters are trained ({100 * share:.1f}%)"
         )
     with st.expander("Block by block, with numbers"):
         st.dataframe(_table(rows, names), hide_index=True)
@@ -46,7 +47,7 @@ def blocks_of(name: str, alpha: float | None) -> tuple:
 
 
 def _table(rows, names):
-    signs = {"frozen": "– frozen", "partly": "◐ partly", "trainable": "● learns"}
+    signs = {"frozen": "– frozen", "partly": "◐ partly", "trainable": "● trained"}
     norms = {"keep": ", batch norm kept", "update": ", batch norm updated", "none": ""}
     table = []
     for row in rows:

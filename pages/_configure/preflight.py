@@ -6,6 +6,7 @@ import streamlit as st
 
 from engine.data import datasets
 from engine.estimate import preflight, probes
+from engine.host import words
 from engine.jobs import jobs
 from pages._ui import common, draft, job
 
@@ -75,7 +76,7 @@ def _await_dataset(recipe, home):
         now = datasets.state(recipe.dataset, home)
         if now["state"] != "preparing":
             st.rerun()
-        done = f" ({common.count(now['done'])} images so far)" if now["done"] else ""
+        done = f" ({words.grouped(now['done'])} images so far)" if now["done"] else ""
         st.caption(f"The dataset is being prepared{done}; then this recipe can be measured.")
 
     live()
@@ -88,7 +89,9 @@ def _await_idle(home):
     def live():
         if not jobs.active(home):
             st.rerun()
-        st.caption("Not while a run is in progress: the measurement would disturb it and be wrong.")
+        st.caption(
+            "Not available while a run is in progress: both would be slower, and the figures wrong."
+        )
 
     live()
 
@@ -99,7 +102,7 @@ def _start(recipe, home):
 
 
 def _result(found):
-    names = ("Stage", "How it runs", "Time", "Images a second", "Peak memory")
+    names = ("Stage", "How it runs", "Time", "Images per second", "Peak memory")
     rows = preflight.table(found)[1]
     st.dataframe([dict(zip(names, row, strict=True)) for row in rows], hide_index=True)
     proposed, text = found["proposed_batch_size"], common.plain(found["text"])

@@ -58,7 +58,7 @@ def _start(place):
 def _why_not(recipe, home):
     """Why the test cannot be run now, one sentence; None if it can."""
     if recipe is None:
-        return "First put right what is wrong with the recipe; the red lines say what."
+        return "Fix the recipe first; the red lines say what is wrong."
     if datasets.state(recipe.dataset, home)["state"] != "ready":
         return "The dataset is not prepared yet: prepare it on the Dataset page."
     try:

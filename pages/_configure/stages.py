@@ -14,7 +14,7 @@ def cards() -> None:
     """A card for every stage, two abreast where there is room, and the button that adds one."""
     st.subheader("Stages", anchor=False)
     st.caption(
-        "A stage trains one part of the network for some epochs. First only the new head learns "
+        "A stage trains one part of the network for some epochs. First only the new head is trained "
         "(frozen); then, with smaller steps, the pretrained network too (unfrozen)."
     )
     stages = draft.get("stages")
@@ -63,7 +63,7 @@ def _card(place, count):
     choices, words = parts(draft.get("backbone.name"), draft.get("backbone.alpha"))
     field(
         f"{base}.trainable",
-        "What learns (trainable)",
+        "What is trained (trainable)",
         choices=choices,
         words=words,
         accept_new_options=True,

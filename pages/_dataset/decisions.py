@@ -52,7 +52,7 @@ def history(spec) -> None:
     steps = curation.steps(home, spec)
     if not steps:
         st.info(
-            "Nothing was decided yet. Under Images or Findings, choose images and leave them out, "
+            "No decisions yet. Under Images or Findings, choose images and leave them out, "
             "relabel them or move them to a part: the files stay as they are.",
             icon=":material/edit_note:",
         )

@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 
 from engine.data import curation
+from engine.host import words
 from engine.inspection import findings, inspection, payback
 from pages._dataset import gallery
 from pages._dataset.data import View
@@ -12,7 +13,7 @@ from pages._ui import common, draft, job
 SIGNS = {
     "high": ":red[:material/error:] serious",
     "medium": ":orange[:material/warning:] worth a look",
-    "low": ":blue[:material/info:] for your information",
+    "low": ":blue[:material/info:] info",
 }
 
 
@@ -58,12 +59,12 @@ def show(view: View) -> None:
     _lost(view)
     found = [f for f in view.found() if f.count]
     if not found:
-        st.success("Nothing to mend was found.", icon=":material/check_circle:")
+        st.success("Nothing to fix was found.", icon=":material/check_circle:")
     else:
         kinds = {f.kind: f for f in found}
-        words = {"high": "serious", "medium": "worth a look", "low": "to know"}
+        texts = {"high": "serious", "medium": "worth a look", "low": "info"}
         rows = [
-            {"Finding": f.title, "How serious": words[f.severity], "Count": f.count} for f in found
+            {"Finding": f.title, "How serious": texts[f.severity], "Count": f.count} for f in found
         ]
         st.dataframe(rows, hide_index=True, width=720)
         name = st.selectbox(
@@ -80,7 +81,7 @@ def _lost(view):
     if lost:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.error(
-                f"{common.count(lost.count)} of {common.count(len(view.dataset), 'images')} can no longer "
+                f"{words.grouped(lost.count)} of {words.plural(len(view.dataset), 'image')} can no longer "
                 f"be read. {common.plain(lost.advice)}", icon=":material/broken_image:",
             )  # fmt: skip
             if st.button("Inspect again", key="inspect_again"):
@@ -124,7 +125,7 @@ def _notes(view, finding):
     if finding.kind == "mislabelled" and suggested is not None:
         probability = view.measure("suggested_probability")
         return lambda i: (
-            f"looks like {dataset.source_classes[suggested[i]]} ({100 * probability[i]:.0f} %)"
+            f"looks like {dataset.source_classes[suggested[i]]} ({100 * probability[i]:.0f}%)"
         )
     if finding.groups:
         group = {int(i): n for n, members in enumerate(finding.groups, 1) for i in members}
@@ -144,13 +145,13 @@ def _without_images(view, finding):
 
 def _payback(view):
     """What the decisions were worth: the head trained again on cached features."""
-    words = curation.in_words(common.home(), view.dataset.overlay)
+    texts = curation.in_words(common.home(), view.dataset.overlay)
     recipe = draft.recipe()
-    if not words or recipe is None or not (view.inspection.features or {}):
+    if not texts or recipe is None or not (view.inspection.features or {}):
         return
     home, spec = common.home(), view.spec
     with st.container(border=True):
-        st.markdown(f"**Was it worth it?** {common.plain(words.capitalize())}.")
+        st.markdown(f"**Did it help?** {common.plain(texts.capitalize())}.")
         state = payback.state(spec, home, recipe)
         if state["state"] == "running":
             job.progress(
@@ -177,8 +178,8 @@ def _payback(view):
 def _worth(result):
     common.metrics(
         {
-            "Validation before": common.percent(result["before"]),
-            "Validation after": common.percent(result["after"]),
+            "Validation before": words.percent(result["before"]),
+            "Validation after": words.percent(result["after"]),
         }
     )
     st.markdown(common.plain(result["text"]))

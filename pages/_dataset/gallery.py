@@ -5,19 +5,20 @@ import streamlit as st
 
 from engine.data import curation
 from engine.data.splits import PARTS
+from engine.host import words
 from pages._dataset.data import View, aspect
 from pages._ui import clicks, common, pictures
 from pages._ui.grid import grid
 
 PAGE = 36
 SORTS = {
-    "classes": "Classes in turn",
+    "classes": "Alternate classes",
     "name": "Name",
     "brightness": "Darkest first",
     "sharpness": "Blurriest first",
     "large": "Largest first",
     "aspect": "Widest first",
-    "outlier": "Least like the others first",
+    "outlier": "Least similar first",
     "given_probability": "Most doubtful label first",
 }
 _NEED = ("brightness", "sharpness", "outlier", "given_probability")
@@ -111,7 +112,7 @@ def gallery(
         return
     pages = -(-len(chosen) // PAGE)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(common.count(len(chosen), "images" if len(chosen) > 1 else "image"))
+        st.caption(words.plural(len(chosen), "image"))
         page = st.pagination(pages, key=f"page_{key}") if pages > 1 else 1
     parts = where(view)
     base = pictures.address(view.spec)

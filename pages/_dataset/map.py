@@ -10,7 +10,7 @@ from pages._dataset.data import View, aspect
 from pages._ui import common, pictures
 from pages._ui.live_chart import chart, draw, payload
 
-COLOURED = {"class": "Class", "part": "Part", "correctness": "Right or wrong (out of fold)"}
+COLOURED = {"class": "Class", "part": "Part", "correctness": "Cross-validated prediction"}
 MEASURES = {
     "brightness": ("Brightness", "mean brightness (0 black, 255 white)"),
     "contrast": ("Contrast", "spread of brightness (0 none)"),

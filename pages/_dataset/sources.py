@@ -3,7 +3,7 @@
 import streamlit as st
 
 from engine.data import additions, curation, datasets
-from engine.data.sources import archive, collection, tfds_catalogue
+from engine.data.sources import archive, collection, tfds_catalogue, uploads
 from engine.errors import DatasetError
 from engine.images.decode import EXTENSIONS
 from engine.recipe import DatasetSpec
@@ -24,8 +24,8 @@ def sample() -> None:
         "everything can be tried at once, with no network. Its accuracy says nothing about "
         "real images."
     )
-    with st.expander("How many pictures"):
-        field("dataset.images", "Pictures to draw", step=50)
+    with st.expander("Number of images"):
+        field("dataset.images", "Images to generate", step=50)
 
 
 def tfds() -> None:
@@ -85,14 +85,14 @@ def zip_file() -> None:
     if upload is not None:
         bar = st.progress(0.0, text=f"Keeping {common.plain(upload.name)}")
         with common.guard():
-            path = archive.keep_upload(
+            path = uploads.keep_upload(
                 common.home(), upload.name, upload,
                 lambda done, total: bar.progress(min(1.0, done / total) if total else 0.0),
             )  # fmt: skip
             try:
                 archive.Archive(path).close()
             except DatasetError:
-                archive.forget_upload(common.home(), path)
+                uploads.forget_upload(common.home(), path)
                 raise
             dataset = draft.data()["dataset"] | {"path": str(path), "overlay": ""}
             draft.choose_dataset(dataset)
@@ -116,12 +116,12 @@ def put_together(spec) -> None:
         draft.put("dataset.name", names[0])
         name = names[0]
     if names:
-        field("dataset.name", "Which one", choices=names)
+        field("dataset.name", "Dataset", choices=names)
         if name not in names:
             st.caption(f":red[:material/error: There is no dataset {common.plain(name)} here.]")
     else:
-        st.caption("None has been put together yet: make the first one below.")
-    with st.expander("Make a new one", expanded=not names):
+        st.caption("There is no dataset of your own yet: create the first one below.")
+    with st.expander("New dataset", expanded=not names):
         _make(home, spec, names)
     if name in names:
         _add(home, name)
@@ -129,14 +129,14 @@ def put_together(spec) -> None:
 
 def _make(home, spec, names):
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        new = st.text_input("Its name", key="saved_new", max_chars=60, placeholder="my-flowers")
+        new = st.text_input("Name", key="saved_new", max_chars=60, placeholder="my-flowers")
         bases = [None, *([spec] if spec else [])]
         base = st.selectbox(
-            "Begin with", bases, key="saved_base",
+            "Start from", bases, key="saved_base",
             format_func=lambda s: f"the images of {s.title}" if s else "no images",
             help="Its images come first, and stay in the parts (train, validation, test) they are in.",
         )  # fmt: skip
-        if st.button("Make it", key="saved_make", icon=":material/add:"):
+        if st.button("Create", key="saved_make", icon=":material/add:"):
             with common.guard():
                 plain = base and base.model_copy(update={"overlay": ""})
                 made = collection.create(home, new, plain)
@@ -201,7 +201,7 @@ def _add(home, name):
             if found.batches:
                 last = found.batches[-1]
                 st.button(
-                    f"Take the last addition back ({last.images:,})",
+                    f"Undo the last addition ({last.images:,})",
                     key=f"add_undo_{last.number}", icon=":material/undo:", type="tertiary",
                     on_click=_take_back, args=(home, name, last.number),
                 )  # fmt: skip
@@ -226,7 +226,7 @@ def _do_add(home, name, label, files, way):
 
     with common.guard():
         if way == "Zip":
-            with archive.passing_upload(home, files[0][1]) as path:
+            with uploads.passing_upload(home, files[0][1]) as path:
                 added, skipped = additions.add_zip(home, name, path, progress)
         else:
             added, skipped = additions.add(home, name, label, files, progress)

@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from engine.errors import GraftError
+from engine.host import words
 from engine.jobs import jobs
 from engine.runs import checkpoint, runs
 from pages._run import continue_
@@ -58,14 +59,14 @@ def _button(label, action, run, act, *arguments, **options):
 def _waiting(run):
     begun = has_begun(run)
     _button(
-        "Take out of the queue" if begun else "Cancel",
+        "Remove from queue" if begun else "Cancel",
         "cancel",
         run,
         cancel,
         icon=":material/close:",
-        help="It leaves the queue and keeps what it has learned; Resume puts it back."
+        help="It leaves the queue and keeps its checkpoint; Resume puts it back."
         if begun
-        else "It leaves the queue before it has begun; nothing is lost.",
+        else "It leaves the queue before it has started; nothing is lost.",
     )
 
 
@@ -82,11 +83,11 @@ def cancel(run) -> None:
 def _running(run):
     wanted = asked(run)
     if wanted:
-        words = {
-            "pause": "Pausing… it writes down where it is and frees the device",
-            "stop": "Stopping… it measures and keeps the best so far",
+        texts = {
+            "pause": "Pausing… saving a checkpoint and freeing the device",
+            "stop": "Stopping… evaluating and saving the best weights so far",
         }
-        st.caption(f":material/pending: {words[wanted]}")
+        st.caption(f":material/pending: {texts[wanted]}")
     _button(
         "Pause",
         "pause",
@@ -94,7 +95,7 @@ def _running(run):
         jobs.pause,
         icon=":material/pause:",
         disabled=wanted is not None,
-        help="Frees the device within seconds for the next run; Resume goes on exactly there.",
+        help="Frees the device within seconds. Resume continues exactly where it stopped.",
     )
     _button(
         "Stop",
@@ -103,7 +104,7 @@ def _running(run):
         jobs.stop,
         icon=":material/stop:",
         disabled=wanted is not None,
-        help="Ends for good after the present step, with the best weights so far as its model.",
+        help="Ends the run after the current step and keeps the best weights so far as its model.",
     )
 
 
@@ -131,12 +132,12 @@ def stuck(run) -> None:
         icon=":material/heart_broken:",
     )
     _button(
-        "End it at once",
+        "Kill it",
         "kill",
         run,
         jobs.kill,
         icon=":material/power_settings_new:",
-        help="Kills the run's process; what it did after its last checkpoint is done again.",
+        help="Kills the run's process. Resume repeats what came after the last checkpoint.",
     )
 
 
@@ -181,7 +182,7 @@ def _resumable(run):
             "one was.",
         )
     _button(
-        f"Resume from step {common.count(at['step'])}" if at else "Resume from the start",
+        f"Resume from step {words.grouped(at['step'])}" if at else "Resume from the start",
         "resume",
         run,
         jobs.resume,
@@ -216,8 +217,8 @@ def why(run) -> None:
     if status == "paused":
         if not error:
             at = position(run)
-            where = f" in {_where(run, at)}, step {common.count(at['step'])}" if at else ""
-            text = f"Paused{where}: it holds no device meanwhile."
+            where = f" in {_where(run, at)}, step {words.grouped(at['step'])}" if at else ""
+            text = f"Paused{where}: the device is free."
         st.info(text, icon=":material/pause_circle:")
     elif status == "interrupted":
         st.warning(text, icon=":material/power_off:")
@@ -228,7 +229,7 @@ def why(run) -> None:
 def relatives(run) -> None:
     """Links to the run that this one goes on from, and to the one that goes on from it."""
     state = run.state
-    for identity, words in (
+    for identity, texts in (
         (run.recipe.continue_from or state.get("parent"), "Goes on from"),
         (state.get("went_on_as"), "Went on with smaller batches as"),
     ):
@@ -236,11 +237,11 @@ def relatives(run) -> None:
         if other:
             st.page_link(
                 "train.py",
-                label=f"{words} {common.run_label(other)}",
+                label=f"{texts} {common.run_label(other)}",
                 icon=":material/account_tree:",
                 query_params={"run": other.id},
             )
         elif identity:
             st.caption(
-                f":material/account_tree: {words} run {common.plain(identity)}, which was deleted."
+                f":material/account_tree: {texts} run {common.plain(identity)}, which was deleted."
             )

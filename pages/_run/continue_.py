@@ -12,7 +12,7 @@ def popover(run) -> None:
     last = run.recipe.stages[-1]
     with st.popover("Continue training", icon=":material/forward:"):
         st.markdown(
-            "**More training from here**, as a new run of its own. This run stays as it is; the new one "
+            "**Train further**, as a new run of its own. This run stays as it is; the new one "
             "keeps its weights unless it finds better ones."
         )
         choices, words = stages.parts(run.recipe.backbone.name, run.recipe.backbone.alpha)
@@ -20,7 +20,7 @@ def popover(run) -> None:
             choices = [*choices, last.trainable]
         keys = {name: f"more_{name}_{run.id}" for name in ("trainable", "epochs", "learning_rate")}
         st.selectbox(
-            "What learns (trainable)",
+            "What is trained (trainable)",
             choices,
             index=choices.index(last.trainable),
             format_func=lambda choice: words.get(choice, choice),
@@ -39,7 +39,7 @@ def popover(run) -> None:
             help="Size of the steps. What learns more of the network wants a smaller one.",
         )
         st.caption(
-            f"All else is as in its last stage, {common.plain(last.name)} (optimizer "
+            f"Everything else is as in its last stage, {common.plain(last.name)} (optimizer "
             f"{last.optimizer}, schedule {last.schedule})."
         )
         st.button(

@@ -128,20 +128,20 @@ def _rows():
 
 def _row(run, number, seconds, count):
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        words = f"**{number}.** {_name(run)}  \n:gray[:small[starts {starts(seconds)}]]"
-        st.markdown(words, width="stretch")
+        texts = f"**{number}.** {_name(run)}  \n:gray[:small[starts {starts(seconds)}]]"
+        st.markdown(texts, width="stretch")
         with st.container(horizontal=True, width="content", gap="xsmall", wrap=False):
-            for action, icon, words, disabled, act, arguments in (
+            for action, icon, texts, disabled, act, arguments in (
                 ("up", "arrow_upward", "Earlier", number == 1, shift, (-1,)),
                 ("down", "arrow_downward", "Later", number == count, shift, (1,)),
                 ("first", "vertical_align_top", "Next to start", number == 1, jobs.move, (1,)),
-                ("cancel", "close", "Take out of the queue", False, actions.cancel, ()),
+                ("cancel", "close", "Remove from queue", False, actions.cancel, ()),
             ):
                 st.button(
                     "",
                     icon=f":material/{icon}:",
                     key=f"{action}_{run.id}",
-                    help=f"{words} (place {number})",
+                    help=f"{texts} (place {number})",
                     disabled=disabled,
                     type="tertiary",
                     on_click=clicks.once,
@@ -175,8 +175,8 @@ def shift(run, by: int) -> None:
 # -- settings of the host -------------------------------------------------------------------------
 
 LABELS = {
-    "runs_per_device": "Runs at the same time on a device (runs_per_device)",
-    "auto_resume": "Take interrupted runs up by themselves (auto_resume)",
+    "runs_per_device": "Runs per device (runs_per_device)",
+    "auto_resume": "Resume interrupted runs automatically (auto_resume)",
     "memory_limit_percent": "Memory that a run may take, in % (memory_limit_percent)",
     "min_free_mb": "Disk space to keep free, in MiB (min_free_mb)",
 }

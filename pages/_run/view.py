@@ -6,6 +6,7 @@ import streamlit as st
 
 from engine.charts import training
 from engine.estimate import preflight
+from engine.host import words
 from engine.runs import runs
 from pages._run import actions, queue
 from pages._ui import common
@@ -14,9 +15,9 @@ from pages._ui.live_chart import draw, payload
 PHASES = {
     "data": "Preparing images",
     "model": "Building the model",
-    "features": "Computing features",
-    "training": "Learning",
-    "evaluation": "Measuring on the test images",
+    "features": "Preparing features",
+    "training": "Training",
+    "evaluation": "Evaluating on the test images",
     "export": "Saving the classifier",
 }
 
@@ -64,16 +65,16 @@ def progress(run) -> None:
     shown = {
         "Accuracy, train": (
             _last(by_epoch["accuracy"], history.batches["accuracy"]),
-            common.percent,
+            words.percent,
         ),
-        "Accuracy, validation": (_last(by_epoch["val_accuracy"]), common.percent),
+        "Accuracy, validation": (_last(by_epoch["val_accuracy"]), words.percent),
         "Loss, validation": (_last(by_epoch["val_loss"]), lambda v: f"{v:.3f}"),
-        "Speed": (latest.get("images_per_second"), lambda v: f"{common.count(round(v))} images/s"),
+        "Speed": (latest.get("images_per_second"), lambda v: f"{words.grouped(round(v))} images/s"),
     }
     if run.status in ("starting", "running"):
-        shown["Time left"] = (latest.get("eta_seconds"), common.duration)
+        shown["Time left"] = (latest.get("eta_seconds"), words.duration)
     else:
-        shown["Duration"] = (run.seconds, common.duration)
+        shown["Duration"] = (run.seconds, words.duration)
     common.metrics(
         {label: "–" if v is None else text(v) for label, (v, text) in shown.items()}, 165
     )
@@ -95,9 +96,9 @@ def _bar(run, history, latest, total, stage_count):
     done, whole = phase.get("done"), phase.get("total")
     text = phase.get("text") or name
     if whole:
-        text += f": {common.count(done or 0)} of {common.count(whole)}"
+        text += f": {words.grouped(done or 0)} of {words.grouped(whole)}"
         if phase.get("eta_seconds"):
-            text += f", {common.duration(phase['eta_seconds'])} left"
+            text += f", {words.duration(phase['eta_seconds'])} left"
         return min(1.0, (done or 0) / whole), text
     return (min(1.0, step / total) if total else 0.0), text
 
@@ -115,7 +116,9 @@ def curves(run) -> None:
     history = common.history_of(run)
     if not history.last_step:
         active = run.status in common.ACTIVE
-        st.caption("Charts begin with the first step." if active else "No training step was done.")
+        st.caption(
+            "Charts appear with the first step." if active else "There was no training step."
+        )
         return
     by = st.segmented_control(
         "Horizontal axis",
@@ -184,9 +187,7 @@ def outcome(run) -> None:
         st.markdown("The last lines of its log:")
         st.code(run.log_tail(20) or "(empty)", language=None)
     elif run.status == "stopped":
-        text = (
-            "Stopped before its end." if run.started else "Taken out of the queue before it began."
-        )
+        text = "Stopped early." if run.started else "Removed from the queue before it started."
         if run.finished:
             text += f" The best weights of stage {run.kept_stage} were kept."
         st.info(common.plain(text), icon=":material/stop_circle:")
@@ -195,9 +196,9 @@ def outcome(run) -> None:
             test = run.evaluation["test"]
             low, high = test["interval"]
             st.success(
-                f"**{common.percent(test['accuracy'])} of the test images were named right**: "
-                f"{common.count(test['n'], 'images')} it never learned from, 95 % interval "
-                f"{100 * low:.1f} to {100 * high:.1f} %.",
+                f"**{words.percent(test['accuracy'])} test accuracy** ({round(test['accuracy'] * test['n'])} of "
+                f"{words.plural(test['n'], 'image')} not used in training; 95% interval "
+                f"{100 * low:.1f} to {100 * high:.1f}%)",
                 icon=":material/check_circle:",
             )
             if run.decisions:
@@ -207,7 +208,7 @@ def outcome(run) -> None:
                 )
             if lost := test.get("unreadable"):
                 st.caption(
-                    f"{common.count(len(lost), 'test images')} could no longer be read and are left "
+                    f"{words.plural(len(lost), 'test image')} could no longer be read and are left "
                     f"out, for example {common.plain(lost[0][0])}: {common.plain(lost[0][1])}."
                 )
 
@@ -233,8 +234,8 @@ def stages(run) -> None:
             {
                 "Stage": stage["name"],
                 "How it ran": stage.get("path", "whole network"),
-                "Learned": common.count(stage.get("trainable_params", 0)),
-                "Frozen": common.count(stage.get("frozen_params", 0)),
+                "Learned": words.grouped(stage.get("trainable_params", 0)),
+                "Frozen": words.grouped(stage.get("frozen_params", 0)),
                 "Best validation loss": stage.get("best_val_loss"),
                 "Best epoch": None if stage.get("best_epoch") is None else stage["best_epoch"] + 1,
                 "Ended": names.get(stage.get("reason"), "in progress"),
@@ -252,7 +253,7 @@ def stages(run) -> None:
             if stage.get("path") == "cached features":
                 st.caption(common.plain(f"Stage {stage['name']}: {_cached_words(stage)}"))
     else:
-        st.caption("No stage has begun.")
+        st.caption("No stage has started.")
     predicted(run)
 
 
@@ -263,7 +264,7 @@ def predicted(run) -> None:
     if not rows:
         return
     st.markdown("**Predicted and actual**")
-    names = ("Stage", "Epochs", "Time", "Images a second", "Peak memory")
+    names = ("Stage", "Epochs", "Time", "Images per second", "Peak memory")
     cells = preflight.comparison(rows)[1]
     st.dataframe([dict(zip(names, row, strict=True)) for row in cells], hide_index=True)
     st.caption(
@@ -275,11 +276,11 @@ def predicted(run) -> None:
 def _cached_words(stage) -> str:
     """What cached features spared a stage, and the proof that they changed nothing."""
     kind = "" if stage["exact"] else f" of {stage['views']} fixed random views (an approximation)"
-    computed = f"{common.count(stage['computed'])} features{kind} computed"
+    computed = f"{words.grouped(stage['computed'])} features{kind} computed"
     if stage["computed"]:
-        computed += f" in {common.duration(stage['seconds'])} with {stage['runtime']}"
+        computed += f" in {words.duration(stage['seconds'])} with {stage['runtime']}"
     return (
-        f"{computed}, {common.count(stage['known'])} taken from the cache; the probabilities of a "
+        f"{computed}, {words.grouped(stage['known'])} taken from the cache; the probabilities of a "
         f"probe batch differ by at most {stage['difference']:.1g} from the whole network's."
     )
 

@@ -25,16 +25,16 @@ def section() -> None:
             "layers and values pass, and it is loaded in a process of its own with limits. "
             "On this host a folder can be given too: `python -m engine import PATH`."
         )
-        file = st.file_uploader("The file", ["zip", "keras"], key="import_file")
+        file = st.file_uploader("File", ["zip", "keras"], key="import_file")
         labels, size, scale = None, None, "included"
         if file and file.name.lower().endswith(".keras"):
             text = st.text_area(
-                "Class names, one a line, in the order of its answers", key="import_labels"
+                "Class names, one per line, in the order of its outputs", key="import_labels"
             )
             labels = text.splitlines() if text.strip() else None
             with st.container(horizontal=True, vertical_alignment="bottom"):
                 scale = st.selectbox(
-                    "What it expects to be done with pixels",
+                    "Preprocessing it expects",
                     list(SCALES),
                     format_func=SCALES.get,
                     key="import_scale",
@@ -48,7 +48,7 @@ def section() -> None:
                     key="import_size",
                     width=260,
                 )
-        if file and st.button("Import it", key="import", icon=":material/download:"):
+        if file and st.button("Import", key="import", icon=":material/download:"):
             _add(file, labels, size, scale)
         for note in st.session_state.get("imported", ()):
             st.caption(f":material/info: {common.plain(note)}")
@@ -70,7 +70,8 @@ def _add(file, labels, size, scale):
             path = Path(place) / ("model.keras" if keras else "run.zip")
             path.write_bytes(file.getbuffer())
             name = Path(file.name).stem[:60] if keras else None
-            made = imports.add(path, home, name, names, size, scale, report)
+            about = {"labels": names, "image_size": size, "preprocessing": scale}
+            made = imports.add(path, home, name, report, **about)
     except GraftError as error:
         bar.empty()
         common.fail(error)

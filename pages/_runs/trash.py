@@ -51,7 +51,7 @@ def _row(each):
         with st.popover("Delete for good", icon=":material/delete_forever:"):
             st.markdown("Delete this run's model, charts and log for good? This cannot be undone.")
             st.button(
-                "Delete it for good",
+                "Delete for good",
                 key=f"forget_{each.path.name}",
                 on_click=_empty,
                 args=(each.id,),

@@ -8,6 +8,7 @@ import streamlit as st
 from engine import home as homes
 from engine.charts import confidence, evaluation
 from engine.errors import GraftError
+from engine.host import words
 from engine.predict import batch_worker, batches
 from engine.predict.confidence import WORDS
 from pages._test import answers, look
@@ -71,10 +72,10 @@ def _asked(title):
 def _begin(run, source, title, begun, identity):
     """Keeps the key of a new batch, or what is wrong with the images, in a plain dict: a rerun that
     arrives meanwhile breaks off where the page is touched, and would begin it twice."""
-    bar = st.progress(0.0, text="Taking the images in")
+    bar = st.progress(0.0, text="Uploading images")
 
     def progress(done, total):
-        bar.progress(done / total, text=f"Taking the images in: {done:,} of {total:,}")
+        bar.progress(done / total, text=f"Uploading images: {done:,} of {total:,}")
 
     try:
         if isinstance(source, list):
@@ -127,7 +128,7 @@ def show(run, key) -> None:
         _drift(result["drift"])
     elif state["state"] == "done":
         st.caption(
-            "No word on drift: it takes a batch that ended, 30 images of it and 30 validation images."
+            "Drift is not available: it takes a batch that ended, 30 images of it and 30 validation images."
         )
     figures = result.get("figures")
     if result.get("stopped"):
@@ -145,10 +146,10 @@ def _peek(state):
 def _head(batch, rows, result):
     read = 0 if rows is None else int(rows.read.sum())
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{common.plain(batch.title)}**: {common.count(read, 'images')} answered")
+        st.markdown(f"**{common.plain(batch.title)}**: {words.plural(read, 'image')} answered")
         if result.get("seconds"):
             seconds = result["seconds"]
-            st.caption(f"in {seconds:.1f} s" if seconds < 10 else f"in {common.duration(seconds)}")
+            st.caption(f"in {seconds:.1f} s" if seconds < 10 else f"in {words.duration(seconds)}")
         if result.get("stopped"):
             st.caption(":orange[stopped before its end; what was answered is here]")
         if st.button("Delete", key=f"clear_{batch.key}", icon=":material/delete:"):
@@ -157,7 +158,7 @@ def _head(batch, rows, result):
             st.rerun()
     lost = [] if rows is None else np.flatnonzero(~rows.read)
     if len(lost):
-        with st.expander(f"{common.count(len(lost))} could not be read", key="batch_lost"):
+        with st.expander(f"{words.grouped(len(lost))} could not be read", key="batch_lost"):
             st.dataframe(
                 [{"File": str(rows.names[i]), "Why": str(rows.errors[i])} for i in lost.tolist()],
                 hide_index=True,
@@ -182,7 +183,7 @@ def _drift(found):
             hide_index=True,
         )
         st.caption(
-            f"{common.count(found['n'], 'images')} against {common.count(found['validation'], 'validation images')} of "
+            f"{words.plural(found['n'], 'image')} against {words.plural(found['validation'], 'validation image')} of "
             "the run. Features by a kernel two-sample test (MMD), brightness, sharpness and size by "
             "Kolmogorov-Smirnov, classes by chi-square; p-values corrected for five tests (Holm), told below "
             "0.01."
@@ -192,8 +193,8 @@ def _drift(found):
 def _figures(run, figures, key):
     low, high = figures["interval"]
     st.info(
-        f"**{common.percent(figures['accuracy'])} named like their folder**: "
-        f"{common.count(figures['n'], 'images')}, 95 % interval {100 * low:.1f} to {100 * high:.1f} %.",
+        f"**{words.percent(figures['accuracy'])} match their folder**: "
+        f"{words.plural(figures['n'], 'image')}, 95% interval {100 * low:.1f} to {100 * high:.1f}%.",
         icon=":material/rule:",
     )
     with st.expander("Confusion matrix", key="batch_confusion"):
@@ -211,7 +212,7 @@ def _answers(run, batch, rows):
     ):
         known = "these images were classified before the run was calibrated as it is now"
         st.caption(
-            "No word on how sure: the run was calibrated since, or by another version of Graft. Classify the "
+            "Confidence is not available: the run was calibrated since, or by another version of Graft. Classify the "
             "images again."
         )
     if not isinstance(known, str):
@@ -258,7 +259,7 @@ def _answers(run, batch, rows):
     }
     chosen.sort(key=order[sort])
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{common.count(len(chosen))} of {common.count(len(table), 'images')}")
+        st.caption(f"{words.grouped(len(chosen))} of {words.plural(len(table), 'image')}")
         st.download_button(
             "Download as CSV",
             # All of what is chosen, also what could not be read while nothing is filtered out.
@@ -309,7 +310,7 @@ def _table(batch, table, chosen):
         column_config={
             "": st.column_config.ImageColumn(width="small"),
             "Probability": st.column_config.ProgressColumn(
-                format="%.1f %%", min_value=0, max_value=100
+                format="%.1f%%", min_value=0, max_value=100
             ),
             "Time (ms)": st.column_config.NumberColumn(
                 format="%.0f", help="From bytes to the answer; two or more are worked on at once."
@@ -331,7 +332,7 @@ def _grid(run, batch, rows, table, chosen):
             {
                 "id": i,
                 "src": f"{ADDRESS}/{batch.key}/{i}",
-                "caption": _answer(row, f" {100 * row['probability']:.0f} %"),
+                "caption": _answer(row, f" {100 * row['probability']:.0f}%"),
                 "note": (
                     f"folder: {row['true_class']}" if wrong else row["image"].rsplit("/", 1)[-1]
                 )

@@ -5,6 +5,7 @@ import time
 import streamlit as st
 
 from engine.charts import evaluation
+from engine.host import words
 from engine.predict import batches
 from pages._test import answers as _test_answers
 from pages._test import look
@@ -71,7 +72,7 @@ def _card(run, other, place, name, image, truth):
                 when = time.strftime("%d %b %H:%M", time.localtime(one.created))
                 accuracy = (one.evaluation or {}).get("test", {}).get("accuracy")
                 st.caption(
-                    f"{common.plain(one.recipe.name)}, {when}, test {common.percent(accuracy)}"
+                    f"{common.plain(one.recipe.name)}, {when}, test {words.percent(accuracy)}"
                 )
                 _answer(one, image, truth, f"{key}_{one.id}")
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -92,7 +93,7 @@ def _answer(run, image, truth, key):
         if verdict and verdict.kind == "far":
             st.markdown(f"#### perhaps {common.plain(label)}")
         else:
-            st.markdown(f"#### {common.plain(label)} &nbsp; {100 * probability:.0f} %")
+            st.markdown(f"#### {common.plain(label)} &nbsp; {100 * probability:.0f}%")
         if verdict:
             _verdict(verdict)
     if truth is not None:
@@ -101,10 +102,10 @@ def _answer(run, image, truth, key):
             if truth == label
             else ":orange[:material/close: wrong]"
         )
-        words = f"{sign}, it is" if not verdict or verdict.kind != "unlike" else "It is"
-        st.markdown(f"{words} **{common.plain(truth)}**")
+        texts = f"{sign}, it is" if not verdict or verdict.kind != "unlike" else "It is"
+        st.markdown(f"{texts} **{common.plain(truth)}**")
     top = found.top(int(st.session_state["top_k"]))
-    listed = ", ".join(f"{name} {100 * p:.1f} %" for name, p in top)
+    listed = ", ".join(f"{name} {100 * p:.1f}%" for name, p in top)
     chart(evaluation.top_k(top), f"answer_{key}", alt=f"Likeliest classes: {listed}")
 
 
@@ -116,7 +117,7 @@ def _verdict(verdict):
     st.markdown(
         text,
         help=f"The classes that are likely enough hold the true one in {share} of 100 images. Sure: there is "
-        f"only one, its probability is {share} % or more, and the image is not far from training. "
+        f"only one, its probability is {share}% or more, and the image is not far from training. "
         f"{_distance(verdict)}",
     )
 

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from engine.charts import confidence as charts_confidence
+from engine.host import words
 from engine.predict import calibration, confidence
 from pages._test import answers
 from pages._ui import common
@@ -21,8 +22,8 @@ def show(run) -> None:
     with grid.cell():
         chart(charts_confidence.reliability(found["before"], found["after"]), f"sure_{run.id}")
         st.caption(
-            f"On {common.count(found['after']['n'], 'test images')}. Probabilities are scaled by a temperature "
-            f"of {found['temperature']:.2f}, fitted on {common.count(found['validation'], 'validation images')}. "
+            f"On {words.plural(found['after']['n'], 'test image')}. Probabilities are scaled by a temperature "
+            f"of {found['temperature']:.2f}, fitted on {words.plural(found['validation'], 'validation image')}. "
             f"The expected calibration error is {found['after']['ece']:.3f}, before scaling "
             f"{found['before']['ece']:.3f}.",
             help="By bins of equal mass (Roelofs et al. 2022). By the ten bins of the diagram it is "
@@ -33,9 +34,9 @@ def show(run) -> None:
         chart(charts_confidence.distances(known), f"far_{run.id}")
         st.caption(
             "An image beyond the dotted line is **not like anything in training**, whatever its probabilities. That "
-            f"line leaves out {100 * confidence.FALSE_ALARMS:.0f} % of the validation images; of the test "
-            f"images it calls {common.percent(found['false_alarms'])} unlike training (false alarms). Beyond the "
-            f"dashed line, where {100 * (1 - confidence.USUAL):.0f} % of the validation images are, one is **far from "
+            f"line leaves out {100 * confidence.FALSE_ALARMS:.0f}% of the validation images; of the test "
+            f"images it calls {words.percent(found['false_alarms'])} unlike training (false alarms). Beyond the "
+            f"dashed line, where {100 * (1 - confidence.USUAL):.0f}% of the validation images are, one is **far from "
             "training** and no answer is sure.",
             help="The mean distance between an image's features and those of the "
             f"{confidence.NEIGHBOURS} nearest training images.",
@@ -44,7 +45,7 @@ def show(run) -> None:
 
 def _coverage(known):
     st.slider(
-        "How often shall the likely classes hold the true one?",
+        "Target coverage",
         50,
         99,
         round(100 * confidence.COVERAGE),
@@ -64,10 +65,10 @@ def _coverage(known):
     got = known.achieved(answers.coverage())
     common.metrics(
         {
-            "Held on test images": common.percent(got["coverage"]),
-            "One class alone": common.percent(got["single"]),
-            "Sure of it": common.percent(got["sure"]),
-            "Right when sure": common.percent(got["accuracy_when_sure"]),
+            "Coverage on test images": words.percent(got["coverage"]),
+            "Single-class answers": words.percent(got["single"]),
+            "Sure answers": words.percent(got["sure"]),
+            "Right when sure": words.percent(got["accuracy_when_sure"]),
         },
         170,
     )

@@ -8,8 +8,8 @@ from pages._test import answers
 from pages._ui import clicks, common
 
 METHODS = {
-    "Grad-CAM": "The places whose features speak for the class (class activation).",
-    "Occlusion": "The places that matter: how much less likely the class becomes when they are covered.",
+    "Grad-CAM": "Regions that support the class (class activation).",
+    "Occlusion": "Regions that matter: how much less likely the class becomes when they are covered.",
 }
 PLACE = "look"
 
@@ -38,7 +38,7 @@ def _why(run, name, image):
         "Why",
         classes,
         key=f"look_class_{_own(run, image)}",
-        help="What in the image speaks for this class?",
+        help="Which regions support this class?",
     )
     method = controls[1].segmented_control(
         "By", list(METHODS), default="Grad-CAM", required=True, key="look_method"
@@ -55,9 +55,9 @@ def _why(run, name, image):
             alt=f"{method} for {label}",
         )
         share = dict(found.top(len(found.classes)))[label]
-        st.caption(f"**{common.plain(label)}**, {100 * share:.1f} %. {METHODS[method]}")
+        st.caption(f"**{common.plain(label)}**, {100 * share:.1f}%. {METHODS[method]}")
     if not heat.any():
-        st.caption("Nothing in the image speaks for this class.")
+        st.caption("No region supports this class.")
 
 
 def _own(run, image):
@@ -82,13 +82,13 @@ def _heat(run, image, label, method):
         if method == "Grad-CAM":
             heat = explanation.grad_cam(run, kept["answer"], label)
         else:
-            bar = st.progress(0.0, text="Covering one place after another")
+            bar = st.progress(0.0, text="Covering one region after another")
             heat = explanation.occlusion(
                 answers.classifier(run),
                 decode.read(image),
                 label,
                 lambda done, total: bar.progress(
-                    done / total, text=f"Covering one place after another: {done} of {total}"
+                    done / total, text=f"Covering one region after another: {done} of {total}"
                 ),
             )
             bar.empty()

@@ -5,6 +5,7 @@ import hashlib
 import streamlit as st
 
 from engine import home as homes
+from engine.host import words
 from engine.predict import feedback
 from pages._ui import clicks, common, draft
 from pages._ui.grid import grid
@@ -24,7 +25,7 @@ def show(run) -> None:
         return
     right = sum(row["answer"] == row["label"] for row in rows)
     st.markdown(
-        f"**{common.count(len(rows))} image{'s' * (len(rows) != 1)} marked**: {right} answered right, "
+        f"**{words.grouped(len(rows))} image{'s' * (len(rows) != 1)} marked**: {right} answered right, "
         f"{len(rows) - right} wrong."
     )
     tiles = [
@@ -52,14 +53,16 @@ def show(run) -> None:
     home = homes.home()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
-            "Collect them into the dataset",
+            "Add to dataset",
             feedback.suggested_name(run, home),
             key=f"collect_name_{run.id}",
             max_chars=60,
             help="A new name becomes the run's own dataset with these images added; one that was put together "
             "here before takes them as an addition.",
         )
-        if st.button("Collect them", key="collect", icon=":material/library_add:", type="primary"):
+        if st.button(
+            "Add to dataset", key="collect", icon=":material/library_add:", type="primary"
+        ):
             clicks.do(PLACE, _collect, _kept(), run, home, name)
             st.rerun()
     common.told(PLACE)

@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw
 
 from engine import GraftError
 from engine import home as homes
-from engine.host import device
+from engine.host import device, words
 from engine.jobs import jobs
+from engine.recipe import preset_names
 from engine.runs import runs
 from pages._ui import clicks
 
@@ -104,10 +105,11 @@ def choose_run(run) -> None:
 
 
 def run_text(run) -> str:
-    """A run in one line, such as "mine: sample on GraftSmall, 24 Nov 10:04", for where nothing reads
-    Markdown, such as the options of a selectbox."""
-    when = time.strftime("%d %b %H:%M", time.localtime(run.created))
-    return f"{run.recipe.name}: {run.recipe.dataset.title} on {run.recipe.backbone.title}, {when}"
+    """A run in one line, such as "tf_flowers · MobileNetV2 0.35 · 24 Nov 10:04", for where nothing reads
+    Markdown, such as the options of a selectbox. A name comes first if a person gave it."""
+    recipe, when = run.recipe, time.strftime("%d %b %H:%M", time.localtime(run.created))
+    own = [] if recipe.name in preset_names() else [recipe.name]
+    return " · ".join([*own, recipe.dataset.title, recipe.backbone.title, when])
 
 
 def run_label(run) -> str:
@@ -171,9 +173,9 @@ def _live_line() -> None:
             latest, total = history.latest, history.start.get("total_steps")
             facts = []
             if total and latest.get("step"):
-                facts.append(f"{100 * latest['step'] / total:.0f} %")
+                facts.append(f"{100 * latest['step'] / total:.0f}%")
             if latest.get("eta_seconds") is not None:
-                facts.append(f"{duration(latest['eta_seconds'])} left")
+                facts.append(f"{words.duration(latest['eta_seconds'])} left")
             line = f"{STATUS[run.status]}: **{plain(run.recipe.name)}**"
             st.markdown("  \n".join([line, " · ".join(facts)]) if facts else line)
         if len(running) > RUNNING_SHOWN:
@@ -244,18 +246,6 @@ def sentence(text) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def duration(seconds) -> str:
-    """Seconds for people: "8 s", "2 min 05 s", "1 h 12 min"."""
-    if seconds is None:
-        return "–"
-    seconds = max(0, round(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-
-
 def about(seconds) -> str:
     """An estimate for people: "less than a minute", "about 5 min", "about 1 h 10 min"."""
     if seconds < 60:
@@ -266,23 +256,13 @@ def about(seconds) -> str:
     return f"about {minutes // 60} h {minutes % 60:02d} min"
 
 
-def percent(value, digits=1) -> str:
-    """A fraction as "91.7 %"."""
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
-
-
 def accuracy_text(evaluation, part="test") -> str:
-    """Accuracy with its 95 % interval: "91.7 % (81.9 to 96.4)"."""
+    """Accuracy with its 95% interval: "91.7% (81.9 to 96.4)"."""
     figures = (evaluation or {}).get(part)
     if not figures:
         return "–"
     low, high = figures["interval"]
-    return f"{percent(figures['accuracy'])} ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def count(number, unit="") -> str:
-    """A whole number with its unit: "3,670 images"."""
-    return f"{number:,}" + (f" {unit}" if unit else "")
+    return f"{words.percent(figures['accuracy'])} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def metrics(values: dict, width: int = 150) -> None:
@@ -290,11 +270,6 @@ def metrics(values: dict, width: int = 150) -> None:
     with st.container(horizontal=True):
         for label, value in values.items():
             st.metric(label, value, width=width)
-
-
-def short(number) -> str:
-    """A large number in few letters: "98 k", "2.4 M"."""
-    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
 
 
 def all_runs() -> tuple[list, list]:

@@ -13,7 +13,7 @@ WORDS = {
         "tfds": "TensorFlow Datasets",
         "folder": "Folder on this host",
         "zip": "Zip file",
-        "saved": "Put together here",
+        "saved": "Build a dataset",
     },
     "split.method": {
         "auto": "As the source divides it, else by percentage (auto)",
@@ -28,17 +28,17 @@ WORDS = {
         "both": "Also top to bottom (both)",
     },
     "head.pooling": {"avg": "Average (avg)", "max": "Strongest (max)"},
-    "feature_cache": {"auto": "Where exact (auto)", "off": "Never (off)"},
+    "feature_cache": {"auto": "When exact (auto)", "off": "Never (off)"},
     "class_weights": {
         "none": "All images alike (none)",
         "balanced": "Rare classes more (balanced)",
     },
-    "stages.batch_norm": {"keep": "As pretrained (keep)", "update": "Follow my images (update)"},
+    "stages.batch_norm": {"keep": "As pretrained (keep)", "update": "Adapt to my images (update)"},
     "stages.schedule": {
-        "constant": "Stays the same (constant)",
-        "inverse_time": "Falls with every step (inverse_time)",
-        "cosine": "Glides down to zero (cosine)",
-        "exponential": "Falls every epoch (exponential)",
+        "constant": "Constant (constant)",
+        "inverse_time": "Decays at every step (inverse_time)",
+        "cosine": "Decays to zero (cosine)",
+        "exponential": "Decays every epoch (exponential)",
     },
 }
 
@@ -99,9 +99,9 @@ def split_fields() -> None:
         "test": (10.0, "train[:10%]"),
     }
     labels = {
-        "train": "To learn from (train)",
-        "validation": "To tune on (validation)",
-        "test": "To measure on (test)",
+        "train": "Training (train)",
+        "validation": "Validation (validation)",
+        "test": "Test (test)",
     }
     for part in labels:
         path = f"split.{part}"
@@ -110,7 +110,7 @@ def split_fields() -> None:
         with grid.cell():
             field(path, labels[part])
     with grid.cell():
-        field("split.seed", "Another division (seed)")
+        field("split.seed", "Split seed (seed)")
     problem("split")
     division = data.division()
     if division:

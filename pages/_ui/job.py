@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from engine.host import words
 from pages._ui import common
 
 
@@ -28,9 +29,9 @@ def progress(ask, end, key, word="Stop", running="running", unit="", more=None) 
             done, total, text = state["done"], state["total"], state["text"]
             # A download says itself how far it is.
             if total and unit is not None and not text.endswith(" MiB"):
-                text += f": {common.count(done)} of {common.count(total, unit)}"
+                text += f": {words.grouped(done)} of {words.grouped(total)} {unit}"
             if state["eta_seconds"] is not None:
-                text += f", about {common.duration(state['eta_seconds'])} left"
+                text += f", about {words.duration(state['eta_seconds'])} left"
             st.progress(min(1.0, done / total) if total else 0.0, text=common.plain(text))
             with st.container(horizontal=True):
                 if st.button(word, key=key, icon=":material/close:"):

@@ -134,11 +134,11 @@ def test_images_are_added_to_a_class_of_a_dataset_put_together_here(place, page,
     address, home = place
     open_dataset_page(page, address)
     expect(metric(page, "Images")).to_have_text("600")
-    page.get_by_role("radio", name="Put together here").click()
-    page.get_by_label("Its name").fill("more-drawings")
-    page.get_by_label("Its name").press("Enter")
-    choose(page, "Begin with", "the images of sample")
-    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("radio", name="Build a dataset").click()
+    page.get_by_label("Name").fill("more-drawings")
+    page.get_by_label("Name").press("Enter")
+    choose(page, "Start from", "the images of sample")
+    page.get_by_role("button", name="Create").click()
     expect(page.get_by_text("Add images", exact=True)).to_be_visible()
     files = []
     for seed in range(3):

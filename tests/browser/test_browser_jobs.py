@@ -89,7 +89,7 @@ def test_runs_wait_are_reordered_cancelled_paused_and_resumed(home, tmp_path, pa
         expect(page.get_by_text("Place 1 of 1 in the queue")).to_be_visible()
         page.goto(f"{address}/train?run={third}")
         page.get_by_role("button", name="Stop").click()
-        expect(page.get_by_text("Stopped before its end.")).to_be_visible(timeout=TRAINING)
+        expect(page.get_by_text("Stopped early.")).to_be_visible(timeout=TRAINING)
         page.goto(f"{address}/train?run={first}")
         expect(page.get_by_text(re.compile("Taken up at step [1-9]"))).to_be_visible(
             timeout=TRAINING

@@ -75,11 +75,11 @@ def test_three_files_are_answered_explained_marked_and_taken_away(
     page.get_by_role("button", name=re.compile("Take back 1 mark")).click()
     expect(page.get_by_text("No image is marked yet")).to_be_visible()
 
-    page.get_by_role("tab", name="How sure it may be").click()
+    page.get_by_role("tab", name="Confidence").click()
     expect(
         page.get_by_role("img", name="Does confidence match accuracy?")
     ).to_be_visible()
-    expect(page.get_by_text("Held on test images")).to_be_visible()
+    expect(page.get_by_text("Coverage on test images")).to_be_visible()
 
 
 def test_a_zip_is_streamed_found_again_after_a_refresh_and_downloaded_as_csv(
@@ -126,7 +126,7 @@ def test_a_zip_is_streamed_found_again_after_a_refresh_and_downloaded_as_csv(
 def test_onnx_is_exported_with_its_certificate(showing, trained_run, page, tmp_path):
     address, _ = showing
     page.goto(f"{address}/test?run={trained_run.id}")
-    page.get_by_role("tab", name="Take it away").click()
+    page.get_by_role("tab", name="Export").click()
     box = (
         page.get_by_test_id("stVerticalBlock").filter(has=page.get_by_text("ONNX", exact=True)).last
     )

@@ -51,7 +51,7 @@ def test_every_stage_is_predicted(measured):
     around = found["startup_seconds"] + found["finish_seconds"]
     assert found["seconds"] == pytest.approx(parts + around)
     assert found["proposed_batch_size"] is None
-    assert found["text"].count(". ") == 0 and "in all on" in found["text"]
+    assert found["text"].count(". ") == 0 and "in total on" in found["text"]
 
 
 def test_augmentation_that_never_repeats_is_predicted_as_the_whole_network(place):
@@ -115,14 +115,14 @@ def test_too_little_memory_proposes_a_smaller_batch(place):
 
 
 def test_memory_is_thought_to_grow_with_the_batch_in_a_straight_line():
-    from engine.estimate import trial_steps
+    from engine.estimate import memory
 
     points = [(8, 1080.0), (32, 1320.0)]  # 1000 MiB, and 10 more for each image
-    assert trial_steps.grown(points, 128) == 2280
-    assert trial_steps.largest_batch(points, 2000, 127) == 64
-    assert trial_steps.largest_batch(points, 5000, 127) == 64
-    assert trial_steps.largest_batch(points, 500, 127) == 1
-    assert trial_steps.largest_batch([(1, 100.0)], 500, 3) == 2
+    assert memory.grown(points, 128) == 2280
+    assert memory.largest_batch(points, 2000, 127) == 64
+    assert memory.largest_batch(points, 5000, 127) == 64
+    assert memory.largest_batch(points, 500, 127) == 1
+    assert memory.largest_batch([(1, 100.0)], 500, 3) == 2
 
 
 def test_missing_weights_are_one_sentence_before_the_launch(place, tmp_path):
@@ -176,7 +176,7 @@ def test_configure_shows_the_prediction(page_home):
     prepared(page_home)
     put_answer(page_home, load_preset("sample"))
     app = open_page("configure")
-    assert "About 5 min 00 s in all on CPU" in said(app)
+    assert "About 5 min 00 s in total on CPU" in said(app)
     table = next(t.value for t in app.dataframe if "How it runs" in t.value.columns)
     assert list(table["Stage"]) == ["frozen", "unfrozen", "start and finish", "total"]
     assert table["Peak memory"][0] == "2.4 GiB"
@@ -191,7 +191,7 @@ def test_a_proposed_batch_is_taken_with_one_click(page_home):
     app.button(key="use_batch").click().run()
     assert not app.exception
     numbers = {item.label: item.value for item in app.number_input}
-    assert numbers["Images at a time (batch) (images)"] == 8
+    assert numbers["Batch size (images)"] == 8
 
 
 def test_nothing_is_measured_while_a_run_is_in_progress(page_home):

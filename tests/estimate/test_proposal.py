@@ -1,13 +1,12 @@
 """Which recipe is proposed for a dataset, and what presets and Undo leave alone."""
 
 import pytest
-import test_pages
 
 from engine import home as homes
 from engine.data.sources import collection
 from engine.estimate import proposal
 from engine.recipe import DatasetSpec, load_preset
-from tests.support.pages import button, open_page
+from tests.support.pages import button, open_page, said
 
 DATASET = {"name": "", "path": "", "images": 600, "overlay": ""}
 
@@ -29,11 +28,6 @@ def keras_home(folder, monkeypatch, weights):
     if weights:
         name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
         (models / name).write_bytes(b"only its name is looked at here")
-
-
-def said(app):
-    """All that is written on the page, as it is shown: without the marks that keep it plain text."""
-    return test_pages.said(app).replace("\\", "")
 
 
 def choose(app, label, value):
@@ -109,9 +103,9 @@ def test_no_weights_is_said_loudly_where_the_recipe_is(home, tmp_path, monkeypat
 def test_a_preset_keeps_the_dataset_and_the_split(home):
     app = source(open_page("dataset"), "tfds")
     app.switch_page("configure.py").run()
-    label = "To tune on (validation) (%)"
+    label = "Validation (validation) (%)"
     next(n for n in app.number_input if n.label == label).set_value(20.0).run()
-    next(n for n in app.number_input if n.label.startswith("To learn from")).set_value(70.0).run()
+    next(n for n in app.number_input if n.label.startswith("Training (")).set_value(70.0).run()
     for name, network in (("reference", "Xception"), ("sample", "GraftSmall")):
         choose(app, "Start from a preset", name)
         assert backbone(app) == network

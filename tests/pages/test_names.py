@@ -181,7 +181,7 @@ def test_every_view_of_a_run_shows_names_as_they_are(opened, named):
 
 def test_answers_show_names_of_classes_as_they_are(opened, named):
     app = opened("test", run=named[1]["finished"].id)
-    for name in ("How sure it may be", "Marked images", "Take it away", "Try it"):
+    for name in ("Confidence", "Marked images", "Export", "Try it"):
         check(view(app, "test_view", name), CLASS)
     control = next(item for item in app.button_group if item.label == "Images from")
     check(control.set_value("Test images of this run").run(), f"#### {CLASS}")

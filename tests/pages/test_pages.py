@@ -91,7 +91,7 @@ def test_a_missing_folder_is_one_sentence(home):
     app = open_page(
         "dataset", preset="sample", set=["dataset.source=folder", "dataset.path=/not/here"]
     )
-    button(app, "Look at it first").click().run()
+    button(app, "Preview").click().run()
     assert not app.exception
     assert any("There is no folder /not/here" in item.value for item in app.error)
 
@@ -135,7 +135,7 @@ def test_link_with_settings_opens_that_recipe(home):
     app = open_page("configure", preset="sample", set=["stages.0.epochs=2", "batch_size=16"])
     numbers = {item.label: item.value for item in app.number_input}
     assert 2 in [item.value for item in app.number_input if item.label == "Length (epochs)"]
-    assert numbers["Images at a time (batch) (images)"] == 16
+    assert numbers["Batch size (images)"] == 16
 
 
 def test_bad_link_says_so_and_keeps_the_default(home):
@@ -255,7 +255,7 @@ def test_deleting_a_run_asks_first(home):
     growing.fail("x")
     app = open_page("runs", run=growing.run.id)
     assert "to the trash? It can be restored" in said(app)
-    button(app, "Delete it").click().run()
+    button(app, "Delete").click().run()
     assert not growing.run.path.exists()
 
 
@@ -354,8 +354,8 @@ def test_a_foreign_file_on_the_runs_page_is_refused_in_one_sentence(
     monkeypatch.setenv("GRAFT_HOME", str(graft_home))
     before = sorted((graft_home / "runs").iterdir())
     app = open_page("runs")
-    place = next(item for item in app.file_uploader if item.label == "The file")
+    place = next(item for item in app.file_uploader if item.label == "File")
     place.upload("model.keras", b"no model", "application/octet-stream").run()
-    button(app, "Import it").click().run()
+    button(app, "Import").click().run()
     assert "model.keras is not imported: " in said(app).lower()
     assert sorted((graft_home / "runs").iterdir()) == before

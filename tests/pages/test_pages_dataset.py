@@ -164,7 +164,7 @@ def test_a_file_that_is_no_zip_is_one_sentence_and_leaves_nothing(tmp_path, monk
     bad = tmp_path / "photos.zip"
     bad.write_text("this is no zip")
     app = open_page("dataset", preset="sample", set=["dataset.source=zip", f"dataset.path={bad}"])
-    button(app, "Look at it first").click().run()
+    button(app, "Preview").click().run()
     assert not app.exception
     assert any("is not a zip file" in item.value for item in app.error)
     assert not [p for p in (home / "datasets").iterdir() if p.is_dir()]
@@ -192,8 +192,8 @@ def test_a_dataset_is_put_together_here(tmp_path, monkeypatch):
     monkeypatch.setenv("GRAFT_HOME", str(tmp_path / "home"))
     home = homes.home()
     app = open_page("dataset", preset="sample", set=["dataset.source=saved", "dataset.name=x"])
-    next(box for box in app.text_input if box.label == "Its name").set_value("mine").run()
-    button(app, "Make it").click().run()
+    next(box for box in app.text_input if box.label == "Name").set_value("mine").run()
+    button(app, "Create").click().run()
     assert collection.names(home) == ["mine"] and not app.exception
     for label, number in (("cup", 4), ("kite", 0)):
         next(b for b in app.selectbox if b.label == "Class").select("＋ New class").run()

@@ -24,6 +24,7 @@ from engine.runs import checkpoint, queue, runs, trash
 from pages._ui import common
 from tests.support.browser import GrowingRun
 from tests.support.cli import graft
+from tests.support.jobs import worker
 from tests.support.pages import as_read, button, open_page, said
 
 
@@ -60,7 +61,7 @@ def busy(home):
     """A run in progress that has the only place."""
     growing = GrowingRun(home)
     queue.add(home, growing.run.id)
-    queue.claim(home, ["cpu"], 1, lambda run, device: processes.identity())
+    queue.claim(home, ["cpu"], 1, lambda *_: worker(os.getpid()))
     growing.run.update(device="cpu")
     growing.grow(20)
     return growing
@@ -307,7 +308,7 @@ def test_a_run_that_another_page_took_out_of_the_queue_is_a_sentence(home):
     app = open_page("runs")
     jobs.stop(run)
     app.button(key=f"up_{run.id}").click().run()
-    assert "no longer waits (it is stopped)" in said(app)
+    assert "no longer waiting (it is stopped)" in said(app)
 
 
 def test_moving_counts_from_where_the_run_is_now(home):
@@ -349,7 +350,7 @@ def test_commands_of_the_queue(home, busy):
     done = graft("stop", a.id, home=home)
     assert "has left the queue and will not start" in done.stderr and a.status == "stopped"
     done = graft("queue-move", a.id, 1, home=home)
-    assert done.returncode == 2 and "no longer waits" in done.stderr
+    assert done.returncode == 2 and "no longer waiting" in done.stderr
     done = graft("pause", b.id, home=home)
     assert f"python -m engine resume {b.id}" in done.stderr and b.status == "paused"
     done = graft("resume", b.id, "--no-wait", home=home)
@@ -379,10 +380,10 @@ def test_commands_that_make_a_new_run(home, busy):
 def test_commands_that_cannot_be_followed_are_a_sentence(home):
     run, other = finished(home), made(home, "broken", "failed", error="x")
     for arguments, words in (
-        (["resume", run.id], "only a paused, interrupted or failed run is resumed"),
+        (["resume", run.id], "only a paused, interrupted or failed run can be resumed"),
         (["pause", run.id], "nothing to pause"),
         (["continue", run.id, "--epochs", 0], "must be at least 1; 0 was given"),
-        (["continue", other.id, "--epochs", 1], "no model to go on from"),
+        (["continue", other.id, "--epochs", 1], "no model to continue from"),
         (["settings", "speed=1"], "there is no setting 'speed'"),
         (["settings", "runs_per_device"], "must look like"),
     ):

@@ -92,7 +92,8 @@ def test_a_batch_says_no_more_than_cards_and_nothing_by_an_older_calibration(
         and shown["Answer"].iloc[2] == "none of these"
     )
     asked = homes.read_json(batch.path / batches.REQUEST)
-    del asked["stage"]["calibration"]  # as of a version that knew of none
+    asked["stage"] = asked.pop("parameters")["about"]  # as an earlier version wrote it
+    del asked["stage"]["calibration"]
     homes.write_json(batch.path / batches.REQUEST, asked)
     assert "Classify the images again" in said(page(batch=batch.key))
     batch.clear()
@@ -115,10 +116,10 @@ def test_certainty_has_its_own_view_and_a_run_without_memory_says_so(
     page, trained_run, own_home, monkeypatch
 ):
     app = page()
-    app.session_state["test_view"] = "How sure it may be"
+    app.session_state["test_view"] = "Confidence"
     app.run()
     values = {metric.label: metric.value for metric in app.metric}
-    assert values["Held on test images"].endswith(" %")
+    assert values["Coverage on test images"].endswith(" %")
     shutil.copytree(trained_run.path, own_home / "runs" / trained_run.id)
     (own_home / "runs" / trained_run.id / reference.FILE).unlink()
     monkeypatch.setenv("GRAFT_HOME", str(own_home))
@@ -134,7 +135,7 @@ def test_marked_images_are_listed_and_collected(page, graft_home, trained_run):
     app.session_state["test_view"] = "Marked images"
     app.run()
     assert "**1 image marked**: 0 answered right, 1 wrong." in said(app)
-    button(app, "Collect them").click().run()
+    button(app, "Add to dataset").click().run()
     assert "1 image added" in said(app)
     name = next(n for n in collection.names(graft_home) if n.endswith("v2"))
     collection.delete(graft_home, name)
@@ -155,7 +156,7 @@ def test_two_runs_answer_side_by_side(page, trained_run, own_home, monkeypatch):
 
 def test_exports_are_offered_with_what_they_are_for(page):
     app = page()
-    app.session_state["test_view"] = "Take it away"
+    app.session_state["test_view"] = "Export"
     app.run()
     text = said(app)
     assert "**ONNX**" in text and "**LiteRT" in text

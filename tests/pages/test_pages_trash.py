@@ -26,7 +26,7 @@ def failed(home):
 def test_a_deleted_run_is_said_to_be_in_the_trash_and_can_be_restored(home, failed):
     app = open_page("runs", run=failed.id)
     assert app.dataframe[0].value["Size (MB)"].tolist() == [round(failed.size / 1e6, 1)]
-    button(app, "Delete it").click().run()
+    button(app, "Delete").click().run()
     assert any("in the trash" in item.value for item in app.toast)
     assert not failed.path.exists()
     assert "No runs yet" in said(app)
@@ -43,7 +43,7 @@ def test_deleting_for_good_asks_first(home, failed):
     trash.delete(failed)
     app = open_page("runs")
     assert "This cannot be undone" in said(app)
-    button(app, "Delete it for good").click().run()
+    button(app, "Delete for good").click().run()
     assert trash.listed(home) == []
     assert any("Deleted 1 run for good" in item.value for item in app.toast)
 
