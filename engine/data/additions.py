@@ -1,6 +1,12 @@
-"""Adding images to a dataset put together in Graft (`engine.data.sources.collection`): checked, copies left out, one batch each."""
+"""Adding images to a dataset created in Graft: they are checked, copies are left out, and each
+addition is one batch (`engine.data.sources.collection`)."""
+
+from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable, Sized
+from pathlib import Path
+from typing import IO, Any, TypeAlias
 
 from engine import home as homes
 from engine.data import datasets
@@ -9,35 +15,50 @@ from engine.errors import DatasetError, ImageError
 from engine.host.parallel import cores, ordered_map
 from engine.images import decode
 
+Progress: TypeAlias = Callable[[int, int | None], None]
+"""Called with (images done, images in total or None)."""
+_Item: TypeAlias = tuple[str, str, Callable[[], bytes]]
+"""(label, file name, function that reads the bytes)."""
 
-def add(home, name: str, label: str, files, progress=None):
+
+def add(
+    home: Path,
+    name: str,
+    label: str,
+    files: Iterable[tuple[str, bytes | IO[bytes]]],
+    progress: Progress | None = None,
+) -> tuple[int, list[tuple[str, str]]]:
     """Adds images of one class, as one batch.
 
     Args:
         home: Graft's home.
         name: of the dataset.
-        label: their class, a new one or one that is there.
-        files: iterable of (file name, bytes or an open binary file); the names are for people.
-        progress: called with (images done, images in total or None).
+        label: their class, new or existing.
+        files: (file name, bytes or an open binary file) of each image; the names are for people.
+        progress: see `Progress`.
 
     Returns:
-        (how many were added, list of (file name, why not) of the others).
+        (number of images added, list of (file name, why not) of the others).
 
     Raises:
-        DatasetError: if the class cannot be called that, there is no such dataset, or the disk is
-            full; nothing is added then.
+        DatasetError: if the name of the class is not valid, there is no such dataset, or the disk
+            is full; nothing is added then.
     """
     label = collection.clean_label(label)
-    total = len(files) if hasattr(files, "__len__") else None
+    total = len(files) if isinstance(files, Sized) else None
     items = ((label, str(each), lambda data=data: _bytes(data)) for each, data in files)
     return _add(home, name, items, total, progress)
 
 
-def add_zip(home, name: str, path, progress=None):
-    """Adds the images of a zip's class folders, as one batch: as `add`. Parts of the zip's own (train,
-    test) do not matter: what is added is divided by the recipe's shares."""
+def add_zip(
+    home: Path, name: str, path: str | Path, progress: Progress | None = None
+) -> tuple[int, list[tuple[str, str]]]:
+    """Adds the images of a zip's class folders, as one batch; see `add`.
+
+    The zip's own parts (train, test) are ignored: the recipe's shares divide added images.
+    """
     with archive.Archive(path, least_classes=1) as found:
-        archive.check_space(home, found.bytes, found.title)
+        archive.check_space(home, found.size, found.title)
         labels, refused = {}, list(found.skipped)
         for label in {entry.label for entry in found.entries}:
             try:
@@ -50,16 +71,20 @@ def add_zip(home, name: str, path, progress=None):
     return added, skipped + refused
 
 
-def _add(home, name, items, total, progress):
-    """Checks (label, file name, read) in order, keeps what is new, and appends one batch."""
-    collection.open_(home, name)  # says so if there is none
+def _add(
+    home: Path, name: str, items: Iterable[_Item], total: int | None, progress: Progress | None
+) -> tuple[int, list[tuple[str, str]]]:
+    """Checks images in order, keeps the new ones, and appends one batch."""
+    collection.open_(home, name)  # raises if there is no such dataset
     folder = collection.folder_of(home, name)
     with collection.writing(folder), collection.lock(home, name):
         there = collection.open_(home, name)
-        rows, skipped, added = there.rows(), [], []
-        collection.sweep(folder, rows)  # what an addition that was killed left
+        rows = there.rows()
+        collection.sweep(folder, rows)  # files of an addition that stopped unexpectedly
         seen = {(row["content"], row["label"]) for row in rows} | _contents_of_base(home, there)
         batch = 1 + max((row["batch"] for row in rows), default=-1)
+        skipped: list[tuple[str, str]] = []
+        added: list[dict[str, Any]] = []
         (folder / "images").mkdir(exist_ok=True)
         try:
             for done, checked in enumerate(ordered_map(_check, items, cores()), 1):
@@ -67,7 +92,7 @@ def _add(home, name, items, total, progress):
                 if isinstance(outcome, str):
                     skipped.append((zip_names.shown(file), outcome))
                 elif (outcome[1], label) in seen:
-                    skipped.append((zip_names.shown(file), f"it is in {label} already"))
+                    skipped.append((zip_names.shown(file), f"it is already in {label}"))
                 else:
                     data, content, format = outcome
                     seen.add((content, label))
@@ -86,7 +111,7 @@ def _add(home, name, items, total, progress):
     return len(added), skipped
 
 
-def _check(item):
+def _check(item: _Item) -> tuple[str, str, tuple[bytes, str, str] | str]:
     """(label, file name, (bytes, SHA-256, format) or a sentence)."""
     label, name, read = item
     try:
@@ -98,19 +123,21 @@ def _check(item):
         return label, name, f"the file cannot be read ({error.strerror})"
 
 
-def _bytes(data) -> bytes:
-    """The bytes of an upload, or of a file that is open."""
-    if hasattr(data, "read"):
-        data.seek(0)  # it may have been looked at before
-        data = data.read(decode.MAX_BYTES + 1)
+def _bytes(source: bytes | IO[bytes]) -> bytes:
+    """The bytes of an upload or of an open file. Raises ImageError for too large a file."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+    else:
+        source.seek(0)  # it may have been read before
+        data = source.read(decode.MAX_BYTES + 1)
     if len(data) > decode.MAX_BYTES:
         raise ImageError(f"the file is larger than {decode.MAX_BYTES // 10**6} MB")
-    return bytes(data)
+    return data
 
 
-def _contents_of_base(home, found: collection.Saved) -> set:
-    """(content, class) of the images that it extends; of none while those are not prepared (preparing
-    leaves copies out all the same)."""
+def _contents_of_base(home: Path, found: collection.Saved) -> set[tuple[str, str]]:
+    """(content, class) of the images that a dataset extends; none if those are not prepared, since
+    preparing leaves copies out, too."""
     base = found.base_spec
     if not base or datasets.state(base, home)["state"] != "ready":
         return set()

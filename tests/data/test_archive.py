@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine.data import datasets, prepare_worker
-from engine.data.sources import archive
+from engine.data.sources import archive, uploads
 from engine.errors import DatasetError, ImageError
 from engine.recipe import DatasetSpec
 from tests.support import hostile_zips
@@ -126,7 +126,7 @@ def test_what_is_good_is_used_and_the_rest_named_with_a_reason(make, tmp_path, o
     expected = {
         "outside": ["out of the zip's folder"] * 2 + ["root of a disk"] * 2 + ["backslash", "link"],
         "unreadable_names": ["cannot be seen"] * 3 + ["longer"],
-        "odd_files": ["packed itself", "no image", "hidden", "same name", "no class"],
+        "odd_files": ["packed itself", "not an image", "hidden", "same name", "not in a class"],
         "damaged_members": ["ends too early", "damaged"],
     }[make.__name__]
     assert len(left_out) == len(expected)
@@ -165,7 +165,7 @@ def test_every_cut_and_every_turned_byte_gets_a_sentence_or_a_dataset(tmp_path):
     ("limit", "value", "words"),
     [
         ("MAX_MEMBERS", 11, "holds 12 files"),
-        ("MAX_DIRECTORY", 500, "far more than"),
+        ("MAX_DIRECTORY", 500, "far more files than"),
         ("MAX_TOTAL", 700, "unpacks to"),
     ],
 )
@@ -222,14 +222,14 @@ def test_a_zip_that_is_written_again_is_prepared_again(tmp_path, own_home):
 def test_an_upload_is_kept_once_under_a_name_of_ours(tmp_path, own_home):
     data = hostile_zips.good(tmp_path / "a.zip").read_bytes()
     seen = []
-    first = archive.keep_upload(
+    first = uploads.keep_upload(
         own_home, "../../evil näme\u202e.zip", io.BytesIO(data), lambda *now: seen.append(now)
     )
     assert first.parent.parent == own_home / "uploads" and first.read_bytes() == data
     assert re.fullmatch(r"[\w-]+\.zip", first.name) and seen[-1][0] == len(data)
-    assert archive.keep_upload(own_home, "other.zip", io.BytesIO(data)) == first
+    assert uploads.keep_upload(own_home, "other.zip", io.BytesIO(data)) == first
     assert prepare_worker.ingest(spec_of(first), own_home).classes == ("blue", "green", "red")
-    archive.forget_upload(own_home, first)
+    uploads.forget_upload(own_home, first)
     assert not list((own_home / "uploads").iterdir())
 
 
@@ -240,7 +240,7 @@ def test_an_upload_that_cannot_be_used_leaves_nothing(tmp_path, own_home):
 
     for file in (Broken(b"x"), io.BytesIO(b"no zip"), io.BytesIO(b"")):
         with pytest.raises(DatasetError, match="some.zip|could not be kept"):
-            archive.keep_upload(own_home, "some.zip", file)
+            uploads.keep_upload(own_home, "some.zip", file)
         assert not list((own_home / "uploads").iterdir())
 
 
@@ -248,7 +248,7 @@ def test_only_uploads_are_forgotten(tmp_path, own_home):
     mine = hostile_zips.good(tmp_path / "mine.zip")
     for path in (mine, own_home / "uploads" / ".." / "datasets" / "x", own_home / "uploads" / "x"):
         with pytest.raises(DatasetError, match="no upload"):
-            archive.forget_upload(own_home, path)
+            uploads.forget_upload(own_home, path)
     assert mine.exists() and (own_home / "datasets").exists()
 
 

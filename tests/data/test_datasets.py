@@ -8,6 +8,7 @@ import pytest
 
 from engine.cli.dataset_argument import spec_of
 from engine.data import datasets, prepare_worker, splits
+from engine.data.sources import tfds_source
 from engine.errors import DatasetError, RecipeError
 from engine.images import preview
 from engine.recipe import DatasetSpec, SplitSpec, load_preset
@@ -270,7 +271,7 @@ def test_tfds_names_whose_code_comes_from_elsewhere_are_refused(name, own_home, 
     import tensorflow_datasets as tfds
 
     monkeypatch.setattr(tfds, "builder", lambda *_: pytest.fail("the builder was called"))
-    words = "code from there would be downloaded and run"
+    words = "its code would be downloaded and run"
     with pytest.raises(RecipeError) as caught:
         load_preset("flowers", [f"dataset.name={name}"])
     assert words in caught.value.problems["dataset"]
@@ -296,7 +297,7 @@ def test_tfds_names_that_cannot_be_had_get_a_sentence(name, own_home, tmp_path, 
     import tensorflow_datasets.core.constants as constants
 
     monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(prepare_worker, "_reach", _unreachable)
+    monkeypatch.setattr(tfds_source, "_reach", _unreachable)
     words = {"tf_flower": "did you mean", "coco": "not an image classification",
              "beans": "could not be downloaded"}[name]  # fmt: skip
     with pytest.raises(DatasetError) as caught:

@@ -40,17 +40,17 @@ UNDERSTOOD = {
 }  # fmt: skip
 
 UNCLEAR = {
-    "another folder of images": ([*PARTS, "preview/1.png"], "beside others ('preview')"),
+    "another folder of images": ([*PARTS, "preview/1.png"], "beside other folders ('preview')"),
     "another part": (["train/cat/1.png", "train/dog/2.png", "holdout/cat/3.png"], "('holdout')"),
     "two names": (["train/cat/1.png", "train_val/cat/3.png", "test/cat/2.png"], "('train_val')"),
-    "two of one part": ([*PARTS, "testing/cat/5.png"], "more than once for one part"),
-    "no classes": (["train_images/1.png", "test_images/2.png"], "no class folders in them"),
+    "two of one part": ([*PARTS, "testing/cat/5.png"], "more than once for the same part"),
+    "no classes": (["train_images/1.png", "test_images/2.png"], "without class folders in them"),
     "parts in parts": (
         ["seg_train/seg_train/cat/1.png", "seg_test/seg_test/cat/2.png"], "like parts again",
     ),
     "nearly parts": (
         ["trainset/cat/1.png", "trainset/dog/2.png", "testset/cat/3.png", "testset/dog/4.png"],
-        "all hold the same ('cat', 'dog')",
+        "all contain the same folders ('cat', 'dog')",
     ),
 }  # fmt: skip
 
@@ -92,8 +92,8 @@ def test_what_lies_beside_the_classes_of_a_folder_is_named(tmp_path, own_home):
     (tmp_path / "pets" / "empty").mkdir()
     assert dict(dataset.skipped) == {
         "docs/": "no file in it is an image by its name",
-        "loose.png": "it lies in no class folder",
-        "test/c.png": "it lies in no class folder",
+        "loose.png": "it is not in a class folder",
+        "test/c.png": "it is not in a class folder",
     }
 
 
@@ -106,7 +106,7 @@ def test_what_may_be_parts_stops_with_what_was_found_and_what_to_do(
     with pytest.raises(DatasetError) as caught:
         prepare_worker.ingest(spec, own_home)
     said = str(caught.value)
-    assert words in said and "name parts train, validation and test" in said and "\n" not in said
+    assert words in said and "name them train, validation and test" in said and "\n" not in said
     assert not list((own_home / "datasets").glob("*/manifest.json"))
 
 

@@ -1,4 +1,4 @@
-"""Datasets put together in Graft: adding, taking back, and splits that never move."""
+"""Datasets created in Graft: adding, undoing, and splits that never move."""
 
 import io
 import json
@@ -105,7 +105,7 @@ def test_a_base_that_runs_code_from_elsewhere_is_refused_in_one_sentence(own_hom
     spec = collection.create(own_home, "mine", DatasetSpec(source="tfds", name="tf_flowers"))
     path = own_home / "saved" / "mine" / "saved.json"
     path.write_text(path.read_text().replace("tf_flowers", "kaggle:flowers"))
-    with pytest.raises(DatasetError, match="code from there would be downloaded and run"):
+    with pytest.raises(DatasetError, match="its code would be downloaded and run"):
         prepare_worker.ingest(spec, own_home)
     assert "kaggle:flowers" in collection.open_(own_home, "mine").description
     collection.delete(own_home, "mine")
@@ -147,7 +147,7 @@ def test_what_cannot_be_added_is_named_with_its_reason(own_home):
     assert [name for name, _ in skipped] == [
         "words.jpg", "none.png", "copy.png", "of the base.png",
     ]  # fmt: skip
-    assert [why for _, why in skipped][2:] == [f"it is in {label} already"] * 2
+    assert [why for _, why in skipped][2:] == [f"it is already in {label}"] * 2
     assert additions.add(own_home, "pets", "another class", [good])[0] == 1
     rows = collection.open_(own_home, "pets").rows()
     assert rows[0]["name"] == "passwd\\u202e.png"  # shown, and never a path
@@ -317,8 +317,8 @@ def test_the_command_line_adds_and_takes_back(graft, tmp_path, class_folder):
     code, out, _ = graft("add", "mine", "--zip", path, "--json")
     assert code == 0 and [b["images"] for b in json.loads(out)["batches"]] == [12, 12]
     code, out, said = graft("add", "mine", files[0], tmp_path / "none.png", "--label", "red")
-    assert code == 2 and "in red already" in said and "No such file" in said
-    assert "Begins with sample; 24 images added in 2 batches" in out
+    assert code == 2 and "already in red" in said and "No such file" in said
+    assert "Extends sample; 24 images added in 2 batches" in out
     code, out, said = graft("add", "mine", "--undo")
     assert code == 0 and "Removed 12 images" in said
     listed = json.loads(graft("datasets", "--json")[1])

@@ -1,12 +1,14 @@
-"""Datasets put together in Graft: images of another dataset, or none, and what was added by class.
+"""Datasets created in Graft: the images of another dataset, if any, and images added by class.
 
-    GRAFT_HOME/saved/NAME/saved.json     its name, the dataset that it extends, when it was made
-    GRAFT_HOME/saved/NAME/added.jsonl    one line an added image: label, name, batch, content, file
+    GRAFT_HOME/saved/NAME/saved.json     its name, the dataset that it extends, when it was created
+    GRAFT_HOME/saved/NAME/added.jsonl    a line per added image: label, name, batch, content, file
     GRAFT_HOME/saved/NAME/images/        their bytes, each file named by its content
 
-Each addition is a batch, and a generation of the dataset (`engine.data.splits`): images that were there
-before stay in the part they are in. Lines are only ever appended, or cut off again by `undo`.
+Each addition is a batch, and a generation of the dataset (`engine.data.splits`): earlier images
+stay in their part. Lines are only appended, or removed again by `undo`.
 """
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -16,22 +18,26 @@ import shutil
 import time
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 from engine import home as homes
 from engine.data.sources import folders, zip_names
 from engine.errors import DatasetError
+from engine.host import words
 from engine.recipe import SAVED_NAME, DatasetSpec
 
 MAX_LABEL = 80
-"""Characters of a class's name: what a table or a chart can show."""
+"""Characters of a class's name: as many as a table or a chart can show."""
 
 EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
 _FILE = re.compile(r"[0-9a-f]{64}\.[a-z0-9]{2,5}")
 FIELDS = {"label": str, "name": str, "batch": int, "content": str, "file": str}
+"""The fields of a line with their types. content is the SHA-256 of the image."""
 
 
 @dataclass(frozen=True)
@@ -40,81 +46,83 @@ class Batch:
 
     Attributes:
         number: 0 for the first.
-        images: how many.
-        classes: {class: images of it}.
+        images: number of images.
+        classes: {class: number of images}.
     """
 
     number: int
     images: int
-    classes: dict
+    classes: dict[str, int]
 
 
 class Saved:
-    """A dataset put together in Graft.
+    """A dataset created in Graft.
 
     Attributes:
         path: its folder.
         name: its name.
-        base: the dump of a DatasetSpec that it extends, or None.
+        base: the DatasetSpec that it extends, as plain data, or None.
         description: for people.
         batches: list of Batch, oldest first.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = Path(path)
         found = homes.read_json(self.path / "saved.json")
-        self.name, self.base = found["name"], found["base"]
+        self.name: str = found["name"]
+        self.base: dict[str, Any] | None = found["base"]
         self._rows = _read_rows(self.path)
 
     @property
     def base_spec(self) -> DatasetSpec | None:
-        """`base` as a spec. Raises DatasetError for one that is not taken any more."""
-        return self.base and DatasetSpec.stored(self.base)
+        """`base` as a spec. Raises DatasetError if it is no longer valid."""
+        return DatasetSpec.stored(self.base) if self.base else None
 
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[dict[str, Any]]:
         """The added images, oldest first: label, name, batch, content (SHA-256), file."""
         return list(self._rows)
 
-    def path_of(self, row: dict) -> Path:
-        """Where the bytes of an added image lie."""
+    def path_of(self, row: dict[str, Any]) -> Path:
+        """The file of an added image."""
         return self.path / "images" / row["file"]
 
     def listing(self) -> str:
-        """A hash that changes with every addition, and goes back with `undo`."""
+        """A hash that changes with every addition, and back with `undo`."""
         return folders.listing_hash([[row[k] for k in FIELDS] for row in self._rows])
 
     @property
     def batches(self) -> list[Batch]:
-        found = {}
+        found: dict[int, Counter[str]] = {}
         for row in self._rows:
             found.setdefault(row["batch"], Counter())[row["label"]] += 1
         return [Batch(n, counts.total(), dict(counts)) for n, counts in sorted(found.items())]
 
     @property
     def description(self) -> str:
-        count, times = len(self._rows), len({row["batch"] for row in self._rows})
-        added = f"{count:,} image{'s' * (count != 1)} added in {times} batch{'es' * (times != 1)}"
-        added = added if count else "nothing added yet"
+        times = len({row["batch"] for row in self._rows})
+        added = words.plural(len(self._rows), "image") + " added in "
+        added += words.plural(times, "batch", "batches")
+        added = added if times else "no images added yet"
         if self.base is None:
-            return f"Put together in Graft: {added}"
-        return f"Begins with {DatasetSpec.model_construct(**self.base).title}; {added}"
+            return f"Created in Graft: {added}"
+        return f"Extends {DatasetSpec.model_construct(**self.base).title}; {added}"
 
 
-def names(home) -> list[str]:
+def names(home: Path) -> list[str]:
     """The names of all saved datasets, sorted."""
-    return sorted(path.parent.name for path in Path(home).glob("saved/*/saved.json"))
+    return sorted(path.parent.name for path in Path(home).glob(f"{homes.SAVED}/*/saved.json"))
 
 
-def create(home, name: str, base: DatasetSpec | None = None) -> DatasetSpec:
-    """Makes a dataset without additions; returns its spec.
+def create(home: Path, name: str, base: DatasetSpec | None = None) -> DatasetSpec:
+    """Creates a dataset without additions; returns its spec.
 
     Args:
         home: Graft's home.
-        name: letters, digits, dot, dash and underscore, up to 60.
-        base: the dataset whose images come first; None for none.
+        name: at most 60 letters, digits, dots, dashes and underscores.
+        base: the dataset that it extends; None for none.
 
     Raises:
-        DatasetError: if the name will not do, or is taken.
+        DatasetError: if the name is not valid or already exists.
     """
     folder = folder_of(home, name)
     if name == "sample":
@@ -122,7 +130,7 @@ def create(home, name: str, base: DatasetSpec | None = None) -> DatasetSpec:
     with writing(folder), lock(home, name):
         if (folder / "saved.json").exists():
             raise DatasetError(
-                f"there is a dataset {name} already; choose another name or add to it"
+                f"there is already a dataset {name}; choose another name or add to it"
             )
         folder.mkdir(parents=True, exist_ok=True)
         dump = None if base is None else base.model_dump(mode="json")
@@ -132,26 +140,30 @@ def create(home, name: str, base: DatasetSpec | None = None) -> DatasetSpec:
     return DatasetSpec(source="saved", name=name)
 
 
-def open_(home, name: str) -> Saved:
+def open_(home: Path, name: str) -> Saved:
     """A saved dataset. Raises DatasetError if there is none of that name, or a line is damaged."""
     folder = folder_of(home, name)
     if not (folder / "saved.json").exists():
         there = names(home)
         hint = f"there are {', '.join(there[:5])}" if there else "there is none yet"
         raise DatasetError(
-            f"no dataset {name} was put together in Graft on this host ({hint}); make it on the "
+            f"no dataset {name} was created in Graft on this host ({hint}); create it on the "
             "Dataset page, or give another one"
         )
     return Saved(folder)
 
 
-def undo(home, name: str, expected: int | None = None) -> int:
-    """Takes the last batch back; returns how many images it had, 0 if there is none.
+def undo(home: Path, name: str, expected: int | None = None) -> int:
+    """Removes the last batch; returns its number of images, 0 if there is none.
 
     Args:
-        home, name: as elsewhere.
-        expected: the number of the batch that is meant; if another one is the last by now (a second
-            click, another tab), nothing is taken back.
+        home: Graft's home.
+        name: of the dataset.
+        expected: the number of the batch to remove; if it is no longer the last one (after a second
+            click, or in another tab), nothing is removed.
+
+    Raises:
+        DatasetError: if there is no such dataset, or it cannot be written.
     """
     folder = open_(home, name).path
     with writing(folder), lock(home, name):
@@ -161,15 +173,15 @@ def undo(home, name: str, expected: int | None = None) -> int:
             return 0
         kept = [row for row in rows if row["batch"] != last]
         if last is not None:
-            # A batch is a number of whole lines at the end: cutting them off is one step.
+            # A batch is some whole lines at the end, so one step removes all of it.
             lines = _whole_lines(folder)[: len(kept)]
             os.truncate(folder / "added.jsonl", sum(map(len, lines)))
         sweep(folder, kept)
     return len(rows) - len(kept)
 
 
-def delete(home, name: str) -> None:
-    """Deletes a saved dataset and the images that were added to it. What it extends is not touched.
+def delete(home: Path, name: str) -> None:
+    """Deletes a saved dataset and the images added to it, but not the dataset that it extends.
 
     Raises:
         DatasetError: if there is none, or another one extends it.
@@ -177,30 +189,30 @@ def delete(home, name: str) -> None:
     open_(home, name)
     users = [other for other in names(home) if _extends(home, other, name)]
     if users:
-        raise DatasetError(f"{users[0]} begins with the images of {name}; delete {users[0]} first")
+        raise DatasetError(f"{users[0]} extends {name}; delete {users[0]} first")
     folder = folder_of(home, name)
     with writing(folder), lock(home, name):
-        (folder / "saved.json").unlink()  # from here on it is gone, whatever happens
+        (folder / "saved.json").unlink()  # from here on it is deleted, whatever happens
         shutil.rmtree(folder)
 
 
 def clean_label(text: str) -> str:
-    """A class's name without spaces around it. Raises DatasetError for one that cannot be shown."""
+    """A class's name without spaces around it. Raises DatasetError if it is not a valid name."""
     label = unicodedata.normalize("NFC", " ".join(str(text).split()))
     if not 1 <= len(label) <= MAX_LABEL or label.startswith(".") or not label.isprintable():
         raise DatasetError(
-            f"{zip_names.shown(label)!r} cannot be the name of a class; give 1 to {MAX_LABEL} letters, "
-            "digits or signs that can be seen, not beginning with a dot"
+            f"{zip_names.shown(label)!r} cannot be the name of a class; give 1 to {MAX_LABEL} "
+            "visible characters, not starting with a dot"
         )
     if "/" in label or "\\" in label:
         raise DatasetError(
-            f"{label!r} cannot be the name of a class; leave the slash out, which separates folders"
+            f"{label!r} cannot be the name of a class; leave out the slash, which separates folders"
         )
     return label
 
 
-def append(folder: Path, rows) -> None:
-    """Appends the lines of a batch, after cutting off what a kill left of another one."""
+def append(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Appends the lines of a batch, after removing an incomplete line at the end."""
     whole = sum(map(len, _whole_lines(folder)))
     with open(folder / "added.jsonl", "ab") as file:
         file.truncate(whole)
@@ -210,7 +222,7 @@ def append(folder: Path, rows) -> None:
 
 
 def _whole_lines(folder: Path) -> list[bytes]:
-    """The lines of added.jsonl with their ends, without a last one that was broken off."""
+    """The lines of added.jsonl with their ends, without an incomplete last one."""
     try:
         lines = (folder / "added.jsonl").read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -218,8 +230,8 @@ def _whole_lines(folder: Path) -> list[bytes]:
     return [line + b"\n" for line in lines[:-1]]
 
 
-def _read_rows(folder: Path) -> list[dict]:
-    """All whole lines. Raises DatasetError if one of them is no added image."""
+def _read_rows(folder: Path) -> list[dict[str, Any]]:
+    """All whole lines. Raises DatasetError if one of them is damaged."""
     rows = []
     for number, line in enumerate(_whole_lines(folder), 1):
         try:
@@ -229,15 +241,15 @@ def _read_rows(folder: Path) -> list[dict]:
             sound = False
         if not sound or not _FILE.fullmatch(row["file"]):
             raise DatasetError(
-                f"line {number} of {folder / 'added.jsonl'} is damaged; delete that line to go on without its image, or "
-                "put back a copy of the file"
+                f"line {number} of {folder / 'added.jsonl'} is damaged; delete that line to "
+                "continue without its image, or restore the file from a copy"
             )
         rows.append(row)
     return rows
 
 
-def sweep(folder: Path, rows) -> None:
-    """Deletes the files of images that are in no line."""
+def sweep(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Deletes the files of images that are not among `rows`."""
     used = {row["file"] for row in rows}
     for path in (folder / "images").glob("*"):
         if path.name not in used:
@@ -251,35 +263,36 @@ def file_name(name: str) -> str:
     return zip_names.shown(name.replace("\\", "/").rsplit("/", 1)[-1])[:120] or "image"
 
 
-def _extends(home, other: str, name: str) -> bool:
-    """Whether another saved dataset begins with the images of this one."""
+def _extends(home: Path, other: str, name: str) -> bool:
+    """Whether another saved dataset extends this one."""
     base = homes.read_json(folder_of(home, other) / "saved.json", {}).get("base")
     return bool(base) and (base["source"], base["name"]) == ("saved", name)
 
 
-def folder_of(home, name: str) -> Path:
+def folder_of(home: Path, name: str) -> Path:
+    """The folder of a saved dataset. Raises DatasetError if the name is not valid."""
     if not re.fullmatch(SAVED_NAME, str(name)):
         raise DatasetError(
-            f"{zip_names.shown(str(name))!r} cannot be the name of a dataset; use letters, digits, dot, "
-            "dash and underscore, up to 60, beginning with a letter or a digit"
+            f"{zip_names.shown(str(name))!r} cannot be the name of a dataset; use at most 60 "
+            "letters, digits, dots, dashes and underscores, starting with a letter or a digit"
         )
-    return Path(home) / "saved" / name
+    return Path(home) / homes.SAVED / name
 
 
-def lock(home, name: str) -> filelock.FileLock:
-    """Whoever writes to it holds this. Beside its folder, which may be deleted."""
-    path = Path(home) / "saved" / f".{name}.lock"
+def lock(home: Path, name: str) -> filelock.FileLock:
+    """The lock for writing to a dataset. It is beside its folder, which may be deleted."""
+    path = Path(home) / homes.SAVED / f".{name}.lock"
     path.parent.mkdir(exist_ok=True)
     return filelock.FileLock(path)
 
 
 @contextlib.contextmanager
-def writing(folder: Path):
-    """A full or read-only disk in one sentence."""
+def writing(folder: Path) -> Iterator[None]:
+    """Raises DatasetError for a full or read-only disk."""
     try:
         yield
     except OSError as error:
         raise DatasetError(
-            f"{folder} could not be written ({error.strerror or error}); free some space or set GRAFT_HOME to "
-            "another disk"
+            f"{folder} could not be written ({error.strerror or error}); free some space or set "
+            "GRAFT_HOME to another disk"
         ) from None

@@ -1,11 +1,14 @@
-"""Which top folders of a source are parts (train, validation, test) and which are classes: one rule, for
-folders and zips alike.
+"""Which top folders of a source are parts (train, validation, test) and which are classes.
 
-Parts hold class folders, and classes hold images. A folder without images counts for nothing. Where
-names and folders do not agree, preparing stops: a classifier of "train" and "test" helps nobody.
+Folders and zips follow one rule: parts contain class folders, and classes contain images. Folders
+without images are ignored. If names and folders contradict each other, preparing stops: nobody
+wants a classifier of "train" and "test".
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from engine.data.splits import OWN_NAMES
@@ -16,11 +19,11 @@ _SHOWN = 4
 
 
 class Layout(NamedTuple):
-    """What the top folders of a source are.
+    """The meaning of a source's top folders.
 
     Attributes:
         in_parts: whether they are parts, so that the folders in them are the classes.
-        unclear: why that cannot be told and what to do, to follow the source's name; "" if it can.
+        unclear: why it is unclear and what to do, to follow the source's name; "" if it is clear.
     """
 
     in_parts: bool
@@ -28,9 +31,9 @@ class Layout(NamedTuple):
 
 
 def part_of(name: str) -> str | None:
-    """What the part is called that a folder is named like: "Val" gives "val", "seg_train" gives "train".
+    """The part that a folder's name stands for: "Val" gives "val", "seg_train" gives "train".
 
-    None if its words (split at everything that is no letter) are those of no part, or of several.
+    None if its words (split at everything but letters) name no part, or several parts.
     """
     words = re.split(r"[\W\d_]+", name.lower())
     found = {USUAL[word] for word in words if word in USUAL}
@@ -39,55 +42,58 @@ def part_of(name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def look(images) -> Layout:
-    """Tells parts from classes by where images lie.
+def look(images: Iterable[Sequence[str]]) -> Layout:
+    """Decides whether the top folders are parts or classes, by the places of the images.
 
     Args:
         images: for each image the names of its folders and its own, from the top of the source:
             ("train", "cat", "1.jpg").
     """
-    inside = {}  # {top folder: the folders in it that hold images}
+    inside: dict[str, set[str]] = {}  # {top folder: the folders in it that contain images}
     for names in images:
         if len(names) > 1:
             inside.setdefault(names[0], set()).update(names[1:2] if len(names) > 2 else ())
     parts = {top: USUAL[part] for top in inside if (part := part_of(top))}
     others = set(inside) - set(parts)
     kinds, usual = set(parts.values()), {top for top in parts if top.lower() in USUAL}
-    # "test" among "cat" and "dog" is a class, unless it alone holds folders, as a part does.
+    # "test" beside "cat" and "dog" is a class, unless it alone contains folders, as a part does.
     if not any(inside[top] for top in usual) and not (len(kinds) > 1 and len(parts) > len(others)):
         return Layout(bool(inside) and usual == set(inside), _alike(inside))
-    classes = set().union(*(inside[top] for top in parts))
+    classes: set[str] = set().union(*(inside[top] for top in parts))
+    named = [part_of(name) for name in classes]
     if others:
-        why = f"beside others ({_names(others)})"
+        why = f"beside other folders ({_names(others)})"
     elif len(kinds) < len(parts):
-        why = "more than once for one part"
+        why = "more than once for the same part"
     elif not classes:
-        why = "with no class folders in them"
-    elif all(map(part_of, classes)) and len({USUAL[part_of(name)] for name in classes}) > 1:
-        why = f"that hold folders named like parts again ({_names(classes)})"
+        why = "without class folders in them"
+    elif all(named) and len({USUAL[part] for part in named if part}) > 1:
+        why = f"whose folders are named like parts again ({_names(classes)})"
     else:
         return Layout(True)
     return Layout(not others, _sentence(f"has folders named like parts ({_names(parts)}) {why}"))
 
 
-def _alike(inside) -> str:
-    """Why folders under other names may be parts: all hold the same folders, as parts do."""
+def _alike(inside: dict[str, set[str]]) -> str:
+    """Why folders under other names may be parts: all contain the same folders, as parts do."""
     first = next(iter(inside.values()), set())
     named = any(word in top.lower() for top in inside for word in ("train", "test", "val"))
     if not named or len(inside) < 2 or len(first) < 2 or any(f != first for f in inside.values()):
         return ""
     return _sentence(
-        f"has folders that look like parts ({_names(inside)}), as all hold the same ({_names(first)})"
+        f"has folders that look like parts ({_names(inside)}), since all contain the same folders "
+        f"({_names(first)})"
     )
 
 
 def _sentence(found: str) -> str:
     return (
-        f"{found}; name parts train, validation and test, with a folder for each class in each and no "
-        "other images beside them, or, if they are classes, give them other names"
+        f"{found}; if they are parts, name them train, validation and test, with a folder per "
+        "class in each and no other images beside them; if they are classes, give them other names"
     )
 
 
-def _names(names) -> str:
-    shown = ", ".join(map(repr, sorted(names)[:_SHOWN]))
-    return shown + f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
+def _names(names: Iterable[str]) -> str:
+    every = sorted(names)
+    shown = ", ".join(map(repr, every[:_SHOWN]))
+    return shown + f" and {len(every) - _SHOWN} more" * (len(every) > _SHOWN)

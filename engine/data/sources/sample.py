@@ -1,35 +1,37 @@
-"""The built-in sample dataset: generated drawings of five things, no download.
+"""The built-in sample dataset: generated drawings of five kinds of objects, no download.
 
-Colours, backgrounds, poses, sizes and light are drawn alike for all classes, so only the shape of
-the thing tells them apart.
+Colours, backgrounds, poses, sizes and light have the same distribution in all classes, so only the
+shape of the object distinguishes them.
 """
+
+from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
-from engine.images.drawing import Layer, clip_to, colour, compose, shade
+from engine.images.drawing import Layer, Point, clip_to, colour, compose, shade
 
 CLASSES = ("balloon", "cactus", "mushroom", "sailboat", "teacup")
 DESCRIPTION = (
-    "Generated drawings, not photos: five pleasant things in varied shapes, colours, poses, light "
-    "and surroundings, drawn by Graft itself so that everything can be tried without a download."
+    "Generated drawings, not photos: five kinds of objects in varied shapes, colours, poses, light "
+    "and surroundings, drawn by Graft itself so that everything works without a download."
 )
 VERSION = 1
-"""Grows when the drawings change, so that a copy prepared before is not taken for the same."""
+"""Increases when the drawings change, so that copies prepared before are not used."""
 SIZES = (96, 128)
 """Shortest and longest side, pixels."""
 
 
 def render(class_index: int, seed: int) -> Image.Image:
-    """Draws one picture.
+    """Draws one image.
 
     Args:
         class_index: 0 to 4, an index into `CLASSES`.
-        seed: a non-negative int; the same seed gives the same picture.
+        seed: a non-negative int; the same seed gives the same image.
 
     Returns:
         A PIL image of mode RGB, each side 96 to 128 pixels.
@@ -42,15 +44,15 @@ def render(class_index: int, seed: int) -> Image.Image:
 
 
 def picture_seed(seed: int, number: int) -> int:
-    """The seed that `generate(seed=seed)` gives to `render` for its picture of that number."""
+    """The seed that `generate(seed=seed)` gives to `render` for its image of that number."""
     return seed * 1_000_003 + number
 
 
 def generate(count: int = 600, seed: int = 0) -> Iterator[tuple[str, int, bytes]]:
-    """Draws the dataset, one picture at a time.
+    """Draws the dataset, one image at a time.
 
     Args:
-        count: number of pictures; the classes take turns.
+        count: number of images; the classes alternate.
         seed: another number gives another dataset.
 
     Yields:
@@ -63,9 +65,9 @@ def generate(count: int = 600, seed: int = 0) -> Iterator[tuple[str, int, bytes]
         yield f"{CLASSES[label]}/{number:05d}.png", label, file.getvalue()
 
 
-def _curve(points, closed=True):
-    """A smooth line through (x, y) points (Catmull-Rom), as a list of more points."""
-    points = np.asarray(points, float)
+def _curve(line: Sequence[Point], closed: bool = True) -> list[Point]:
+    """A smooth line through points (Catmull-Rom), as a list of more points."""
+    points = np.asarray(line, float)
     count = len(points)
     last = count if closed else count - 1
     t = np.linspace(0, 1, 9)[:-1, None]
@@ -81,12 +83,12 @@ def _curve(points, closed=True):
 
 
 def _mirrored(side):
-    """The outline of a thing alike on both sides, from its right side's (x, y), top to bottom."""
+    """The outline of a symmetric object, from the (x, y) of its right side, top to bottom."""
     return [*side, *[(-x, y) for x, y in reversed(side)]]
 
 
 def _decorated(layer, shape, marks):
-    """Puts a shape with marks on it, which end at its edge, onto the layer."""
+    """Puts a shape with marks, cut off at its edge, onto the layer."""
     clip_to(marks, shape)
     shape.image.alpha_composite(marks.image)
     layer.image.alpha_composite(shape.image)

@@ -1,17 +1,16 @@
-"""Image classification datasets of TensorFlow Datasets to begin with: what is in them, how large the
-download is, and their licence.
+"""Image classification datasets of TensorFlow Datasets to start with: contents, size and licence.
 
-Images and classes are those of the catalogue (https://www.tensorflow.org/datasets/catalog/overview);
-the download is the sum of the sizes that the installed package holds for the files it fetches, which
-a test compares. The package states no licences as such: one is named here only where the dataset's
-own authors or the catalogue publish it (`licence_from`). Any other image classification name works.
+The numbers of images and classes are those of the catalogue
+(https://www.tensorflow.org/datasets/catalog/overview). The download size is the sum of the file
+sizes in the installed package; a test compares them. The package states no licences, so one is
+given only if the dataset's authors or the catalogue publish it (`licence_from`). The name of any
+other image classification dataset works, too.
 """
 
 from dataclasses import dataclass
 
 NOT_STATED = "not stated"
-"""Licence of a dataset whose publisher states none that was found; ask them before a use that needs
-one."""
+"""Licence of a dataset for which none was found; ask its authors before a use that needs one."""
 _PAGES = "https://www.tensorflow.org/datasets/catalog/"
 
 
@@ -20,10 +19,10 @@ class Entry:
     """One dataset.
 
     Attributes:
-        name: in TensorFlow Datasets, with its configuration where the default one is large.
+        name: in TensorFlow Datasets, with a configuration if the default one is large.
         what: what the images show.
-        images, classes: how many, all parts together.
-        download_mib: MiB (2**20 bytes) to be downloaded.
+        images, classes: number of them in all parts together.
+        download_mib: MiB (2**20 bytes) to download.
         licence: as published, or "not stated".
         licence_from: where it is published; "" if it is not stated.
     """
@@ -77,8 +76,8 @@ CATALOGUE = (
     Entry("dtd", "photos of textures", 5_640, 47, 596.28, "for research purposes",
           _PAGES + "dtd"),
     Entry("food101", "photos of dishes", 101_000, 101, 4_764.82),
-    Entry("imagenette/320px-v2", "photos of ten easily told things, 320 px", 13_394, 10, 325.84),
-    Entry("imagenette/160px-v2", "photos of ten easily told things, 160 px", 13_394, 10, 94.42),
+    Entry("imagenette/320px-v2", "photos of ten kinds of objects, 320 px", 13_394, 10, 325.84),
+    Entry("imagenette/160px-v2", "photos of ten kinds of objects, 160 px", 13_394, 10, 94.42),
     Entry("malaria", "microscope images of blood cells", 27_558, 2, 337.08),
     Entry("colorectal_histology", "microscope images of tissue, 150 px", 5_000, 8, 246.14,
           "CC BY 4.0", "https://zenodo.org/records/53169"),
@@ -89,9 +88,9 @@ CATALOGUE = (
           "https://github.com/rois-codh/kmnist"),
     Entry("cmaterdb", "handwritten Bangla digits, 32 px", 6_000, 10, 0.56),
     Entry("cifar10", "photos of animals and vehicles, 32 px", 60_000, 10, 162.17),
-    Entry("cifar100", "photos of many things, 32 px", 60_000, 100, 160.71),
+    Entry("cifar100", "photos of many kinds of objects, 32 px", 60_000, 100, 160.71),
 )  # fmt: skip
-"""Those that are good to begin with come first."""
+"""Good ones to start with come first."""
 
 SUGGESTIONS = {entry.name: entry.text for entry in CATALOGUE}
-"""{name: what it is, in one line}."""
+"""{name: one line about it}."""
