@@ -125,10 +125,10 @@ def import_model(
             path,
             homes.home(home),
             name,
-            names,
-            image_size,
-            preprocessing,
-            lambda text, done, total: show(done, total, text),
+            lambda text, done=0, total=None, *_: show(done, total, text),
+            labels=names,
+            image_size=image_size,
+            preprocessing=preprocessing,
         )
     for note in imported.notes:
         say(note, "yellow")

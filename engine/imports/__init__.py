@@ -1,1 +1,1 @@
-"""Models from elsewhere, taken apart before Keras sees them. Light, but for the worker."""
+"""Models from elsewhere, checked before Keras sees them. Light except for the worker."""

@@ -1,42 +1,46 @@
-"""What a Keras model from elsewhere says of itself, taken apart and put together anew; light.
+"""The configuration of a foreign Keras model, parsed and written again. Light.
 
-A model's `config.json` names classes and functions that Keras would import and call, and sizes that it
-would reserve memory for. Keras' own safe mode refuses code but calls public functions by name, and knows no
-bounds (facts, Loading models). So nothing of the file reaches Keras as it is: `cleaned` reads it as plain
-data and writes a new one from what it knows, and whatever it does not know is refused.
+A model's `config.json` names classes and functions that Keras would import and call, and sizes for
+which it would allocate memory. Keras' safe mode refuses code, but it calls public functions by name
+and has no limits (measured with 3.15.1: a Lambda that named `keras.config.set_floatx` ran, and only
+a memory limit stopped a layer of a billion units). So the file's configuration never reaches Keras:
+`cleaned` reads it as plain data, writes a new one from known values, and refuses everything else.
 
-What decides how weights are drawn or held (initializers, regularizers, constraints, number formats) is left
-out: the weights come with the file, and the model computes in float32.
+Initializers, regularizers, constraints and number formats are left out: the weights come with the
+file, and the model computes in float32.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Any, TypedDict
 
 from pydantic_core import from_json
 
 from engine.data.sources.zip_names import shown
 from engine.errors import RunError
-from engine.imports import values as values
+from engine.imports import values
 
 MAX_CONFIG = 5_000_000
-"""Bytes of a config.json; NASNetMobile's, the longest that was measured, has 760,000."""
+"""Bytes of a config.json; the longest measured, NASNetMobile's, has 760,000."""
 MAX_NESTED = 8
 """Models within models."""
 MAX_PARAMS = 500_000_000
-"""Weights in all; ConvNeXtXLarge, the largest in the catalogue, has 350 million."""
+"""Weights in total; ConvNeXtXLarge, the largest in the catalogue, has 350 million."""
 MIN_SIZE, MAX_SIZE = 32, 1024
 """Sides of the images in pixels, as in a recipe."""
 
 LAYERS = {
-    "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax", "Add", "Subtract", "Multiply", "Average",
-    "Maximum", "Minimum", "Concatenate", "Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense",
-    "BatchNormalization", "LayerNormalization", "GroupNormalization", "Normalization", "Rescaling",
-    "Resizing", "CenterCrop", "MaxPooling2D", "AveragePooling2D", "GlobalAveragePooling2D",
-    "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D", "UpSampling2D", "Flatten", "Reshape", "Permute",
-    "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "RandomFlip", "RandomRotation",
-    "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
+    "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax", "Add", "Subtract", "Multiply",
+    "Average", "Maximum", "Minimum", "Concatenate", "Conv2D", "DepthwiseConv2D", "SeparableConv2D",
+    "Dense", "BatchNormalization", "LayerNormalization", "GroupNormalization", "Normalization",
+    "Rescaling", "Resizing", "CenterCrop", "MaxPooling2D", "AveragePooling2D",
+    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D", "UpSampling2D",
+    "Flatten", "Reshape", "Permute", "Dropout", "SpatialDropout2D", "GaussianNoise",
+    "GaussianDropout", "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation",
+    "RandomContrast", "RandomBrightness",
 }  # fmt: skip
-"""Built-in layers that image classifiers are made of. None of them runs code from a file, and none reads
-another file."""
+"""Built-in layers of image classifiers. None of them runs code from a file or reads other files."""
 _ELSEWHERE = {
     "LayerScale": "keras.src.applications.convnext",
     "CustomScaleLayer": "keras.src.applications.inception_resnet_v2",
@@ -46,40 +50,45 @@ _OPERATIONS_MODULE = "keras.src.ops.numpy"
 _MODELS = {"Functional": "keras.src.models.functional", "Sequential": "keras"}
 
 _LEFT_OUT = ("_regularizer", "_constraint")
-_WRITTEN_ANEW = ("name", "dtype", "seed", "activation", "quantization_config")
+_HANDLED = ("name", "dtype", "seed", "activation", "quantization_config")
 
 
-def cleaned(content: bytes, image_size: int | None = None) -> dict:
-    """The configuration of a model, made of nothing but what is known to be harmless.
+class Cleaned(TypedDict):
+    """What `cleaned` returns."""
+
+    config: dict[str, Any]
+    """For `keras.saving.deserialize_keras_object`."""
+    image_size: int
+    """Pixels."""
+    params: int
+    """The number of weights that the layers declare, to compare with the size of the file."""
+    logits: bool
+    """Whether the last layer has no softmax."""
+
+
+def cleaned(content: bytes, image_size: int | None = None) -> Cleaned:
+    """The configuration of a model, rebuilt from values that are known to be harmless.
 
     Args:
         content: of config.json.
-        image_size: pixels, for a model that takes images of any size; None to leave it to the file.
-
-    Returns:
-        A dict: config, for `keras.saving.deserialize_keras_object`; image_size; params, the number of
-        weights that it declares, so that the file can be held to it; logits: whether the last layer
-        leaves out the softmax.
+        image_size: in pixels, for a model that accepts any; None to use the file's.
 
     Raises:
-        RunError: what is wrong, without the file's name: to be put behind "FILE is not imported: ".
+        RunError: what is wrong, to follow "FILE is not imported: ".
     """
     if len(content) > MAX_CONFIG:
         raise RunError(
-            f"its config.json is {len(content):,} bytes long, and no network needs more than "
-            f"{MAX_CONFIG:,}"
+            f"its config.json has {len(content):,} bytes; Graft accepts at most {MAX_CONFIG:,}"
         )
     try:
-        # It refuses what is nested more than 200 deep, which no model is.
+        # The parser refuses more than 200 nested levels, more than any model has.
         data = from_json(content, allow_inf_nan=False)
     except ValueError as error:
         raise RunError(f"its config.json cannot be read ({shown(str(error))[:80]})") from None
     reader = _Reader(image_size)
     config = reader.model(data, 0)
     if reader.image_size is None:
-        raise RunError(
-            "it takes images of any size; say with --image-size how many pixels its sides should have"
-        )
+        raise RunError("it accepts images of any size; choose a size in pixels (--image-size)")
     return {
         "config": config,
         "image_size": reader.image_size,
@@ -92,18 +101,19 @@ class _Reader:
     """One pass over a configuration.
 
     Attributes:
-        image_size: of the whole model's input, as soon as it is known.
+        image_size: of the whole model's input; None until known.
         params: weights declared so far.
     """
 
-    def __init__(self, image_size):
-        self.image_size, self._wanted = None, image_size
+    def __init__(self, image_size: int | None):
+        self.image_size: int | None = None
+        self._wanted = image_size
         self.params = self._layers = 0
 
-    def model(self, data, depth) -> dict:
-        """A Functional or Sequential model, cleaned."""
+    def model(self, data: Any, depth: int) -> dict:
+        """A cleaned Functional or Sequential model, `depth` levels below the whole model."""
         if depth > MAX_NESTED:
-            raise RunError(f"models in it are nested more than {MAX_NESTED} deep")
+            raise RunError(f"its models are nested more than {MAX_NESTED} levels deep")
         kind, config = _class_of(data)
         if kind not in _MODELS:
             raise RunError(
@@ -115,7 +125,7 @@ class _Reader:
         self._layers += len(layers)
         if self._layers > values.MAX_LAYERS:
             raise RunError(f"it has more than {values.MAX_LAYERS:,} layers")
-        found = {"name": values.name(config.get("name")), "trainable": True}
+        found: dict[str, Any] = {"name": values.name(config.get("name")), "trainable": True}
         if kind == "Sequential":
             found["layers"] = self._sequence(layers, config, depth)
         else:
@@ -123,19 +133,18 @@ class _Reader:
             ends = {key: values.ends(config.get(key)) for key in ("input_layers", "output_layers")}
             if depth == 0 and any(len(end) != 1 for end in ends.values()):
                 raise RunError(
-                    "it must take one image and give one answer, and has more inputs or outputs"
+                    "it has several inputs or outputs; Graft needs one image in and one answer out"
                 )
             found |= ends
         return _object(_MODELS[kind], kind, found, None if kind == "Sequential" else kind)
 
     def _sequence(self, layers, config, depth):
-        """The layers of a Sequential model, an input first: without one it would be built only when it
-        is called."""
+        """The layers of a Sequential model, with an input, so that it is built at once."""
         if _class_of(layers[0])[0] != "InputLayer":
             shape = config.get("build_input_shape")
             if not shape:
                 raise RunError(
-                    "it does not say what images it takes; call it once, and save it again"
+                    "it does not state its input shape; call it once, then save it again"
                 )
             layers = [_object("keras.layers", "InputLayer", {"batch_shape": shape}), *layers]
         return [self._layer(layer, depth) for layer in layers]
@@ -151,7 +160,9 @@ class _Reader:
         if graph:
             nodes = data.get("inbound_nodes")
             if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
-                raise RunError("it was saved by an old version; load and save it with Keras 3")
+                raise RunError(
+                    "it was saved by an old version of Keras; load and save it with Keras 3"
+                )
             found |= {
                 "name": values.name(data.get("name")),
                 "inbound_nodes": [values.node(n) for n in nodes],
@@ -168,19 +179,19 @@ class _Reader:
         return _object("keras.layers", "InputLayer", found)
 
     def _image(self, shape):
-        """The shape of the whole model's input: of images, whose size is known or given."""
+        """The whole model's input shape, with the image size from the file or the caller."""
         if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
             raise RunError(
-                f"it takes {values.written(shape)}; Graft shows a network square images with three colours, "
-                "(any number, side, side, 3)"
+                f"its input shape is {values.written(shape)}; Graft needs square images with three "
+                "colour channels, (any, side, side, 3)"
             )
         own, wanted = shape[1], self._wanted
         if own and wanted and own != wanted:
-            raise RunError(f"it takes images of {own} pixels; leave out --image-size {wanted}")
+            raise RunError(f"its image size is {own} pixels; leave out --image-size {wanted}")
         size = own or wanted
         if size and not MIN_SIZE <= size <= MAX_SIZE:
             raise RunError(
-                f"it takes images of {size} pixels; Graft makes them {MIN_SIZE} to {MAX_SIZE}"
+                f"its image size is {size} pixels; Graft accepts {MIN_SIZE} to {MAX_SIZE}"
             )
         self.image_size = size
         return [None, size, size, 3]
@@ -193,7 +204,7 @@ class _Reader:
             raise RunError(_unknown(kind))
         if not isinstance(module, str) or not module.startswith("keras"):
             raise RunError(
-                f"its layer {kind} is said to come from {shown(str(module))}, not from Keras"
+                f"its {kind} layer claims to come from {shown(str(module))}, not from Keras"
             )
         fields = self._fields(config, kind) | {"dtype": "float32"}
         found = _object(
@@ -202,7 +213,7 @@ class _Reader:
         if kind in _WEIGHTS:
             build = data.get("build_config")
             shape = values.shape(build.get("input_shape") if isinstance(build, dict) else None)
-            # It is built from this shape before anything else happens, so its weights are counted by it.
+            # Keras builds the layer from this shape first, so it decides the number of weights.
             found["build_config"] = {"input_shape": [None, *shape[1:]]}
             self._count(kind, fields, shape)
         return found
@@ -213,13 +224,15 @@ class _Reader:
         except (TypeError, KeyError, IndexError, ZeroDivisionError):
             count = -1
         if count < 0:
-            raise RunError(f"the numbers of its layer {_named(kind, fields)} do not fit together")
+            raise RunError(
+                f"the numbers of its layer {shown(fields['name'])} ({kind}) do not fit together"
+            )
         self.params += count
         if self.params > MAX_PARAMS:
             raise RunError(f"it declares more than {MAX_PARAMS:,} weights")
 
     def _fields(self, config, kind) -> dict:
-        """The fields of a layer: numbers, words that are known, names of activations."""
+        """The fields of a layer: numbers, known words, names of activations."""
         found = {"name": values.name(config.get("name"))}
         for key, value in config.items():
             if key.endswith("_initializer"):
@@ -228,39 +241,39 @@ class _Reader:
                 found[key] = values.activation(value)
             elif key == "quantization_config" and value is not None:
                 raise RunError("its weights are quantized; save it with float32 weights")
-            elif key not in _WRITTEN_ANEW and not key.endswith(_LEFT_OUT):
+            elif key not in _HANDLED and not key.endswith(_LEFT_OUT):
                 if not key.isidentifier():
-                    raise RunError(f"a layer {kind} has a field {shown(key)!r}")
+                    raise RunError(f"a {kind} layer has a field {shown(key)!r}")
                 found[key] = values.plain(value, key, kind)
         return found
 
 
 def _class_of(data) -> tuple[str, dict]:
-    """Class and fields of an object, if it is one of Keras' own."""
+    """Class and fields of an object of Keras' own classes."""
     if not isinstance(data, dict) or not isinstance(data.get("config"), dict):
         raise RunError("its config.json does not describe a Keras model")
     kind, registered = data.get("class_name"), data.get("registered_name")
     if not isinstance(kind, str):
-        raise RunError("its config.json holds an object of no class")
+        raise RunError("its config.json contains an object without a class")
     if registered not in (None, kind):
         raise RunError(
-            f"it needs {shown(str(registered))}, a class of whoever made it; Graft takes built-in layers only"
+            f"it needs the custom class {shown(str(registered))}; Graft accepts only built-in "
+            "layers"
         )
     return kind, data["config"]
 
 
 def _unknown(kind) -> str:
     if kind in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "FlaxLayer", "JaxLayer"):
-        return f"its layer {kind} runs code that comes with the file, or calls functions it names"
-    return f"Graft does not take the layer {shown(kind)} from elsewhere; it takes those of image classifiers"
+        return f"its {kind} layer runs code that comes with the file, or calls functions it names"
+    return (
+        f"it has a {shown(kind)} layer; Graft accepts only common layers of image classifiers from "
+        "elsewhere"
+    )
 
 
 def _object(module, kind, config, registered=None) -> dict:
     return {"module": module, "class_name": kind, "config": config, "registered_name": registered}
-
-
-def _named(kind, fields) -> str:
-    return f"{shown(fields['name'])} ({kind})"
 
 
 def _pair(value) -> int:
@@ -273,7 +286,7 @@ def _depthwise(fields, shape):
 
 
 def _along(fields, shape) -> int:
-    """The numbers along the axes that a normalization keeps apart."""
+    """The product of the sizes along the axes that a normalization keeps separate."""
     axes = fields.get("axis", -1)
     return math.prod(shape[axis] for axis in ([axes] if isinstance(axes, int) else axes or []))
 
@@ -294,11 +307,11 @@ _WEIGHTS = {
     "PReLU": lambda f, s: math.prod(s[1:]),
     "LayerScale": lambda f, s: f["projection_dim"],
 }
-"""The most weights that a layer has, of its fields and the shape it takes."""
+"""The maximum number of weights of a layer, from its fields and its input shape."""
 
 
 def _last_layer(config) -> tuple[str, str]:
-    """Class and activation of the layer that gives a model's answer."""
+    """Class and activation of the layer that computes a model's answer."""
     layers, last = config["config"]["layers"], None
     if config["class_name"] == "Functional":
         name = config["config"]["output_layers"][0][0]

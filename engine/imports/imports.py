@@ -1,13 +1,14 @@
-"""Models from elsewhere: a run folder, a zip of one, or a `.keras` file becomes a run of this home; light.
+"""Imports models: a run folder, a zip of one, or a `.keras` file becomes a run. Light.
 
-Such a file may be made to harm. Keras' own safe mode is not enough (facts, Loading models), so:
+A foreign file may be malicious, and Keras' safe mode does not protect enough. So:
 
-1. The model's description is read as plain data, and a new one is written from what is known to be
-   harmless (`engine.imports.config`); names, sizes and numbers are bounded.
-2. A throwaway process loads that (`engine.imports.keras_file`, `engine.imports.worker`), in a folder of its own, with
-   limits on memory, time and disk, no GPU and nothing of this one's environment. It makes the network for
-   prediction anew.
-3. Of a run folder only known files are taken, parsed and written anew (`engine.imports.run_folder`).
+1. The model's configuration is read as plain data, and a new one is written from values that are
+   known to be harmless, within limits (`engine.imports.config`).
+2. A separate process loads the model (`engine.imports.keras_file`, `engine.imports.worker`), with
+   limits on memory, time and disk, without a GPU and without this process's environment. It
+   converts the network for prediction again.
+3. Of a run folder, only known files are read, validated and written again
+   (`engine.imports.run_folder`).
 4. The finished folder is moved into place in one step. If anything is wrong, nothing is left.
 
 This process never imports Keras or TensorFlow, and never opens HDF5 or a foreign network.
@@ -15,6 +16,8 @@ This process never imports Keras or TensorFlow, and never opens HDF5 or a foreig
     imported = add("flowers.keras", homes.home(), labels=["daisy", "rose"])
     Classifier(imported.run).predict(["photo.jpg"])
 """
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -25,25 +28,30 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Unpack
 
 from engine import home as homes
 from engine.data.sources.zip_names import shown
 from engine.errors import GraftError, RecipeError, RunError
 from engine.host import limits
-from engine.imports import archive as import_source
-from engine.imports import keras_file, run_folder
+from engine.host.background import Report
+from engine.host.words import plural
+from engine.imports import archive, keras_file, run_folder
+from engine.imports.keras_file import About
 from engine.recipe import Recipe
-from engine.runs import manifest, runs
+from engine.runs import files, manifest, runs
 from engine.runs.events import EventLog
 
 PREPROCESSING = ("included", "tf", "torch", "caffe")
-"""What a `.keras` file expects to be done with pixels before it sees them: nothing, as they are 0 to 255;
-or the scaling of one family of keras.applications, which is then put before it."""
+"""The scaling of pixels that a `.keras` file expects: none, it takes 0 to 255; or that of a family
+of keras.applications, which the import then adds to the model."""
 MAX_LABELS = 2_000_000
-"""Bytes of a file of class names."""
+"""Maximum bytes of a file of class names."""
 _FOREIGN = {
     (".h5", ".hdf5"): "is an HDF5 model, which may run code when it is loaded",
-    (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin"): "is a pickle, which runs code when it is loaded",
+    (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin"): (
+        "is a pickle, which may run code when it is loaded"
+    ),
     (".pb", ".tflite", ".onnx"): "is a network without its layers, which cannot be checked",
 }  # fmt: skip
 _BEGIN = {b"\x89HDF\r\n": ".h5", b"\x80": ".pkl", b"TFL3": ".tflite"}
@@ -51,10 +59,10 @@ _BEGIN = {b"\x89HDF\r\n": ".h5", b"\x80": ".pkl", b"TFL3": ".tflite"}
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import.
+    """The result of an import.
 
     Attributes:
-        run: the new Run, finished.
+        run: the new, finished run.
         notes: sentences about what was changed or left out.
     """
 
@@ -62,30 +70,37 @@ class Imported:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """What a run folder says about the run; only the title is set for a .keras file."""
+
+    title: str
+    recipe: Recipe | None = None
+    architecture: dict[str, Any] | None = None
+    times: dict[str, Any] | None = None
+
+
 def add(
-    path,
-    home,
+    path: Path,
+    home: Path,
     name: str | None = None,
-    labels: list[str] | None = None,
-    image_size: int | None = None,
-    preprocessing: str = "included",
-    report=None,
+    report: Report | None = None,
+    **about: Unpack[About],
 ) -> Imported:
     """Makes a run of a model from elsewhere.
 
     Args:
         path: a run folder, a zip of one, or a .keras file.
         home: Graft's home.
-        name: of the run; by default what its recipe or the file is called.
-        labels: class names in the order of the answers, for a .keras file; "class 1" … by default.
-        image_size: pixels, for a .keras file that takes images of any size.
-        preprocessing: one of PREPROCESSING, for a .keras file.
-        report: called with (text, done, total or None); what it raises ends the import.
+        name: of the run; by default the name of its recipe or file.
+        report: called with (text, done, total or None); may raise to stop the import.
+        about: labels, image_size and preprocessing, for a .keras file only.
 
     Raises:
-        GraftError: one sentence, if it is refused; nothing of it is left then.
+        GraftError: if it is refused. Nothing of it is left then.
     """
     path, home, report = Path(path).expanduser(), Path(home), report or (lambda *_: None)
+    preprocessing = about.get("preprocessing", "included")
     if preprocessing not in PREPROCESSING:
         raise GraftError(
             f"preprocessing must be one of {', '.join(PREPROCESSING)}; {preprocessing!r} was given"
@@ -93,29 +108,14 @@ def add(
     if not path.exists():
         raise RunError(f"there is no {path}; give a run folder, a zip of one, or a .keras file")
     title = shown(path.name)
-    for_model = {"labels": labels, "image_size": image_size, "preprocessing": preprocessing}
     try:
         _refuse_foreign(path)
         limits.check_disk(home)
         with _staging(home) as place:
             report("Reading the files", 0, None)
-            if path.is_dir():
-                source = import_source.Folder(path)
-                with contextlib.closing(source):
-                    found = _take_run(source, place, for_model)
-            else:
-                with keras_file.opened(path) as archive:
-                    names = {info.filename for info in archive.infolist()}
-                    if "config.json" in names:
-                        _lone(path, place)
-                        found = {}
-                    else:
-                        found = _take_run(import_source.Zip(archive), place, for_model)
-            checked = keras_file.check(
-                place / "model.keras", place / "work", home, image_size, preprocessing, report
-            )
-            found["file"] = title
-            return _finish(place, home, found, checked, name, labels, preprocessing)
+            origin = _take(path, title, place, about)
+            checked = keras_file.check(place / "model.keras", place / "work", home, about, report)
+            return _finish(place, home, origin, name, about, checked)
     except GraftError as error:
         raise RunError(f"{title} is not imported: {error}") from None
     except OSError as error:
@@ -124,15 +124,15 @@ def add(
         ) from None
 
 
-def read_labels(path) -> list[str]:
-    """Class names of a text file, one a line. Raises GraftError."""
+def read_labels(path: Path) -> list[str]:
+    """Class names from a text file, one per line. Raises GraftError."""
     path = Path(path)
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_LABELS + 1)
         if len(content) > MAX_LABELS:
             raise GraftError(
-                f"{path} is larger than {MAX_LABELS:,} bytes; give one class name a line"
+                f"{path} is larger than {MAX_LABELS:,} bytes; give one class name per line"
             )
         return checked_labels(content.decode().splitlines())
     except OSError as error:
@@ -140,25 +140,28 @@ def read_labels(path) -> list[str]:
             f"{path} cannot be read ({error.strerror}); give a text file of class names"
         ) from None
     except UnicodeDecodeError:
-        raise GraftError(f"{path} is not a text file; give one class name a line") from None
+        raise GraftError(f"{path} is not a text file; give one class name per line") from None
 
 
-def checked_labels(lines) -> list[str]:
-    """Class names that can be shown, each its own. Raises GraftError."""
+def checked_labels(lines: list[str]) -> list[str]:
+    """Class names, stripped, without empty lines. Raises GraftError.
+
+    There must be at least two, all different, of at most 200 printable characters.
+    """
     found = [line.strip() for line in lines if line.strip()]
     for label in found:
         if len(label) > 200 or not label.isprintable():
             raise GraftError(f"the class name {shown(label)!r} is too long or cannot be shown")
     if len(set(found)) < max(2, len(found)):
-        raise GraftError("class names must be two or more, and each must differ from all others")
+        raise GraftError("give two or more class names, which must all differ")
     return found
 
 
-# -- what it is -------------------------------------------------------------------------------------
+# -- reading it ------------------------------------------------------------------------------------
 
 
 def _refuse_foreign(path) -> None:
-    """Raises RunError for what is no run and no .keras file."""
+    """Raises RunError for models in other formats."""
     remedy = "save it with Keras 3 as .keras, or give a run folder"
     if path.is_dir():
         if (path / "saved_model.pb").exists():
@@ -176,12 +179,14 @@ def _refuse_foreign(path) -> None:
 
 @contextlib.contextmanager
 def _staging(home):
-    """A folder that is there only inside the `with`, beside the runs, so that what is finished in it is moved
-    in one step. It is no run itself: what lies in it, lies one folder deeper."""
-    for left in (home / "runs").glob(".import.*"):  # of an import that was killed
+    """A temporary folder among the runs, so that the finished run is moved in one step.
+
+    It is not a run itself: the run is in a folder inside.
+    """
+    for left in (home / homes.RUNS).glob(".import.*"):  # from an import that was killed
         if left.stat().st_mtime < time.time() - 2 * keras_file.SECONDS:
             shutil.rmtree(left, ignore_errors=True)
-    place = Path(tempfile.mkdtemp(dir=home / "runs", prefix=".import."))
+    place = Path(tempfile.mkdtemp(dir=home / homes.RUNS, prefix=".import."))
     try:
         (place / "work").mkdir()
         (place / "run").mkdir()
@@ -190,128 +195,140 @@ def _staging(home):
         shutil.rmtree(place, ignore_errors=True)
 
 
-# -- taking it in -----------------------------------------------------------------------------------
-
-
-def _lone(path, place) -> None:
-    """A .keras file, copied so that nobody can change it while it is looked at."""
+def _take(path, title, place, about) -> _Origin:
+    """Copies the model to place/model.keras, and a run's other files to place/run."""
+    if path.is_dir():
+        with contextlib.closing(archive.Folder(path)) as folder:
+            return _take_run(folder, title, place, about)
+    with keras_file.opened(path) as packed:
+        if "config.json" not in {info.filename for info in packed.infolist()}:
+            return _take_run(archive.Zip(packed), title, place, about)
+    # A copy, so that nobody can change the file while it is checked.
     with open(path, "rb") as file, open(place / "model.keras", "wb") as kept:
-        import_source.copy_all(file, kept, "the model", import_source.MAX_MODEL)
+        archive.copy_all(file, kept, "model", archive.MAX_MODEL)
+    return _Origin(title)
 
 
-def _take_run(source, place, for_model) -> dict:
-    """A run's files; its model becomes place/model.keras."""
-    recipe = run_folder.recipe(source)
-    architecture = run_folder.architecture(source)
+def _take_run(source, title, place, about) -> _Origin:
+    recipe, architecture = run_folder.recipe(source), run_folder.architecture(source)
     if recipe is None or architecture is None:
-        raise RunError("it holds no finished run (recipe.yaml, architecture.json, final.keras)")
-    given = [k for k, v in for_model.items() if v not in (None, "included")]
+        raise RunError(
+            f"it is not a finished run, with {files.RECIPE}, {files.ARCHITECTURE} and {files.KERAS}"
+        )
+    given = [key for key, value in about.items() if value not in (None, "included")]
     if given:
         raise RunError(
-            f"a run says itself what its {given[0].replace('_', ' ')} is; leave the option out"
+            f"a run already states its {given[0].replace('_', ' ')}; leave the option out"
         )
     times = run_folder.times(source)
-    if not import_source.copy(
-        source, "final.keras", place / "model.keras", import_source.MAX_MODEL
-    ):
-        raise RunError("it has no final.keras, so there is no model to import")
-    run_folder.take(source, place / "run")
-    return {"recipe": recipe, "architecture": architecture, "times": times}
+    if not archive.copy(source, files.KERAS, place / "model.keras", archive.MAX_MODEL):
+        raise RunError(f"it has no {files.KERAS}, so there is no model to import")
+    run_folder.keep(source, place / "run")
+    return _Origin(title, recipe, architecture, times)
 
 
-# -- the new run ------------------------------------------------------------------------------------
+# -- the new run -----------------------------------------------------------------------------------
 
 
-def _finish(place, home, found, checked, name, labels, preprocessing) -> Imported:
-    """Puts the run together and moves it into the home."""
-    run, work, now = place / "run", place / "work", time.time()
-    file, notes = found["file"], list(checked["notes"])
-    names = labels
-    if "architecture" in found:  # a run's folder brings its own, which are as foreign as any
-        names = checked_labels(found["architecture"]["classes"])
-    if names is None:
-        names = [f"class {i}" for i in range(1, checked["classes"] + 1)]
-        notes.append("No class names were given, so its classes are numbered.")
-    if len(names) != checked["classes"]:
-        raise RunError(
-            f"{len(names):,} class names are given and it knows {checked['classes']:,} classes"
-        )
-    figures = homes.read_json(run / "evaluation.json", {})
-    for part in figures.values() if isinstance(figures, dict) else ():
-        _check_figures(part, names)
-    recipe = found.get("recipe")
-    wanted = (name or (recipe.name if recipe else Path(file).stem))[:80]
+def _finish(place, home, origin, name, about, checked) -> Imported:
+    """Completes the run in place/run and moves it into the home."""
+    folder, now = place / "run", time.time()
+    result, image_size, digest = checked
+    labels, notes = _labels(origin, about, result)
+    wanted = (name or (origin.recipe.name if origin.recipe else Path(origin.title).stem))[:80]
     slug = re.sub(r"[^a-z0-9]+", "-", wanted.lower()).strip("-")[:40] or "imported"
     identity = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug}-{secrets.token_hex(2)}"
-    try:
-        recipe = Recipe.from_dict(
-            (recipe.to_dict() if recipe else _recipe_of_a_model(identity, file, checked))
-            | {"name": wanted}
-        )
-    except RecipeError as error:
-        raise RunError(f"no recipe can be written for it ({error})") from None
+    recipe = _recipe(origin, identity, wanted, image_size)
+    _check_figures(folder, labels)
     for made in runs.MODEL:
-        if (work / made).is_file() and not (work / made).is_symlink():
-            os.replace(work / made, run / made)
-    manifest.write(run, runs.MODEL)
-    homes.write_json(run / "architecture.json", _architecture(found, checked, names, preprocessing))
-    environment = homes.read_json(run / "environment.json", {})
-    origin = {"file": file, "sha256": checked["sha256"], "time": now}
-    homes.write_json(run / "environment.json", environment | {"imported_from": origin})
-    for note in [f"Imported from {file}; its network for prediction was made anew.", *notes]:
-        EventLog(run / "events.jsonl").write("note", text=note)
-    with homes.replacing(run / "recipe.yaml") as written:
-        written.write(recipe.to_yaml())
-    state = {"status": "finished", "created": now, "recipe_hash": recipe.hash}
-    made = runs.Run(run)
-    made.update(**state, **{k: v for k, v in found.get("times", {}).items() if k != "status"})
-    os.chmod(run, 0o755)  # a temporary folder is its maker's alone
-    target = home / "runs" / identity
-    os.rename(run, target)
+        if (place / "work" / made).is_file() and not (place / "work" / made).is_symlink():
+            os.replace(place / "work" / made, folder / made)
+    manifest.write(folder, runs.MODEL)
+    architecture = _backbone(origin, about, result, image_size) | {
+        "image_size": image_size,
+        "features": result.features,
+        "classes": labels,
+        "params": result.params,
+    }
+    homes.write_json(folder / files.ARCHITECTURE, architecture)
+    imported_from = {"file": origin.title, "sha256": digest, "time": now}
+    environment = homes.read_json(folder / files.ENVIRONMENT, {})
+    homes.write_json(folder / files.ENVIRONMENT, environment | {"imported_from": imported_from})
+    log = EventLog(folder / files.EVENTS)
+    for note in [f"Imported from {origin.title}; its network was converted again.", *notes]:
+        log.write("note", text=note)
+    with homes.replacing(folder / files.RECIPE) as file:
+        file.write(recipe.to_yaml())
+    runs.Run(folder).update(
+        **{"created": now, "recipe_hash": recipe.hash, **(origin.times or {}), "status": "finished"}
+    )
+    os.chmod(folder, 0o755)  # mkdtemp lets only its owner in
+    target = home / homes.RUNS / identity
+    os.rename(folder, target)
     return Imported(runs.Run(target), notes)
 
 
-def _recipe_of_a_model(identity, file, checked) -> dict:
-    """What can be said of a model that came without a recipe. Its backbone is itself, so that another run can
-    go on from it where it has one."""
-    return {
-        "description": f"Imported from {file}; how it was trained is not known, so dataset and stages say "
-        "nothing of it.",
+def _labels(origin, about, result) -> tuple[list[str], list[str]]:
+    """The class names, and notes about the model."""
+    labels, notes = about.get("labels"), list(result.notes)
+    if origin.architecture:  # as foreign as the rest
+        labels = checked_labels(origin.architecture["classes"])
+    if labels is None:
+        labels = [f"class {i}" for i in range(1, result.classes + 1)]
+        notes.append("No class names were given, so its classes are numbered.")
+    if len(labels) != result.classes:
+        raise RunError(
+            f"{plural(len(labels), 'class name')} given, but the model has "
+            f"{plural(result.classes, 'class', 'classes')}"
+        )
+    return labels, notes
+
+
+def _recipe(origin, identity, name, image_size) -> Recipe:
+    """The run's recipe under its new name.
+
+    A model without a recipe becomes its own backbone, so that another run can continue from it.
+    """
+    data = {
+        "description": f"Imported from {origin.title}. How it was trained is not known, so dataset "
+        "and stages are placeholders.",
         "dataset": {"source": "folder", "path": "elsewhere"},
         "backbone": {"name": f"run:{identity}"},
-        "image_size": checked["image_size"],
+        "image_size": image_size,
         "stages": [{"name": "elsewhere", "epochs": 1}],
     }
+    if origin.recipe:
+        data = origin.recipe.to_dict()
+    try:
+        return Recipe.from_dict(data | {"name": name})
+    except RecipeError as error:
+        raise RunError(f"its recipe cannot be written ({error})") from None
 
 
-def _check_figures(part, names) -> None:
-    """Raises RunError if the figures of a part of the data are of other classes."""
-    if not isinstance(part, dict) or "confusion" not in part:
-        return
-    rows, own = part["confusion"], [row["label"] for row in part["per_class"]]
-    if own != names or len(rows) != len(names) or any(len(row) != len(names) for row in rows):
-        raise RunError(
-            "its evaluation.json is of other classes than its model; delete that file to go on"
-        )
+def _check_figures(folder, labels) -> None:
+    """Raises RunError if evaluation.json describes other classes."""
+    figures = homes.read_json(folder / files.EVALUATION, {})
+    for part in (figures.get("test"), figures.get("validation")):
+        if part is None:
+            continue
+        rows, own = part["confusion"], [row["label"] for row in part["per_class"]]
+        if own != labels or [len(row) for row in rows] != [len(labels)] * len(labels):
+            raise RunError(
+                f"its {files.EVALUATION} is of other classes than its model; delete that file and "
+                "import it again"
+            )
 
 
-def _architecture(found, checked, names, preprocessing) -> dict:
-    """architecture.json: figures of the model itself, and what the run says of its backbone if the model
-    has that layer."""
-    size, layer = checked["image_size"], checked["backbone_layer"]
-    told = found.get("architecture")
-    if told is None or told["backbone"]["layer"] != layer or not checked["graft_shaped"]:
-        file = Path(found["file"]).stem[:80]
-        told = {
-            "backbone": {"name": file, "alpha": None, "origin": "imported", "layer": layer},
-            "preprocessing": preprocessing,
-            "min_image_size": size,
-            "blocks": [],
-            "precision": "float32",
-        }
-    return told | {
-        "image_size": size,
-        "features": checked["features"],
-        "classes": names,
-        "params": checked["params"],
+def _backbone(origin, about, result, image_size) -> dict[str, Any]:
+    """The part of architecture.json about the backbone; the run's own if it matches the model."""
+    stated, layer = origin.architecture, result.backbone_layer
+    if stated and stated["backbone"]["layer"] == layer and result.graft_shaped:
+        return stated
+    name = Path(origin.title).stem[:80]
+    return {
+        "backbone": {"name": name, "alpha": None, "origin": "imported", "layer": layer},
+        "preprocessing": about.get("preprocessing", "included"),
+        "min_image_size": image_size,
+        "blocks": [],
+        "precision": "float32",
     }

@@ -1,8 +1,10 @@
-"""A `.keras` file from elsewhere, taken apart and loaded in a throwaway process; light.
+"""A foreign `.keras` file, checked here and loaded in a separate process. Light.
 
-The file itself is never given to Keras: its description is written anew (`engine.imports.config`), its
-weights are copied beside it, and `engine.imports.worker` makes of them what a run keeps.
+Keras never reads the file itself: its configuration is rebuilt (`engine.imports.config`), its
+weights are copied, and `engine.imports.worker` makes a run's model files from both.
 """
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -14,7 +16,9 @@ import subprocess
 import sys
 import time
 import zipfile
-from typing import Annotated
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
@@ -23,26 +27,39 @@ from engine import home as homes
 from engine.data.sources.zip_names import shown
 from engine.errors import GraftError, RunError
 from engine.host import limits
-from engine.imports import archive as import_source
-from engine.imports import config as import_config
+from engine.host.background import Report
+from engine.imports import archive
+from engine.imports.config import MAX_CONFIG, cleaned
 
 SECONDS = 600
-"""How long the throwaway process may take, and of processor time for each core; ResNet50 took 22 s on 2 cores."""
+"""Time limit of the process, and its limit of CPU time per core; ResNet50 took 22 s on 2 cores."""
 MEMORY = 4 * 2**30
-"""Bytes that the throwaway process may take beside its share for weights. Measured on 2 cores: small networks
-pass with 1 GiB, ResNet50 with 2 GiB and its share; each further core has threads with memory of their own."""
+"""Memory limit of the process in bytes, without `PER_WEIGHT`. Measured on 2 cores: small networks
+need less than 1 GiB, ResNet50 less than 2 GiB; each further core adds threads that need memory."""
 PER_WEIGHT = 10
-"""Copies of the weights that may be in memory at once: file, variables, constants, converter, LiteRT."""
+"""Bytes of memory per byte of weights: copies in file, variables, constants, converter, LiteRT."""
 _DIRECTORY = 1_000_000
-"""Bytes of a zip's list of members: 5,000 of them take 500,000."""
+"""Maximum bytes of a zip's list of members; 5,000 members take 500,000."""
 _MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
 _RATIO_FROM, _RATIO = 50_000_000, 20
-"""Weights beyond so many bytes may not unpack to more than so many times what they take: they are noise, and
-Keras does not even pack them."""
+"""Weights of more than 50 MB may not be compressed to less than a 20th: real weights hardly
+compress, and Keras stores them uncompressed."""
+LOADING = "Loading the model in a separate process"
+
+
+class About(TypedDict, total=False):
+    """What a .keras file may not say itself."""
+
+    labels: list[str] | None
+    """Class names in the order of the answers; by default "class 1", "class 2" …"""
+    image_size: int | None
+    """Pixels, for a model that accepts images of any size."""
+    preprocessing: str
+    """One of `engine.imports.imports.PREPROCESSING`, by default "included"."""
 
 
 class Result(BaseModel):
-    """What the throwaway process found; it saw the file, so its words are checked as well."""
+    """What the process found. It has read the file, so its result is checked too."""
 
     classes: Annotated[int, Field(ge=2, le=100_000)]
     features: Annotated[int, Field(ge=1, le=10_000_000)]
@@ -54,71 +71,77 @@ class Result(BaseModel):
 
 
 class _Bounded(io.BufferedReader):
-    """A file that reads no list of members beyond `_DIRECTORY`: zipfile takes it all at once."""
+    """A file that limits a zip's list of members to `_DIRECTORY`, which zipfile reads at once."""
 
     opening = True
 
-    def read(self, size=-1):
+    def read(self, size: int | None = -1) -> bytes:
         if self.opening and size is not None and size > _DIRECTORY:
             raise RunError("it lists far more files than a model or a run has")
         return super().read(size)
 
 
 @contextlib.contextmanager
-def opened(path):
-    """A zip, its list of members bounded. Raises RunError."""
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip, opened with a limit on its list of members. Raises RunError."""
     with _Bounded(io.FileIO(path)) as file:
         try:
-            archive = zipfile.ZipFile(file)
+            found = zipfile.ZipFile(file)
         except GraftError:
             raise
-        except Exception:  # BadZipFile, and a dozen others for bytes that make no sense
+        except Exception:  # BadZipFile, and a dozen others for malformed bytes
             file.seek(0)
             damaged = file.read(2) == b"PK"
             raise RunError(
                 "it is damaged or incomplete: its list of files cannot be read; copy it again"
                 if damaged
-                else "it is no .keras file and no zip of a run, whatever its name says"
+                else "it is neither a .keras file nor a zip of a run, whatever its name"
             ) from None
         file.opening = False
-        with archive:
-            yield archive
+        with found:
+            yield found
 
 
-def check(model, work, home, image_size, preprocessing, report) -> dict:
-    """Checks a model, and makes what a run keeps of it.
+def check(
+    model: Path, work: Path, home: Path, about: About, report: Report
+) -> tuple[Result, int, str]:
+    """Checks a model and makes a run's model files from it.
 
     Args:
-        model: path of the .keras file, which nobody else can change.
-        work: an empty folder; final.keras, inference.tflite and perhaps head.npz lie there afterwards.
-        home, image_size, preprocessing, report: of `engine.imports.imports.add`.
+        model: the .keras file, a copy that nobody else can change.
+        work: an empty folder, where final.keras, inference.tflite and possibly head.npz are
+            written.
+        home: Graft's home.
+        about: what the file may not say itself; `labels` is not used.
+        report: called with (text, done, total).
 
     Returns:
-        What is known of it: the fields of `Result`, image_size and sha256.
+        What the process found, the image size in pixels, and the SHA-256 of the file.
 
     Raises:
         RunError: why it is refused.
     """
-    with opened(model) as archive:
-        members = _members(archive)
-        config = import_source.open_member(archive, members["config.json"], "config.json")
-        with config as file:
-            content = import_source.read_all(file, "config.json", import_config.MAX_CONFIG)
-        found = import_config.cleaned(content, image_size)
+    with opened(model) as packed:
+        members = _members(packed)
+        with archive.open_member(packed, members["config.json"], "config.json") as file:
+            content = archive.read_all(file, "config.json", MAX_CONFIG)
+        found = cleaned(content, about.get("image_size"))
         weights = members["model.weights.h5"]
-        if 2 * found["params"] > weights.file_size:  # two bytes for each, at least
+        if 2 * found["params"] > weights.file_size:  # at least two bytes per weight
             raise RunError(
-                f"its layers declare {found['params']:,} weights, and its file holds "
-                f"{homes.size_text(weights.file_size)} of them"
+                f"its layers declare {found['params']:,} weights, but its file contains only "
+                f"{homes.size_text(weights.file_size)}"
             )
-        packed = import_source.open_member(archive, weights, "model.weights.h5")
-        with packed as file, open(work / "model.weights.h5", "wb") as kept:
-            import_source.copy_all(file, kept, "model.weights.h5", import_source.MAX_MODEL)
+        with (
+            archive.open_member(packed, weights, "model.weights.h5") as file,
+            open(work / "model.weights.h5", "wb") as kept,
+        ):
+            archive.copy_all(file, kept, "model.weights.h5", archive.MAX_MODEL)
     size = (work / "model.weights.h5").stat().st_size
     job = {
         "image_size": found["image_size"],
         "logits": found["logits"],
-        "preprocessing": preprocessing,
+        "preprocessing": about.get("preprocessing", "included"),
         "weight_bytes": size,
         "memory": min(limits.memory_limit(home), MEMORY + PER_WEIGHT * size),
         "disk": 2**28 + 4 * size,
@@ -128,36 +151,35 @@ def check(model, work, home, image_size, preprocessing, report) -> dict:
     (work / "job.json").write_text(json.dumps(job))
     with open(model, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    result = _throwaway(work, job, report)
-    return result.model_dump() | {"image_size": found["image_size"], "sha256": digest}
+    return _in_separate_process(work, job, report), found["image_size"], digest
 
 
-def _members(archive) -> dict[str, zipfile.ZipInfo]:
-    """The three files of a model by name. Raises RunError for any other."""
-    members = {}
-    for info in archive.infolist():
-        name = "/".join(import_source.check_member(info))
+def _members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The files of a model by name. Raises RunError for any other file."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in packed.infolist():
+        name = "/".join(archive.check_member(info))
         if name not in _MEMBERS:
             raise RunError(
-                f"it holds {shown(name)}, which a model of built-in layers does not need"
+                f"it contains {shown(name)}, which a model of built-in layers does not need"
             )
         if name in members:
-            raise RunError(f"it holds {name} twice")
+            raise RunError(f"it contains {name} twice")
         members[name] = info
     for name in ("config.json", "model.weights.h5"):
         if name not in members:
-            raise RunError(f"it holds no {name}; save the whole model with Keras 3")
+            raise RunError(f"it contains no {name}; save the whole model with Keras 3")
     weights = members["model.weights.h5"]
     if weights.file_size > max(_RATIO_FROM, _RATIO * weights.compress_size):
         raise RunError(
-            f"its weights unpack from {homes.size_text(weights.compress_size)} to "
-            f"{homes.size_text(weights.file_size)}, which weights never do"
+            f"its weights decompress from {homes.size_text(weights.compress_size)} to "
+            f"{homes.size_text(weights.file_size)}, far more than real weights do"
         )
     return members
 
 
-def _throwaway(work, job, report) -> Result:
-    """Runs `engine.imports.worker` on a folder. Raises RunError for whatever becomes of it."""
+def _in_separate_process(work: Path, job: dict[str, Any], report: Report) -> Result:
+    """Runs `engine.imports.worker` on a folder. Raises RunError if it fails in any way."""
     kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LD_LIBRARY_PATH")}
     environment = kept | {
         "PYTHONPATH": str(homes.PROJECT),
@@ -168,9 +190,9 @@ def _throwaway(work, job, report) -> Result:
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    report("Loading it in a process of its own", 0, None)
+    report(LOADING, 0, None)
     with open(work / "log", "wb") as log:
-        # -P: what lies in the working folder must not pass for a module.
+        # -P: Python must not import modules from the working folder.
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "engine.imports.worker", str(work)],
             cwd=work,
@@ -186,9 +208,9 @@ def _throwaway(work, job, report) -> Result:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
                 break
-            report("Loading it in a process of its own", 0, None)
+            report(LOADING, 0, None)
             if time.monotonic() > until:
-                raise RunError(f"it took longer than {job['seconds']} s to load")
+                raise RunError(_too_slow(job))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -200,16 +222,20 @@ def _throwaway(work, job, report) -> Result:
             raise RunError(shown(str(found["error"])[:400]))
         return Result.model_validate(found)
     except (OSError, ValueError, TypeError, ValidationError):
-        raise RunError(_broke_off(work / "log", process.returncode, job)) from None
+        raise RunError(_why_it_failed(work / "log", process.returncode, job)) from None
 
 
-def _broke_off(log, code, job) -> str:
+def _too_slow(job) -> str:
+    return f"loading it took longer than the limit of {job['seconds']} s"
+
+
+def _why_it_failed(log, code, job) -> str:
     """Why the process left no result."""
     with open(log, "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
         tail = file.read().decode(errors="replace")
     if code == -signal.SIGXCPU:
-        return f"it took longer than {job['seconds']} s to load"
+        return _too_slow(job)
     if limits.speaks_of_memory(tail) or code == -signal.SIGKILL:
-        return f"it needs more memory than the {homes.size_text(job['memory'])} that an import may take"
-    return f"the process that loads it broke off (code {code})"
+        return f"it needs more memory than the limit of {homes.size_text(job['memory'])}"
+    return f"the process that loads it stopped unexpectedly (exit code {code})"

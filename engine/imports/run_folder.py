@@ -1,12 +1,14 @@
-"""What is taken of a run folder from elsewhere, or of a zip of one; light.
+"""The files of a foreign run folder, or of a zip of one, that an import keeps. Light.
 
-Only known files are opened, by their names and within bounds; no link is followed. Each is parsed, held to
-its shape, and written anew. The converted network is not taken at all: it is made again from final.keras.
+Only known files are read, within limits. Each is parsed, validated and written again. The converted
+network is not kept: it is converted again from final.keras.
 """
+
+from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -18,44 +20,41 @@ from engine.data.sources.zip_names import shown
 from engine.errors import ImageError, RecipeError, RunError
 from engine.images import decode
 from engine.imports import archive
-from engine.predict import calibration
+from engine.imports.archive import Source
 from engine.recipe import Recipe
+from engine.runs import events, files
 
 MAX_RECIPE = 100_000
 MAX_JSON = 5_000_000
 MAX_SPLIT = 50_000_000
-"""Bytes of split.json, which names every image: 700,000 of them."""
+"""Bytes of split.json, which lists every image; enough for 700,000."""
 MAX_EVENTS = 200_000_000
 MAX_EVENT = 100_000
-"""Bytes of one event; longer ones are left out."""
+"""Bytes of one event; longer ones are skipped."""
 MAX_EXAMPLES = 100
-KINDS = {
-    "start", "phase", "stage_start", "batch", "epoch", "stage_end", "note", "warning", "resume", "end",
-}  # fmt: skip
-"""Events that are taken (`engine.runs.events`)."""
 
 
-def recipe(source) -> Recipe | None:
-    """The recipe of a run; None if there is none. Raises RunError."""
-    content = archive.read(source, "recipe.yaml", MAX_RECIPE)
+def recipe(source: Source) -> Recipe | None:
+    """The run's recipe; None if there is none. Raises RunError."""
+    content = archive.read(source, files.RECIPE, MAX_RECIPE)
     if content is None:
         return None
     try:
         text = content.decode()
-        # Names for repeated parts (&a, *a) can make a small text stand for gigabytes; Graft writes none.
+        # References (&a, *a) can expand a small text to gigabytes; Graft writes none.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise RunError(
-                "its recipe.yaml repeats parts by reference, as no recipe of Graft's does"
+                "its recipe.yaml uses YAML references (&, *); write the repeated parts out"
             )
         return Recipe.from_yaml(text)
     except RecipeError as error:
-        raise RunError(f"its recipe.yaml is no recipe ({shown(str(error))})") from None
+        raise RunError(f"its recipe.yaml is not a valid recipe ({shown(str(error))})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RunError(f"its recipe.yaml cannot be read ({shown(str(error))[:80]})") from None
 
 
 class _Loose(BaseModel):
-    """Fields that pages rely on; others are kept as they are."""
+    """Fields that pages rely on; other fields are kept unchanged."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -111,11 +110,11 @@ class _Confidence(_Loose):
 
 class _Environment(_Loose):
     packages: dict[str, Text] = {}
-    device: dict[str, object] | None = None
+    device: dict[str, Any] | None = None
 
 
 class _Event(BaseModel):
-    """What pages read of an event, whatever its kind; other fields are kept as they are."""
+    """The fields that pages read from events of any kind; other fields are kept unchanged."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -142,7 +141,7 @@ class _Event(BaseModel):
     eta_seconds: float | None = None
     classes: list[Label] | None = None
     counts: dict[str, Count] | None = None
-    stages: list[dict[str, object]] | None = None
+    stages: list[dict[str, Any]] | None = None
 
 
 _NEEDED = {
@@ -155,7 +154,7 @@ _NEEDED = {
     "note": ("text",),
     "warning": ("text",),
 }
-"""What an event of a kind must hold."""
+"""The fields that an event of a kind must have."""
 
 
 Hash = Annotated[str, Field(max_length=128, pattern=r"^[\w:.-]*$")]
@@ -191,7 +190,7 @@ Layer = tuple[Text, Count, Count, bool | Annotated[int, Field(ge=0, le=1)]]
 
 
 class Architecture(BaseModel):
-    """The part of architecture.json that cannot be found out from the model itself."""
+    """The part of architecture.json that cannot be derived from the model itself."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -220,41 +219,41 @@ class _Example(BaseModel):
 
 
 _FILES = {
-    "evaluation.json": _Evaluation,
-    "split.json": _Split,
+    files.EVALUATION: _Evaluation,
+    files.SPLIT: _Split,
     overlay.FILE: _Overlay,
-    calibration.FILE: _Confidence,
-    "environment.json": _Environment,
+    files.CONFIDENCE: _Confidence,
+    files.ENVIRONMENT: _Environment,
 }
-"""Files that are taken where they are there, and the shape that they must have."""
+"""Files that are kept if they exist, and what they must look like."""
 
 
-def _parsed(source, name, shape, most=MAX_JSON):
-    """A JSON file held to a shape, as plain data; None if there is none. Raises RunError."""
+def _parsed(source: Source, name: str, shape: Any, most: int = MAX_JSON) -> Any:
+    """A JSON file, validated, as plain data; None if there is none. Raises RunError."""
     content = archive.read(source, name, most)
     if content is None:
         return None
     try:
         kind = TypeAdapter(shape)
-        # Held to its shape while it is read: as plain data, 50 MB of brackets would be a gigabyte.
+        # Validated while it is parsed: as plain data, 50 MB of brackets would take a gigabyte.
         return kind.dump_python(kind.validate_json(content), mode="json")
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "its text"
         raise RunError(
-            f"{name} in it is not as Graft writes it ({shown(where)}: {shown(first['msg'])})"
+            f"its {name} does not look as Graft writes it ({shown(where)}: {shown(first['msg'])})"
         ) from None
 
 
-def architecture(source) -> dict | None:
-    """What architecture.json says of classes and backbone; None if there is none. Raises RunError."""
-    return _parsed(source, "architecture.json", Architecture)
+def architecture(source: Source) -> dict[str, Any] | None:
+    """Classes and backbone from architecture.json; None if there is none. Raises RunError."""
+    return _parsed(source, files.ARCHITECTURE, Architecture)
 
 
-def times(source) -> dict:
-    """How the run ended and when, of status.json. Raises RunError if it has no model to import."""
+def times(source: Source) -> dict[str, Any]:
+    """How and when the run ended, from status.json. Raises RunError if it is not finished."""
     try:
-        found = _parsed(source, "status.json", _Times)
+        found = _parsed(source, files.STATUS, _Times)
     except RunError as error:
         raise RunError(f"{error}; only a finished run can be imported") from None
     found = found or {"status": "finished"}
@@ -265,50 +264,50 @@ def times(source) -> dict:
     return found
 
 
-def take(source, target: Path) -> None:
-    """Writes what is known of a run's other files to a folder of ours: figures, split, decisions,
+def keep(source: Source, target: Path) -> None:
+    """Writes the run's other known files to a folder: evaluation, split, overlay, calibration,
     environment, events, examples. Raises RunError."""
     for name, shape in _FILES.items():
         most = MAX_SPLIT if shape is _Split else MAX_JSON
         if (found := _parsed(source, name, shape, most)) is not None:
             homes.write_json(target / name, found)
-    _take_events(source, target / "events.jsonl")
-    _take_examples(source, target / "examples")
+    _keep_events(source, target / files.EVENTS)
+    _keep_examples(source, target / files.EXAMPLES)
 
 
-def _take_events(source, target) -> None:
-    """The events of known kinds, one after another: all at once they would take ten times the memory."""
+def _keep_events(source, target) -> None:
+    """The events of known kinds, one by one: together they would take ten times the memory."""
     raw = target.with_name("events.raw")
-    if not archive.copy(source, "events.jsonl", raw, MAX_EVENTS):
+    if not archive.copy(source, files.EVENTS, raw, MAX_EVENTS):
         return
     with open(raw, "rb") as file, homes.replacing(target) as kept:
         while line := file.readline(MAX_EVENT):
             try:
                 event = from_json(line, allow_inf_nan=False)
                 _Event.model_validate(event)
-            except ValueError:  # no JSON, or not as pages take it
+            except ValueError:  # not JSON, or not what pages expect
                 continue
             needed = _NEEDED.get(event["event"], ())
-            if event["event"] in KINDS and all(event.get(name) is not None for name in needed):
+            if event["event"] in events.KINDS and all(
+                event.get(name) is not None for name in needed
+            ):
                 kept.write(json.dumps(event) + "\n")
     raw.unlink()
 
 
-def _take_examples(source, target) -> None:
-    """Example images, each read as Graft reads any image before it is kept."""
-    rows = _parsed(source, "examples/examples.json", list[_Example]) or []
+def _keep_examples(source, target) -> None:
+    """The example images; each is decoded once before it is kept."""
+    rows = _parsed(source, f"{files.EXAMPLES}/{files.EXAMPLES_LIST}", list[_Example]) or []
     target.mkdir()
     if len(rows) > MAX_EXAMPLES:
-        raise RunError(
-            f"it names {len(rows):,} example images, and a run keeps at most {MAX_EXAMPLES}"
-        )
+        raise RunError(f"it lists {len(rows):,} example images; a run has at most {MAX_EXAMPLES}")
     for row in rows:
-        content = archive.read(source, f"examples/{row['file']}", decode.MAX_BYTES)
+        content = archive.read(source, f"{files.EXAMPLES}/{row['file']}", decode.MAX_BYTES)
         if content is None:
             raise RunError(f"its example image {row['file']} is missing")
         try:
             decode.read(content)
         except ImageError as error:
-            raise RunError(f"its example {row['file']} is refused: {error}") from None
+            raise RunError(f"its example image {row['file']} is refused: {error}") from None
         (target / row["file"]).write_bytes(content)
-    homes.write_json(target / "examples.json", rows)
+    homes.write_json(target / files.EXAMPLES_LIST, rows)

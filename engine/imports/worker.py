@@ -1,9 +1,11 @@
-"""The throwaway process that loads a model from elsewhere: `python -m engine.imports.worker FOLDER`.
+"""The process that loads a foreign model: `python -m engine.imports.worker FOLDER`.
 
-Heavy, but only once the limits are set. It finds in FOLDER what `engine.imports.imports` put there (job.json,
-config.json written anew, model.weights.h5) and leaves final.keras, inference.tflite, head.npz and result.json
-beside them. Whatever happens to it, the server that started it does not notice.
+Heavy, but only after its limits are set. `engine.imports.keras_file` has written job.json, the
+rebuilt config.json and model.weights.h5 to FOLDER. The process adds final.keras, inference.tflite,
+possibly head.npz, and result.json. Whatever happens in it, the process that started it is safe.
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -11,41 +13,45 @@ import resource
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import GraftError, RunError
 from engine.host import limits
 from engine.host.parallel import cores
+from engine.runs import files
+
+if TYPE_CHECKING:
+    import keras
 
 MAX_DATASETS = 20_000
-"""Arrays in a file of weights; NASNetLarge has 1,500."""
+"""Maximum number of arrays in a file of weights; NASNetLarge has 1,500."""
 MAX_ACTIVATION = 64_000_000
-"""Numbers that one layer may put out for an image (256 MB): the pages and the endpoint run the model too."""
+"""Maximum number of values in a layer's output for one image (256 MB): pages run the model too."""
 SAME = 1e-3
-"""Largest difference in probability between Keras and LiteRT that passes; a normal one is below 1e-5."""
+"""Maximum difference in any probability between Keras and LiteRT; it is normally below 1e-5."""
 
 
-def main(folder: str) -> int:
-    folder = Path(folder)
+def main(path: str) -> int:
+    """Loads the model in a folder, or writes why it is refused; returns the exit code."""
+    folder = Path(path)
     job = json.loads((folder / "job.json").read_text())
     _limit(job)
     try:
         _check_weights(folder / "model.weights.h5", job["weight_bytes"])
-        result = _convert(folder, job)
+        result: dict[str, Any] = _convert(folder, job)
     except GraftError as error:
         result = {"error": str(error)}
     except Exception as error:  # Keras, TensorFlow and its converter raise almost anything
         traceback.print_exc()
-        if isinstance(error, MemoryError) or limits.speaks_of_memory(
-            f"{error} {type(error).__name__}"
-        ):
-            raise  # told by the parent, as for one that was killed for it
+        if limits.speaks_of_memory(f"{error} {type(error).__name__}"):
+            raise  # the parent reports it, as it does when this process is killed for its memory
         result = {"error": f"it does not load ({type(error).__name__}: {_first_line(error)})"}
     (folder / "result.json").write_text(json.dumps(result))
     return 0
 
 
 def _limit(job) -> None:
-    """Bounds this process, before anything of the file is looked at."""
+    """Limits this process, before it reads anything of the file."""
     limits.limit_memory(job["memory"])
     for what, limit in (
         (resource.RLIMIT_CPU, job["seconds"] * cores()),
@@ -60,19 +66,20 @@ def _first_line(error) -> str:
     return text if len(text) <= 160 else text[:157] + "…"
 
 
-# -- weights, looked at before Keras sees them ------------------------------------------------------
+# -- weights, checked before Keras reads them ------------------------------------------------------
 
 
-def _check_weights(path, most: int) -> None:
-    """Holds a file of weights to plain arrays of finite numbers: HDF5 can also point at other files, at
-    itself, and at far more numbers than it holds.
+def _check_weights(path: Path, most: int) -> None:
+    """Accepts only plain arrays of finite numbers in a file of weights.
+
+    HDF5 can also link to other files and to itself, and declare more numbers than a file contains.
 
     Args:
         path: of the .h5 file.
-        most: bytes that all arrays may have.
+        most: maximum bytes of all arrays together.
 
     Raises:
-        RunError: one sentence, to be put behind "FILE is not imported: ".
+        RunError: the reason, to follow "FILE is not imported: ".
     """
     import h5py
     import numpy as np
@@ -86,40 +93,38 @@ def _check_weights(path, most: int) -> None:
         group = left.pop()
         where = h5py.h5o.get_info(group.id).addr
         if where in seen:
-            raise RunError("its weights hold a group that lies within itself")
+            raise RunError("its weights contain a group that contains itself")
         seen.add(where)
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise RunError("its weights hold a link to another place or file")
+                raise RunError("its weights contain a link to another place or file")
             kind = group.get(name, getclass=True)
             if kind is h5py.Group:
                 left.append(group[name])
                 continue
             if kind is not h5py.Dataset:
-                raise RunError("its weights hold something else than arrays")
+                raise RunError("its weights contain something other than arrays")
             array, count = group[name], count + 1
             if array.external or array.is_virtual:
-                raise RunError("its weights lie in another file")
+                raise RunError("its weights are in another file")
             if array.dtype.kind not in "fiu" or array.ndim > 8 or count > MAX_DATASETS:
-                raise RunError("its weights hold something else than plain arrays of numbers")
+                raise RunError("its weights contain something other than plain arrays of numbers")
             total += array.nbytes
             if total > most:
-                raise RunError("its weights declare far more numbers than the file holds")
+                raise RunError("its weights declare more numbers than the file contains")
             if array.dtype.kind == "f" and not np.isfinite(array[()]).all():
-                raise RunError("its weights are not all finite numbers, so it can answer nothing")
+                raise RunError("its weights contain NaN or infinite numbers, so it cannot classify")
     file.close()
 
 
-# -- the model --------------------------------------------------------------------------------------
+# -- the model -------------------------------------------------------------------------------------
 
 
 def _convert(folder, job) -> dict:
-    """Loads the model, writes what a run keeps, and tries it.
+    """Loads the model, writes a run's model files, and tries them.
 
     Returns:
-        A dict: classes, features (their numbers), feature_map (height, width, channels), params (of
-        backbone, head and total), backbone_layer (name, or None), graft_shaped, largest_difference
-        between Keras and LiteRT, and notes (list of sentences).
+        The fields of `engine.imports.keras_file.Result`.
     """
     import keras
 
@@ -133,8 +138,11 @@ def _convert(folder, job) -> dict:
     except (ValueError, KeyError, OSError) as error:
         raise RunError(f"its weights do not fit its layers ({_first_line(error)})") from None
     _check_size(model)
-    notes, classes = [], _classes(model)
-    parts, graft_shaped = _parts(model, notes)
+    classes, notes = _classes(model), []
+    parts, pooled = _parts(model)
+    if not pooled:
+        notes.append("It has no visible global pooling, so it cannot show regions that matter.")
+    graft_shaped = _has_head(model)
     size, mode = job["image_size"], job["preprocessing"]
     if mode != "included" or job["logits"]:
         graft_shaped = False
@@ -142,13 +150,13 @@ def _convert(folder, job) -> dict:
         probabilities, features, feature_map = parts(modeling.preprocess(pixels, mode))
         if job["logits"]:
             probabilities = keras.layers.Softmax(name="probabilities")(probabilities)
-            notes.append("Its last layer gave logits, so a softmax was put behind it.")
+            notes.append("Its last layer returned logits, so a softmax was added after it.")
         model = keras.Model(pixels, probabilities, name="classifier")
         parts = keras.Model(pixels, [probabilities, features, feature_map], name="inference")
-    model.save(folder / "final.keras")
+    model.save(folder / files.KERAS)
     if graft_shaped:
         explanation.write_head(model, folder)
-    convert.to_litert(parts, folder / "inference.tflite")
+    convert.to_litert(parts, folder / files.LITERT)
     nested = [x for x in model.layers if isinstance(x, keras.Model)]
     backbone = next(
         (x for x in nested if len(x.outputs) == 1 and len(x.outputs[0].shape) == 4), None
@@ -160,13 +168,13 @@ def _convert(folder, job) -> dict:
         "params": {"backbone": inside, "head": total - inside, "total": total},
         "backbone_layer": backbone.name if backbone else None,
         "graft_shaped": graft_shaped,
-        "largest_difference": _try(parts, folder / "inference.tflite", size),
+        "largest_difference": _try(parts, folder / files.LITERT, size),
         "notes": notes,
     }
 
 
 def _check_size(model) -> None:
-    """Refuses a model that would need too much memory for a single image, wherever it is run."""
+    """Refuses a model that would need too much memory for a single image on any host."""
     import math
 
     left = [model]
@@ -179,8 +187,8 @@ def _check_size(model) -> None:
                     if math.prod(size or 1 for size in tensor.shape) > MAX_ACTIVATION:
                         shape = "x".join(str(size) for size in tensor.shape[1:])
                         raise RunError(
-                            f"its layer {layer.name} puts out {shape} numbers for an image, and at most "
-                            f"{MAX_ACTIVATION:,} fit"
+                            f"the output of its layer {layer.name} has {shape} values per image; "
+                            f"Graft accepts at most {MAX_ACTIVATION:,}"
                         )
 
 
@@ -188,26 +196,26 @@ def _classes(model) -> int:
     shape = model.outputs[0].shape
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(shape) != 2 or not shape[-1]:
         raise RunError(
-            "it does not answer with one row of classes: its output is "
+            "its output is not one row of probabilities but has the shape "
             f"({', '.join(str(size or 'any') for size in shape)})"
         )
     if shape[-1] < 2:
         raise RunError(
-            "it answers with a single number; Graft needs a probability for each of two or more classes"
+            "it returns a single number; Graft needs a probability for each of two or more classes"
         )
     return int(shape[-1])
 
 
-def _parts(model, notes):
-    """The same network with three outputs: its answer, features and feature map, as
-    `engine.models.modeling.inference_model` has them.
+def _parts(model: keras.Model) -> tuple[keras.Model, bool]:
+    """The network with three outputs, probabilities, features and feature map, like
+    `engine.models.modeling.inference_model`.
 
-    Features are what the last global pooling gives, and the feature map is what it pools. Where there is
-    none in the open, the features are what the last Dense layer sees, and the map is one cell of them:
-    it says nothing of places, and everything that reads it still works.
+    Features are the output of the last global pooling, and the feature map is its input. Without a
+    visible pooling layer, the features are the input of the last Dense layer, and the feature map
+    is a single cell of them: it shows no regions, but whatever reads it works.
 
     Returns:
-        (model, whether it has a head as Graft builds it).
+        The network, and whether it has a visible global pooling.
     """
     import keras
 
@@ -215,29 +223,27 @@ def _parts(model, notes):
     pooling = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
     last = next((x for x in reversed(model.layers) if isinstance(x, pooling)), None)
     if last is not None and not getattr(last, "keepdims", False):
-        features, feature_map = last.output, last.input
+        features, feature_map, pooled = last.output, last.input, True
     else:
+        pooled = False
         dense = next((x for x in reversed(model.layers) if isinstance(x, layers.Dense)), None)
         features = dense.input if dense is not None else model.outputs[0]
         if len(features.shape) != 2:
             features = model.outputs[0]
         cell = layers.Reshape((1, 1, features.shape[-1]), name=_unused("cell", model))
         feature_map = cell(features)
-        notes.append(
-            "It has no global pooling in the open, so it shows no places that matter in an image."
-        )
     outputs = [
-        # A file may call its own layers anything, and no name may be there twice.
+        # Names must be unique, and the file chose those of the other layers.
         layers.Activation("linear", dtype="float32", name=_unused(name, model))(tensor)
         for name, tensor in (
             ("answer", model.outputs[0]), ("pooled", features), ("feature_map", feature_map)
         )
     ]  # fmt: skip
-    return keras.Model(model.inputs[0], outputs, name="parts"), _has_head(model)
+    return keras.Model(model.inputs[0], outputs, name="parts"), pooled
 
 
 def _unused(name, model) -> str:
-    """A name for a new layer that none of the model's own has."""
+    """A name for a new layer that no layer of the model has."""
     own = {operation.name for operation in model.operations}
     while name in own:
         name += "_"
@@ -245,7 +251,7 @@ def _unused(name, model) -> str:
 
 
 def _has_head(model) -> bool:
-    """Whether features, [hidden], logits and probabilities follow each other as Graft builds them."""
+    """Whether it ends in features, (hidden,) logits and probabilities like Graft's models."""
     own = {layer.name: layer for layer in model.layers}
     if not {"features", "logits", "probabilities"} <= set(own):
         return False
@@ -258,15 +264,15 @@ def _has_head(model) -> bool:
     return wide == model.outputs[0].shape[-1]
 
 
-def _try(parts, path, size) -> float:
-    """Runs both on a few random images; returns the largest difference in probability."""
+def _try(parts: keras.Model, path: Path, size: int) -> float:
+    """Runs Keras and LiteRT on three images; returns the largest difference in probability."""
     import keras
     import numpy as np
 
     from engine.models.litert import Network
 
     pixels = np.random.default_rng(0).integers(0, 256, (3, size, size, 3)).astype(np.float32)
-    pixels[0] = 127  # and a plain one
+    pixels[0] = 127  # a plain image
     # One at a time: a batch would need several times the memory.
     given = [parts(image[None], training=False)[0] for image in pixels]
     expected = np.concatenate([keras.ops.convert_to_numpy(answer) for answer in given])
@@ -275,24 +281,23 @@ def _try(parts, path, size) -> float:
         or (expected < 0).any()
         or (abs(expected.sum(1) - 1) > SAME).any()
     ):
-        raise RunError("its answers are not probabilities of classes: they do not add up to 1")
+        raise RunError("its answers are not probabilities: they do not add up to 1")
     try:
         network = Network(path, 1)
         got = np.stack([network(image)[0] for image in pixels])
     except (RuntimeError, ValueError, MemoryError):  # LiteRT often gives no reason
         raise RunError(
-            "LiteRT cannot run it: it needs more memory than an import may take, or an operation that "
+            "LiteRT cannot run it: it needs more memory than the limit, or an operation that "
             "LiteRT does not have"
         ) from None
     difference = float(np.abs(got - expected).max())
     if not difference <= SAME:
         raise RunError(
-            "it answers otherwise once it is converted for prediction, so it cannot be trusted here"
+            "its answers change when it is converted for prediction, so Graft cannot use it"
         )
     return difference
 
 
 if __name__ == "__main__":
-    # TensorFlow writes there as well; the result is a file.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.exit(main(*sys.argv[1:]))

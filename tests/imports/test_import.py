@@ -1,4 +1,4 @@
-"""Models from elsewhere: harmless ones become runs that answer alike; hostile ones get a sentence."""
+"""Harmless models from elsewhere become runs that answer alike; hostile ones get a sentence."""
 
 import json
 import re
@@ -24,7 +24,10 @@ HEAVY = ("keras", "tensorflow", "h5py")
 
 def tree(folder):
     """All paths below a folder, with their sizes."""
-    return {(str(p.relative_to(folder)), p.lstat().st_size if p.is_file() else 0) for p in folder.rglob("*")}  # fmt: skip
+    return {
+        (str(p.relative_to(folder)), p.lstat().st_size if p.is_file() else 0)
+        for p in folder.rglob("*")
+    }
 
 
 def refused(path, home, **options) -> str:
@@ -48,7 +51,7 @@ def test_hostile_files_run_nothing_and_get_a_sentence(make, own_home, tmp_path, 
         monkeypatch.setattr(keras_file.subprocess, "Popen", None)
     sentence = refused(path, own_home)
     assert sentence.startswith(f"{path.name} is not imported: ")
-    assert not re.search(r"broke off|stopped unexpectedly \(|Popen|not callable", sentence), sentence
+    assert not re.search(r"stopped unexpectedly \(|Popen|not callable", sentence), sentence
 
 
 def test_a_hostile_file_leaves_a_process_of_its_own_untouched(own_home, tmp_path):
@@ -73,8 +76,8 @@ def test_a_hostile_file_leaves_a_process_of_its_own_untouched(own_home, tmp_path
         ("model.pkl", b"\x80\x04", "pickle"),
         ("model.pt", b"PK\3\4", "pickle"),
         ("model.tflite", b"\0\0\0\0TFL3", "layers"),
-        ("photo.keras", encode(picture()), "no .keras file"),
-        ("photos.zip", None, "no finished run"),
+        ("photo.keras", encode(picture()), "neither a .keras file"),
+        ("photos.zip", None, "not a finished run"),
     ],
 )
 def test_what_is_no_model_gets_a_sentence(name, content, words, own_home, tmp_path):
@@ -125,7 +128,7 @@ def test_what_needs_more_memory_than_an_import_may_take_is_a_sentence(
     assert "more memory than" in refused(path, own_home)
     wider = hostile_models.layer("UpSampling2D", "wide", "pixels", size=[1000, 1000])
     path = hostile_models.keras_file(tmp_path / "wider.keras", hostile_models.config(wider))
-    assert "puts out" in refused(path, own_home)
+    assert "values per image" in refused(path, own_home)
 
 
 def test_a_run_and_its_model_alone_answer_alike_elsewhere(trained_run, own_home, tmp_path):
@@ -153,7 +156,8 @@ def test_a_run_and_its_model_alone_answer_alike_elsewhere(trained_run, own_home,
             assert np.abs(ours.features - theirs.features).max() <= 1e-3
     assert whole.recipe == trained_run.recipe and single.recipe.name == "flat"
     assert whole.evaluation == trained_run.evaluation and whole.stages() == trained_run.stages()
-    assert [row["name"] for row in whole.examples()] == [row["name"] for row in trained_run.examples()]  # fmt: skip
+    kept, own = ([row["name"] for row in run.examples()] for run in (whole, trained_run))
+    assert kept == own
     assert whole.architecture["blocks"] == trained_run.architecture["blocks"]
     assert {run.id for run in runs.list_runs(own_home)} == {whole.id, single.id}
 
@@ -168,7 +172,7 @@ def test_a_plain_keras_file_from_the_command_line(own_home, tmp_path):
     wanted = ["--image-size", 48, "--preprocessing", "tf", "--labels", tmp_path / "labels.txt"]
     done = graft("import", path, *wanted, home=own_home)
     assert done.returncode == 0, done.stderr
-    assert "softmax was put behind it" in done.stderr
+    assert "softmax was added after it" in done.stderr
     run = runs.get_run(own_home, done.stdout.strip().splitlines()[-1])
     assert run.recipe.name == "colours" and run.recipe.image_size == 48
     assert run.classes == ["red", "green", "blue"]
