@@ -186,6 +186,11 @@ def test_flowers_reaches_its_promise_on_real_photos(flowers_run):
     assert flowers_run.evaluation["test"]["n"] > 300
     assert flowers_run.evaluation["test"]["accuracy"] >= 0.87
     assert flowers_run.kept_stage == "unfrozen"
+    # The head trained on cached features until its validation loss no longer improved.
+    frozen = flowers_run.stages()[0]
+    assert frozen["reason"] == "early_stopping" and frozen["best_epoch"] > 2
+    losses = [e["val_loss"] for e in events(flowers_run, "epoch") if e["stage"] == 0]
+    assert 9 < len(losses) < 60 and min(losses) < 0.95 * losses[2]
 
 
 @real_data
