@@ -1,4 +1,4 @@
-"""Jobs: runs in a queue and in processes of their own. Light, but for the worker.
+"""Jobs: runs in a queue, each in a process of its own. Light, except for the worker.
 
 run = jobs.train(load_preset("sample"))
 """

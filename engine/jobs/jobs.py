@@ -1,32 +1,38 @@
-"""Jobs: runs in a queue and in processes of their own, which neither a browser nor the server can
-take along.
+"""Jobs: runs in a queue, in processes that survive the end of a browser session or the server.
 
-`start` puts a run into the queue (`engine.runs.queue`); a supervisor (`engine.jobs.supervisor`), one small process
-for a home that lives while there is something to do, gives devices to waiting runs and looks after
-their workers. Run folder and queue are all that server, supervisor and workers share: each of them may
-die and come back, and finds things as they are.
+`start` puts a run into the queue (`engine.runs.queue`). A supervisor (`engine.jobs.supervisor`),
+one small process for a home that lives while there is work, gives devices to waiting runs and looks
+after their workers. Server, supervisor and workers share only the run folders and the queue: each
+of them can die and start again, and finds everything as it was.
 """
+
+from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 from engine import home as homes
 from engine.errors import RunError
 from engine.host import processes
-from engine.runs import checkpoint, ending, queue, runs
+from engine.jobs import executors
+from engine.recipe import Recipe
+from engine.runs import checkpoint, ending, files, queue, runs
 
-LOCK = "supervisor.lock"
+LOCK = homes.SUPERVISOR_LOCK
 
 
-def start(recipe, home: Path) -> runs.Run:
+def start(recipe: Recipe, home: Path) -> runs.Run:
     """Puts a new run at the end of the queue; it starts as soon as a device is free.
 
     Args:
-        recipe: a Recipe.
+        recipe: what to train.
         home: Graft's home.
 
     Returns:
@@ -41,23 +47,23 @@ def start(recipe, home: Path) -> runs.Run:
 
     limits.check_disk(home)
     if recipe.continue_from and not runs.get_run(home, recipe.continue_from).finished:
-        raise RunError(f"run {recipe.continue_from} has no model to go on from")
+        raise RunError(f"run {recipe.continue_from} has no model to continue from")
     if recipe.dataset.source in ("folder", "zip"):
-        # Workers are started from the supervisor's folder, not from that of whoever queues a run.
+        # Workers start in the supervisor's folder, so a relative path would mean another place.
         path = str(Path(recipe.dataset.path).expanduser().absolute())
         recipe = type(recipe).from_dict(
             recipe.to_dict() | {"dataset": recipe.dataset.model_dump() | {"path": path}}
         )
 
-    def prepare(run):
-        # What the recipe was made for: the worker compares, since a folder may change meanwhile.
+    def prepare(run: runs.Run) -> None:
+        # The worker compares it, since a folder may change before the run starts.
         run.update(fingerprint=datasets.fingerprint(recipe.dataset, home))
         preflight.attach(run, home)
 
     return _queued(recipe, home, prepare)
 
 
-def _queued(recipe, home, prepare) -> runs.Run:
+def _queued(recipe: Recipe, home: Path, prepare: Callable[[runs.Run], None]) -> runs.Run:
     """A new run at the end of the queue; nothing is left of it if that fails."""
     run = runs.create(recipe, home)
     try:
@@ -71,24 +77,26 @@ def _queued(recipe, home, prepare) -> runs.Run:
 
 
 def supervise(home: Path) -> None:
-    """Starts the home's supervisor unless it lives already."""
+    """Starts the home's supervisor unless it is already running."""
     lock = filelock.FileLock(Path(home) / LOCK)
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
         return
     lock.release()
-    child = processes.spawn(
-        "engine.jobs.supervisor", home, log=Path(home) / "supervisor.log", **processes.environment()
-    )
+    log = Path(home) / homes.SUPERVISOR_LOG
+    child = processes.spawn("engine.jobs.supervisor", home, log=log, **processes.environment())
     _children.append(child)
 
 
-_children = []  # so that an ended child is reaped, and is no zombie
+_children: list[subprocess.Popen] = []  # polled, so that an ended child is no zombie
 
 
-def train(recipe, home: Path | None = None) -> runs.Run:
-    """Trains and waits for the end: for scripts and notebooks. Raises RunError if it did not finish."""
+def train(recipe: Recipe, home: Path | None = None) -> runs.Run:
+    """Trains and waits for the end, for scripts and notebooks.
+
+    Raises RunError if the run does not finish.
+    """
     run = wait(start(recipe, homes.home(home)))
     if run.status not in ("finished", "stopped"):
         raise RunError(f"run {run.id} {run.status}: {run.error}")
@@ -96,25 +104,25 @@ def train(recipe, home: Path | None = None) -> runs.Run:
 
 
 def wait(run: runs.Run, seconds: float | None = None) -> runs.Run:
-    """Waits until the run is no longer active, at most so many seconds."""
+    """Waits until the run is no longer active, at most `seconds`; forever by default."""
     until = None if seconds is None else time.monotonic() + seconds
     looked = 0.0
     while run.status in runs.ACTIVE and (until is None or time.monotonic() < until):
         if time.monotonic() - looked > 1:
-            active(run.path.parent.parent)  # looks after the supervisor
+            active(run.home)  # looks after the supervisor
             looked = time.monotonic()
         time.sleep(0.2)
     return run
 
 
 def active(home: Path) -> list[runs.Run]:
-    """Runs that are starting or running, newest first, then those that wait, the next one first."""
+    """Runs that are starting or running, newest first, then waiting ones, the next one first."""
     _children[:] = [child for child in _children if child.poll() is None]
     found = [run for run in runs.list_runs(home) if run.status in runs.ACTIVE]
     order = {run: place for place, run in enumerate(queue.waiting(home))}
     lost = any(run.status == "queued" and run.id not in order for run in found)
     if queue.busy(home) or lost:
-        supervise(home)  # it may have been killed, as may whoever was about to queue a run
+        supervise(home)  # it may have been killed, or a process that was about to queue a run
     return sorted(found, key=lambda run: order.get(run.id, -1))
 
 
@@ -126,20 +134,20 @@ def waiting(home: Path) -> list[dict]:
 
     Returns:
         Dicts: run; place, 1 for the next; starts_in, seconds until its expected start, or None if
-        a run before it says nothing of its end yet.
+        the end of a run before it is not known yet.
     """
     from engine.host import device, settings
 
     names, each = device.devices(), settings.get(home)["runs_per_device"]
     slots = queue.slots(home)
-    # When each place becomes free, in seconds from now; None: it cannot be told.
-    free = [runs.Run(Path(home) / "runs" / slot["run"]).eta for slot in slots]
+    # When each place becomes free, in seconds from now; None: not known.
+    free = [runs.at(home, slot["run"]).eta for slot in slots]
     free += [0.0] * (len(names) * each - len(free))
     found = []
     for place, identity in enumerate(queue.waiting(home), 1):
-        run = runs.Run(Path(home) / "runs" / identity)
+        run = runs.at(home, identity)
         known = [seconds for seconds in free if seconds is not None]
-        # A place of unknown end may be the first to become free, but cannot be counted on.
+        # A place with an unknown end might be free first, but nothing can be planned on it.
         begins = min(known, default=None)
         found.append({"run": run, "place": place, "starts_in": begins})
         if begins is not None:
@@ -149,9 +157,11 @@ def waiting(home: Path) -> list[dict]:
 
 
 def expected_seconds(run: runs.Run, home: Path) -> float | None:
-    """What a run that has not begun will take: by its preflight, else by the last finished run of the
-    same recipe; None if there is neither."""
-    predicted = homes.read_json(run.path / "preflight.json")
+    """Expected duration of a run that has not begun, in seconds.
+
+    From its preflight, else from the last finished run of the same recipe; None without both.
+    """
+    predicted = homes.read_json(run.path / files.PREFLIGHT)
     if predicted:
         return predicted["seconds"]
     for other in runs.list_runs(home):
@@ -162,71 +172,87 @@ def expected_seconds(run: runs.Run, home: Path) -> float | None:
 
 
 def move(run: runs.Run, place: int) -> None:
-    """Moves a waiting run to a place, 1 for the next to start. Raises RunError if it does not wait."""
-    home = run.path.parent.parent
-    if run.id not in queue.waiting(home):
-        raise RunError(f"run {run.id} no longer waits (it is {run.status}), so it cannot be moved")
-    queue.move(home, run.id, place - 1)
+    """Moves a waiting run to a place, 1 for the next to start.
+
+    Raises RunError if it does not wait.
+    """
+    if run.id not in queue.waiting(run.home):
+        raise RunError(
+            f"run {run.id} is no longer waiting (it is {run.status}), so it cannot be moved"
+        )
+    queue.move(run.home, run.id, place - 1)
 
 
-# -- what a user may ask of a run -------------------------------------------------------------
+# -- what a user can ask of a run -------------------------------------------------------------
 
 
 def stop(run: runs.Run) -> None:
-    """Takes a waiting run out of the queue (paused, if it has a checkpoint); asks one that trains to finish with the best so far, which
-    it does within seconds. Raises RunError."""
-    if run.status == "queued" and queue.remove(run.path.parent.parent, run.id):
+    """Asks a run to finish with its best weights so far, which it does within seconds.
+
+    A waiting run is removed from the queue; it is then paused if it has a checkpoint.
+
+    Raises:
+        RunError: if it is not active.
+    """
+    if run.status == "queued" and queue.remove(run.home, run.id):
         if checkpoint.Checkpoints(run.path).listed():
-            # What it has learnt is not thrown away: whoever wants its model resumes it, then stops.
+            # Its training is not lost: to get its model, resume it, then stop it.
             run.update(status="paused", error=None)
             return
-        text = "Cancelled while it waited, so there is no model."
+        text = "Canceled before it started, so there is no model."
         ending.end(run, "stopped", text)
         return
     _ask(run, "stop")
 
 
 def pause(run: runs.Run) -> None:
-    """Asks a run to leave its device within seconds; `resume` takes it up exactly there. A waiting run
-    leaves the queue. Raises RunError."""
-    if run.status == "queued" and queue.remove(run.path.parent.parent, run.id):
+    """Asks a run to free its device within seconds; `resume` continues exactly there.
+
+    A waiting run is removed from the queue.
+
+    Raises:
+        RunError: if it is not active.
+    """
+    if run.status == "queued" and queue.remove(run.home, run.id):
         run.update(status="paused", error=None)
         return
     _ask(run, "pause")
 
 
-def _ask(run, what):
+def _ask(run: runs.Run, what: str) -> None:
     if run.status not in runs.ACTIVE:
         raise RunError(
             f"run {run.id} is not running (it is {run.status}), so there is nothing to {what}"
         )
     (run.path / what).touch()
-    supervise(run.path.parent.parent)
+    supervise(run.home)
 
 
 def resume(run: runs.Run) -> runs.Run:
-    """Puts a paused, interrupted or failed run into the queue again, to go on from its last checkpoint.
+    """Puts a paused, interrupted or failed run into the queue again, from its last checkpoint.
 
     Raises:
-        RunError: if it is none of these.
+        RunError: if it has another status.
         GraftError: if the disk is nearly full.
     """
     from engine.host import limits
 
-    home = run.path.parent.parent
-    if run.status in ("starting", "running") and not processes.alive(run.state):
-        supervise(home)  # after a reboot it has yet to say how the run ended
+    home, state = run.home, run.state
+    worker = executors.recorded(state)
+    if state["status"] in ("starting", "running") and not executors.alive(worker):
+        supervise(home)  # after a reboot it has yet to write how the run ended
         wait(run, 10)
     state = run.state
     if state["status"] not in runs.RESUMABLE:
         raise RunError(
-            f"run {run.id} is {state['status']}; only a paused, interrupted or failed run is resumed"
+            f"run {run.id} is {state['status']}; only a paused, interrupted or failed run can be "
+            "resumed"
         )
     limits.check_disk(home)
-    slot = queue.holder(home, run.id)
-    if slot and not processes.alive(slot):
-        queue.release(home, run.id, slot["pid"])
-    for name in ("stop", "pause", "kill"):
+    holder = queue.holder(home, run.id)
+    if holder and not executors.alive(holder):
+        queue.release(home, run.id, holder)
+    for name in (files.STOP, files.PAUSE, files.KILL):
         (run.path / name).unlink(missing_ok=True)
     last = run.ended or time.time()
     spent = (state.get("spent") or 0) + max(0, last - (state.get("started") or last))
@@ -245,27 +271,29 @@ def resume(run: runs.Run) -> runs.Run:
 
 
 def restart_smaller(run: runs.Run, batch_size: int) -> runs.Run:
-    """Goes on from a run's last checkpoint in smaller batches, as a new run that names its parent.
+    """Continues from a run's last checkpoint in smaller batches, as a new run.
 
     Args:
-        run: one that failed, for example for want of memory.
+        run: one that failed, for example because memory ran out.
         batch_size: images a batch.
 
     Raises:
-        RunError: if it has not ended so, or goes on as another run already.
+        RunError: if it has another status, or another run already continues it.
         RecipeError: if the batch size is out of bounds.
     """
     from engine.host import limits
 
-    home, state = run.path.parent.parent, run.state
+    home, state = run.home, run.state
     if state["status"] not in runs.RESUMABLE:
-        raise RunError(f"run {run.id} is {state['status']}, so it cannot go on in smaller batches")
+        raise RunError(
+            f"run {run.id} is {state['status']}, so it cannot continue in smaller batches"
+        )
     if state.get("went_on_as"):
-        raise RunError(f"run {run.id} goes on as run {state['went_on_as']} already")
+        raise RunError(f"run {run.id} already continues as run {state['went_on_as']}")
     limits.check_disk(home)
     recipe = type(run.recipe).from_dict(run.recipe.to_dict() | {"batch_size": batch_size})
 
-    def prepare(new):
+    def prepare(new: runs.Run) -> None:
         checkpoint.copy(run.path, new.path)
         new.update(parent=run.id, fingerprint=state.get("fingerprint"))
 
@@ -274,48 +302,58 @@ def restart_smaller(run: runs.Run, batch_size: int) -> runs.Run:
     return new
 
 
-def continued(run: runs.Run, stages) -> "object":
-    """The recipe of a run that goes on from a finished one.
+def continued(run: runs.Run, stages: Iterable[dict[str, Any]]) -> Recipe:
+    """The recipe of a run that continues a finished one, for `start`.
 
     Args:
-        run: with a model.
+        run: has a model.
         stages: plain data of the stages to add, such as `[{"name": "more", "epochs": 3, …}]`.
 
     Returns:
-        A Recipe, to be given to `start`; everything but the stages is the run's own.
+        The run's recipe with these stages only.
+
+    Raises:
+        RunError: if the run has no model.
     """
     if not run.finished:
-        raise RunError(f"run {run.id} is {run.status}, so there is no model to go on from")
+        raise RunError(f"run {run.id} is {run.status}, so there is no model to continue from")
     changes = {"stages": list(stages), "continue_from": run.id}
     return type(run.recipe).from_dict(run.recipe.to_dict() | changes)
 
 
 def kill(run: runs.Run) -> None:
-    """Ends a run at once; it can be resumed from its last checkpoint. Raises RunError."""
+    """Ends a run at once; it can be resumed from its last checkpoint.
+
+    Raises RunError if it is not active.
+    """
     state = run.state
     if state["status"] not in runs.ACTIVE:
         raise RunError(f"run {run.id} is not running (it is {state['status']})")
-    home = run.path.parent.parent
-    (run.path / "kill").touch()  # so that the supervisor, which sees its end first, knows why
+    home = run.home
+    (run.path / files.KILL).touch()  # tells the supervisor why, if it sees the end first
     queue.remove(home, run.id)
-    holder = queue.holder(home, run.id) or state
-    processes.end(holder)
+    holder = queue.holder(home, run.id) or executors.recorded(state)
+    executors.end(holder)
     with ending.alone(run):
         if run.status in (*runs.ACTIVE, "interrupted"):  # else the supervisor was quicker
             ending.end(run, "failed", runs.KILLED, error=runs.KILLED)
-    queue.release(home, run.id, holder.get("pid"))
+    queue.release(home, run.id, holder)
 
 
 def release_dead(home: Path) -> list[str]:
     """Frees the places of workers that have ended; returns their runs' ids."""
-    gone = [slot for slot in queue.slots(home) if not processes.alive(slot)]
-    return [slot["run"] for slot in gone if queue.release(home, slot["run"], slot["pid"])]
+    gone = [slot for slot in queue.slots(home) if not executors.alive(slot["handle"])]
+    return [slot["run"] for slot in gone if queue.release(home, slot["run"], slot["handle"])]
 
 
-def interrupt_to_stop(run: runs.Run):
-    """Makes Ctrl-C in this process ask the run to stop; a second one raises KeyboardInterrupt."""
+def interrupt_to_stop(run: runs.Run) -> Any:
+    """Makes Ctrl-C in this process ask the run to stop; a second one raises KeyboardInterrupt.
 
-    def handler(number, frame):
+    Returns:
+        The signal handler before.
+    """
+
+    def handler(number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if run.status in runs.ACTIVE:
             stop(run)

@@ -1,7 +1,7 @@
 """The process that executes one run: `python -m engine.jobs.worker RUN_FOLDER`.
 
-Whatever happens short of a kill, it leaves a status and one sentence in the run's folder; after a kill
-the supervisor does.
+Unless it is killed, it writes a status and one sentence to the run's folder; after a kill the
+supervisor does.
 """
 
 import contextlib
@@ -15,67 +15,69 @@ import time
 import traceback
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 from engine import home as homes
 from engine.errors import GraftError, unexpected
-from engine.host import device, limits, processes
+from engine.host import device, limits
 from engine.host.signals import Paused, Stopped
-from engine.jobs import jobs
-from engine.runs import checkpoint, ending, queue, runs
+from engine.jobs import executors, jobs
+from engine.runs import checkpoint, ending, files, queue, runs
 from engine.runs.events import EventLog
 from engine.runs.runs import Run
 
 HEARTBEAT = 2
-"""Seconds between two signs of life."""
+"""Seconds between two touches of the heartbeat file."""
 RESERVE = 256 * 1024
-"""Bytes set aside for the last words of a run whose disk is full."""
+"""Bytes kept on the disk for the last event and status of a run, in case the disk fills up."""
 
 
 def main(folder: str) -> int:
-    run = Run(Path(folder))
-    home = run.path.parent.parent
+    """Executes the run in a folder; returns the exit code."""
+    run = Run(folder)
+    home = run.home
     if not _has_place(run, home):
-        print("this worker was given no place in the queue", file=sys.stderr)
+        print("this worker has no place in the queue", file=sys.stderr)
         return 3
-    lock = filelock.FileLock(run.path / "worker.lock")
+    lock = filelock.FileLock(run.path / files.LOCK)
     try:
-        lock.acquire(timeout=10)  # one that was given no place may be about to notice
+        lock.acquire(timeout=10)  # a worker without a place is about to exit
     except filelock.Timeout:
         print("another worker executes this run", file=sys.stderr)
         return 3
     limits.limit_memory(limits.memory_limit(home))
     ask, begun = _Request(run), time.time()
     run.update(status="running", started=begun, answered=None, finishing=None, events_from=None)
-    threading.Thread(target=_beat, args=(run.path / "heartbeat",), daemon=True).start()
+    threading.Thread(target=_beat, args=(run.path / files.HEARTBEAT,), daemon=True).start()
     result = _execute(run, home, ask)
     if result["status"] == "paused" and ask.ended_by_host:
         result |= {"status": "interrupted", "error": runs.ENDED_BY_HOST}
-    (run.path / ".reserve").unlink(missing_ok=True)
+    (run.path / files.RESERVE).unlink(missing_ok=True)
     ending.end(run, seconds=time.time() - begun, **result)
-    jobs.supervise(home)  # should the supervisor have been killed: others may wait
+    jobs.supervise(home)  # if the supervisor was killed, others may wait
     return 1 if result["status"] == "failed" else 0
 
 
-def _execute(run, home, ask) -> dict:
+def _execute(run: Run, home: Path, ask: "_Request") -> dict[str, Any]:
     """Trains; returns how it ended as plain data, whatever happens."""
     try:
         _set_aside(run)
-        events = EventLog(run.path / "events.jsonl")
+        events = EventLog(run.path / files.EVENTS)
         run.update(events_from=events.size)
-        homes.write_json(run.path / "environment.json", environment())
+        homes.write_json(run.path / files.ENVIRONMENT, environment())
         events.write("phase", phase="model", text="Starting TensorFlow", done=0, total=None)
         from engine.train import training
 
         return training.train(run, home, events, ask)
     except Paused as pause:
-        (run.path / "pause").unlink(missing_ok=True)
-        text = pause.text or "Paused; it is taken up exactly here."
+        (run.path / files.PAUSE).unlink(missing_ok=True)
+        text = pause.text or "Paused; it will be resumed exactly here."
         return {"status": "paused", "error": pause.text or None, "text": text}
     except Stopped:
         if checkpoint.Checkpoints(run.path).listed():
-            text = "Paused: it was stopped before it had taken up what it had learnt."
+            text = "Paused: it was stopped before its checkpoint was restored."
             return {"status": "paused", "error": None, "text": text}
         text = "Stopped before the first training step, so there is no model."
         return {"status": "stopped", "text": text}
@@ -97,14 +99,16 @@ def _execute(run, home, ask) -> dict:
         return {"status": "failed", "error": text, "text": text}
 
 
-def _set_aside(run) -> None:
-    """Takes a little of the disk now, for the last words if it should be full then."""
-    with open(run.path / ".reserve", "wb") as file:
-        file.write(os.urandom(RESERVE))  # zeros might take no room on a file system that compresses
+def _set_aside(run: Run) -> None:
+    """Takes RESERVE bytes of the disk now, to be freed before the last event is written."""
+    with open(run.path / files.RESERVE, "wb") as file:
+        file.write(
+            os.urandom(RESERVE)
+        )  # a file system that compresses would store zeros in no space
         os.fsync(file.fileno())
 
 
-def _beat(path) -> None:
+def _beat(path: Path) -> None:
     """Touches a file as long as this process lives and is not suspended."""
     while True:
         with contextlib.suppress(OSError):  # the disk is full, or the run's folder is gone
@@ -112,8 +116,8 @@ def _beat(path) -> None:
         time.sleep(HEARTBEAT)
 
 
-def environment() -> dict:
-    """Versions, device and git commit, for whoever wants to repeat the run."""
+def environment() -> dict[str, Any]:
+    """Versions, device and git commit, to repeat the run."""
     packages = ("tensorflow", "keras", "tensorflow-datasets", "ai-edge-litert", "numpy", "pillow")
     return {
         "python": platform.python_version(),
@@ -124,10 +128,10 @@ def environment() -> dict:
     }
 
 
-def _commit():
+def _commit() -> str | None:
     """The project's commit, with + if files differ; None outside a git checkout."""
 
-    def git(*arguments):
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["git", "-C", homes.PROJECT, *arguments], capture_output=True, text=True
         )
@@ -142,41 +146,43 @@ def _commit():
         return None
 
 
-def _has_place(run, home) -> bool:
-    """Waits until the queue says that this process executes the run; False if it never does: whoever
-    started it died before it could say so, and the run waits for another."""
+def _has_place(run: Run, home: Path) -> bool:
+    """Waits until the queue says that this process executes the run.
+
+    False if it never does: the supervisor died before it could write that, and the run still waits.
+    """
     until = time.monotonic() + 30
     while time.monotonic() < until:
         holder = queue.holder(home, run.id)
-        if holder and holder["pid"] == os.getpid():
+        if holder and executors.mine(holder):
             return True
-        if holder and processes.alive(holder):
+        if holder and executors.alive(holder):
             return False
         time.sleep(0.02)
     return False
 
 
 class _Request:
-    """Called, says what a user asks: "stop" or "pause" once such a file lies in the folder, else "".
+    """Returns what a user asks of the run when called: "stop", "pause" or "".
 
     Attributes:
-        ended_by_host: whether the process was asked to terminate, as all are when the host or its
-            service is restarted: it then pauses, and counts as interrupted.
+        ended_by_host: whether the process was asked to terminate, as when the host or its service
+            restarts: the run then pauses, and counts as interrupted.
     """
 
-    def __init__(self, run):
+    def __init__(self, run: Run) -> None:
         self._run, self._looked = run, 0.0
         self._asked = "stop" if run.state.get("stop_asked") else ""
         self.ended_by_host = False
         signal.signal(signal.SIGTERM, self._terminate)
 
-    def _terminate(self, *_):
+    def _terminate(self, *_: object) -> None:
         self._asked, self.ended_by_host = self._asked or "pause", True
 
     def __call__(self) -> str:
         if not self._asked and time.monotonic() - self._looked > 0.2:
             self._looked = time.monotonic()
-            for what in ("stop", "pause"):
+            for what in (files.STOP, files.PAUSE):
                 if (self._run.path / what).exists():
                     self._asked = what
                     # The supervisor ends a worker that does not answer.
@@ -187,7 +193,7 @@ class _Request:
 
 def _is_memory(error: BaseException) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    # Raised inside tf.data, it arrives wrapped in another one.
+    # One that was raised inside tf.data arrives wrapped in another.
     memory = kinds & {"MemoryError", "ResourceExhaustedError"}
     return bool(memory) or limits.speaks_of_memory(str(error))
 

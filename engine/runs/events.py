@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, Literal, NotRequired, Required, TypedDict, Unpack, overload
+from typing import IO, Any, NotRequired, Required, TypedDict
 
 from pydantic_core import from_json
 
@@ -144,10 +144,6 @@ class End(TypedDict):
     proposed_batch_size: NotRequired[int | None]
 
 
-Kind = Literal[
-    "start", "phase", "stage_start", "batch", "epoch", "stage_end", "note", "warning", "resume",
-    "end",
-]  # fmt: skip
 KINDS: dict[str, type] = {
     "start": Start,
     "phase": Phase,
@@ -180,40 +176,21 @@ class EventLog:
         """Bytes of the log: where the next event begins."""
         return os.fstat(self._file.fileno()).st_size
 
-    @overload
-    def write(self, event: Literal["start"], **fields: Unpack[Start]) -> None: ...
-    @overload
-    def write(self, event: Literal["phase"], **fields: Unpack[Phase]) -> None: ...
-    @overload
-    def write(self, event: Literal["stage_start"], **fields: Unpack[StageStart]) -> None: ...
-    @overload
-    def write(self, event: Literal["batch"], **fields: Unpack[Batch]) -> None: ...
-    @overload
-    def write(self, event: Literal["epoch"], **fields: Unpack[Epoch]) -> None: ...
-    @overload
-    def write(self, event: Literal["stage_end"], **fields: Unpack[StageEnd]) -> None: ...
-    @overload
-    def write(self, event: Literal["note", "warning"], **fields: Unpack[Note]) -> None: ...
-    @overload
-    def write(self, event: Literal["resume"], **fields: Unpack[Resume]) -> None: ...
-    @overload
-    def write(self, event: Literal["end"], **fields: Unpack[End]) -> None: ...
-
-    def write(self, event: Kind, **fields: Any) -> None:
+    def write(self, kind: str, /, **fields: Any) -> None:
         """Appends one event; readers see it at once.
 
         Args:
-            event: its kind.
+            kind: one of `KINDS`.
             fields: those of the kind (`KINDS`); NumPy scalars become plain numbers.
 
         Raises:
             OSError: for example when the disk is full; the log is then as it was before.
         """
-        line = {"t": round(time.time(), 3), "event": event} | {
+        line = {"t": round(time.time(), 3), "event": kind} | {
             k: _plain(v) for k, v in fields.items()
         }
         with self._lock:
-            self._append(json.dumps(line, allow_nan=False).encode() + b"\n", event != "batch")
+            self._append(json.dumps(line, allow_nan=False).encode() + b"\n", kind != "batch")
 
     def _append(self, data: bytes, to_disk: bool) -> None:
         left, before = memoryview(data), self.size

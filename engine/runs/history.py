@@ -140,16 +140,17 @@ def thin(x: ArrayLike, y: ArrayLike, points: int = POINTS) -> tuple[np.ndarray, 
     Returns:
         Two float64 arrays (n,).
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)  # None becomes NaN
-    known = np.isfinite(y)
-    x, y = x[known], y[known]
-    if len(x) <= points:
-        return x, y
-    kept = {0, len(x) - 1}
-    for section in np.array_split(np.arange(len(x)), points // 2 - 1):
-        kept |= {int(section[y[section].argmin()]), int(section[y[section].argmax()])}
+    values = np.asarray(y, float)  # None becomes NaN
+    known = np.isfinite(values)
+    places, values = np.asarray(x, float)[known], values[known]
+    if len(values) <= points:
+        return places, values
+    kept = {0, len(values) - 1}
+    for section in np.array_split(np.arange(len(values)), points // 2 - 1):
+        part = values[section]
+        kept |= {int(section[part.argmin()]), int(section[part.argmax()])}
     chosen = sorted(kept)
-    return x[chosen], y[chosen]
+    return places[chosen], values[chosen]
 
 
 def rounded(values: ArrayLike, digits: int = 5) -> list[float]:

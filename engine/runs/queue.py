@@ -5,46 +5,60 @@ Pages, the CLI and the supervisor all read and write it, so each change is one t
 `synchronous=FULL`, https://www.sqlite.org/pragma.html#pragma_synchronous).
 
 waiting     runs in the order in which they will start
-slots       places on devices, each with the run that has it and the process that executes it
+slots       places on devices, each with its run and the handle of the run's worker
 """
 
 import contextlib
+import json
 import sqlite3
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from engine import home as homes
 from engine.errors import GraftError
 
-FILE = "queue.db"
-_TABLES = """
-CREATE TABLE IF NOT EXISTS waiting (
+_WAITING = """CREATE TABLE IF NOT EXISTS waiting (
     run TEXT PRIMARY KEY, place REAL NOT NULL, added REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS slots (
+)"""
+_SLOTS = """CREATE TABLE slots (
     device TEXT NOT NULL, number INTEGER NOT NULL, run TEXT NOT NULL UNIQUE,
-    pid INTEGER NOT NULL, born REAL NOT NULL, claimed REAL NOT NULL,
+    executor TEXT NOT NULL, token TEXT NOT NULL, claimed REAL NOT NULL,
     PRIMARY KEY (device, number)
-);
-"""
+)"""
+_VERSION = 1
+"""Of the tables (PRAGMA user_version); in version 0, slots had `pid` and `born` of a process."""
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Identifies a run's worker.
+
+    Attributes:
+        executor: a name in `engine.jobs.executors.EXECUTORS`.
+        token: plain JSON data that the executor recognizes the worker by.
+    """
+
+    executor: str
+    token: dict[str, Any]
 
 
 @contextlib.contextmanager
-def _transaction(home, write=True):
-    path = Path(home) / FILE
+def _transaction(home: Path, write: bool = True) -> Iterator[sqlite3.Connection]:
+    path = Path(home) / homes.QUEUE
     try:
         connection = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
             connection.row_factory = sqlite3.Row
             _write_ahead(connection)
             connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(_TABLES) if write else None
-            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-            try:
+            if _version(connection) < _VERSION:
+                with _begun(connection, "BEGIN IMMEDIATE"):
+                    _upgrade(connection)
+            with _begun(connection, "BEGIN IMMEDIATE" if write else "BEGIN"):
                 yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
         finally:
             connection.close()
     except sqlite3.Error as error:
@@ -53,9 +67,22 @@ def _transaction(home, write=True):
         ) from None
 
 
-def _write_ahead(connection, tries: int = 100) -> None:
-    """Switches to the write-ahead log. SQLite does not wait by itself while another does the same for
-    a new file."""
+@contextlib.contextmanager
+def _begun(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _write_ahead(connection: sqlite3.Connection, tries: int = 100) -> None:
+    """Switches to the write-ahead log.
+
+    SQLite itself does not wait while another process does the same for a new file.
+    """
     for left in reversed(range(tries)):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -66,11 +93,41 @@ def _write_ahead(connection, tries: int = 100) -> None:
             time.sleep(0.05)
 
 
-def add(home, run: str, first: bool = False) -> bool:
+def _version(connection: sqlite3.Connection) -> int:
+    return connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Creates the tables, or brings those of an earlier version up to date."""
+    if _version(connection) >= _VERSION:  # another process was quicker
+        return
+    connection.execute(_WAITING)
+    earlier = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'slots'").fetchone()
+    rows = connection.execute("SELECT * FROM slots").fetchall() if earlier else []
+    connection.execute("DROP TABLE IF EXISTS slots")
+    connection.execute(_SLOTS)
+    for row in rows:
+        handle = Handle("local", {"pid": row["pid"], "born": row["born"]})
+        _take(connection, (row["device"], row["number"]), row["run"], handle, row["claimed"])
+    connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _take(
+    connection: sqlite3.Connection, place: tuple[str, int], run: str, handle: Handle, when: float
+) -> None:
+    values = (*place, run, handle.executor, _text(handle), when)
+    connection.execute("INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?)", values)
+
+
+def _text(handle: Handle) -> str:
+    return json.dumps(handle.token, sort_keys=True)
+
+
+def add(home: Path, run: str, first: bool = False) -> bool:
     """Puts a run at the end of the queue, or at its head.
 
     Returns:
-        Whether it was added: False if it waits already, or has a device.
+        Whether it was added: False if it already waits, or has a device.
     """
     with _transaction(home) as db:
         if db.execute("SELECT 1 FROM slots WHERE run = ?", (run,)).fetchone():
@@ -83,20 +140,19 @@ def add(home, run: str, first: bool = False) -> bool:
         return done.rowcount == 1
 
 
-def remove(home, run: str) -> bool:
-    """Takes a waiting run out; False if it did not wait (any more)."""
+def remove(home: Path, run: str) -> bool:
+    """Removes a waiting run from the queue; False if it does not wait (any more)."""
     with _transaction(home) as db:
         return db.execute("DELETE FROM waiting WHERE run = ?", (run,)).rowcount == 1
 
 
-def waiting(home) -> list[str]:
+def waiting(home: Path) -> list[str]:
     """Ids of the waiting runs, the next one first."""
     return [row["run"] for row in _rows(home, "SELECT run FROM waiting ORDER BY place, added, run")]
 
 
-def move(home, run: str, to: int) -> None:
-    """Moves a waiting run to a position, 0 for the next to start; a run that no longer waits stays
-    out."""
+def move(home: Path, run: str, to: int) -> None:
+    """Moves a waiting run to a position, 0 for the next to start; other runs are ignored."""
     with _transaction(home) as db:
         rows = db.execute("SELECT run FROM waiting ORDER BY place, added, run").fetchall()
         order = [row["run"] for row in rows]
@@ -110,23 +166,35 @@ def move(home, run: str, to: int) -> None:
         )
 
 
-def slots(home) -> list[dict]:
-    """Taken places: dicts of device, number, run, pid, born, claimed (unix seconds)."""
-    return [dict(row) for row in _rows(home, "SELECT * FROM slots ORDER BY device, number")]
+def slots(home: Path) -> list[dict]:
+    """Taken places: dicts of device, number, run, handle (a Handle), claimed (unix seconds)."""
+    found = _rows(home, "SELECT * FROM slots ORDER BY device, number")
+    return [
+        {name: row[name] for name in ("device", "number", "run", "claimed")}
+        | {"handle": _handle(row)}
+        for row in found
+    ]
 
 
-def claim(home, devices, each: int, launch) -> list[str]:
+def _handle(row: sqlite3.Row) -> Handle:
+    return Handle(row["executor"], json.loads(row["token"]))
+
+
+def claim(
+    home: Path, devices: Sequence[str], each: int, launch: Callable[[str, str], Handle | None]
+) -> list[str]:
     """Gives free places to waiting runs, in order, and starts them.
 
-    The start happens inside the transaction, so that no other process can give the place or the run
-    away meanwhile; if this process dies in it, the run waits as before, and a worker that was started
-    ends by itself because it has no place (`holder`).
+    A run starts inside the transaction, so no other process can give away the place or the run
+    meanwhile. If this process dies in it, the run still waits, and a worker that was started exits
+    because it has no place (`holder`).
 
     Args:
+        home: Graft's home.
         devices: names, the preferred one first.
         each: places on a device.
-        launch: called with (run id, device); starts the process and returns its
-            `engine.host.processes.identity`, or None if the run is not to be started at all.
+        launch: called with (run id, device); starts the worker and returns its handle, or None if
+            the run must not start at all.
 
     Returns:
         Ids of the runs that were started.
@@ -145,42 +213,37 @@ def claim(home, devices, each: int, launch) -> list[str]:
             db.execute("DELETE FROM waiting WHERE run = ?", (run,))
             if db.execute("SELECT 1 FROM slots WHERE run = ?", (run,)).fetchone():
                 continue
-            who = launch(run, free[0][0])
-            if who is None:
+            handle = launch(run, free[0][0])
+            if handle is None:
                 continue
-            db.execute(
-                "INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?)",
-                (*free.pop(0), run, who["pid"], who["born"], time.time()),
-            )
+            _take(db, free.pop(0), run, handle, time.time())
             started.append(run)
     return started
 
 
-def holder(home, run: str) -> dict | None:
-    """The process that a run's place was given to, `{"pid", "born", "device"}`; None if it has none."""
-    found = _rows(home, "SELECT pid, born, device FROM slots WHERE run = ?", run)
-    return dict(found[0]) if found else None
+def holder(home: Path, run: str) -> Handle | None:
+    """The handle of the worker that a run's place was given to; None if the run has no place."""
+    found = _rows(home, "SELECT executor, token FROM slots WHERE run = ?", run)
+    return _handle(found[0]) if found else None
 
 
-def release(home, run: str, pid: int) -> bool:
-    """Frees the place of a run whose process has ended; False if it is another's by now."""
+def release(home: Path, run: str, handle: Handle) -> bool:
+    """Frees the place of a run whose worker has ended; False if another worker has it by now."""
     with _transaction(home) as db:
-        done = db.execute("DELETE FROM slots WHERE run = ? AND pid = ?", (run, pid))
+        done = db.execute(
+            "DELETE FROM slots WHERE run = ? AND executor = ? AND token = ?",
+            (run, handle.executor, _text(handle)),
+        )
         return done.rowcount == 1
 
 
-def busy(home) -> bool:
+def busy(home: Path) -> bool:
     """Whether anything waits or runs."""
     return bool(_rows(home, "SELECT 1 FROM waiting UNION ALL SELECT 1 FROM slots LIMIT 1"))
 
 
-def _rows(home, query, *values):
-    if not (Path(home) / FILE).exists():
+def _rows(home: Path, query: str, *values: object) -> list[sqlite3.Row]:
+    if not (Path(home) / homes.QUEUE).exists():
         return []
     with _transaction(home, write=False) as db:
-        try:
-            return db.execute(query, values).fetchall()
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error):  # its maker has not come to that yet
-                return []
-            raise
+        return db.execute(query, values).fetchall()

@@ -17,8 +17,7 @@ import numpy as np
 import psutil
 
 from engine import home as homes
-from engine.host import processes
-from engine.jobs import jobs
+from engine.jobs import executors, jobs
 from engine.recipe import load_preset
 from engine.runs import queue
 
@@ -72,7 +71,7 @@ def end_all(home) -> None:
             process.kill()
             process.wait(10)
     for slot in queue.slots(home):
-        processes.end(slot)
+        executors.end(slot["handle"])
     jobs.release_dead(home)
 
 
@@ -111,10 +110,10 @@ def until(condition, seconds=120, every=0.02):
 
 def kill_worker(run) -> None:
     """kill -9 of the whole session of a run's worker."""
-    holder = queue.holder(run.path.parent.parent, run.id)
-    if holder and processes.alive(holder):
+    holder = queue.holder(run.home, run.id)
+    if holder and executors.alive(holder):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(holder["pid"], signal.SIGKILL)
+            os.killpg(holder.token["pid"], signal.SIGKILL)
 
 
 def weights(run) -> list[np.ndarray]:

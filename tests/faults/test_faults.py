@@ -22,6 +22,7 @@ from engine.host import processes, settings
 from engine.jobs import jobs, supervisor
 from engine.runs import checkpoint, queue, runs
 from tests.faults import harness
+from tests.support.jobs import worker
 
 LONG = os.environ.get("GRAFT_FAULTS_FORM") == "long"
 KILLS, RACES, CANCELS = (100, 50, 50) if LONG else (20, 50, 4)
@@ -111,7 +112,7 @@ def _race(home, wanted, barrier, found):
     def launch(run, device):
         child = subprocess.Popen(["sleep", "60"], start_new_session=True)
         started.append((run, device, child.pid))
-        return processes.identity(child.pid)
+        return worker(child.pid)
 
     barrier.wait()
     for run in wanted:
@@ -139,7 +140,9 @@ def test_racing_dispatchers_never_give_a_device_or_a_run_away_twice(tmp_path):
         assert sorted(device for _, device, _ in started) == ["a", "b"]
         assert sorted(run for run, _, _ in started) == wanted[:2]
         assert queue.waiting(home) == wanted[2:]
-        assert {(s["run"], s["device"], s["pid"]) for s in queue.slots(home)} == set(started)
+        assert {
+            (s["run"], s["device"], s["handle"].token["pid"]) for s in queue.slots(home)
+        } == set(started)
         for _, _, pid in started:
             os.killpg(pid, signal.SIGKILL)
     harness.observed("two processes start the same queue", tries=RACES, doubled=0, lost=0)
@@ -151,7 +154,7 @@ def test_worker_without_a_place_does_nothing(home, undisturbed):
     slot = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
         queue.add(home, run.id)
-        queue.claim(home, ["cpu"], 9, lambda *_: processes.identity(slot.pid))
+        queue.claim(home, ["cpu"], 9, lambda *_: worker(slot.pid))
         done = processes.spawn("engine.jobs.worker", run.path, log=run.path / "worker.log").wait(60)
         assert done == 3 and run.status == "paused" and not run.events()[0]
     finally:
@@ -166,7 +169,7 @@ def test_another_process_with_the_same_number_is_never_touched(home):
     try:
         queue.add(home, run.id)
         faked = {"pid": other.pid, "born": processes.born(other.pid) - 1000}
-        queue.claim(home, ["cpu"], 9, lambda *_: faked)
+        queue.claim(home, ["cpu"], 9, lambda *_: queue.Handle("local", faked))
         run.update(status="running", **faked)
         (run.path / "stop").touch()
         look = supervisor.Supervisor(home)
@@ -217,7 +220,7 @@ def test_stop_that_a_worker_cannot_answer_is_done_from_its_checkpoint(home, undi
     with harness.faults(home):
         run = jobs.start(harness.recipe(), home)
         begun(run)
-        os.kill(queue.holder(home, run.id)["pid"], signal.SIGSTOP)  # as in one long step
+        os.kill(queue.holder(home, run.id).token["pid"], signal.SIGSTOP)  # as in one long step
         jobs.stop(run)
         jobs.wait(run)
         assert run.status == "stopped" and run.finished, run.log_tail()
@@ -254,7 +257,7 @@ def test_killed_by_a_user_a_run_stays_dead_though_others_are_taken_up(home, undi
             # Asked to end by the host, it pauses, and is found when Graft starts again.
             again = jobs.start(harness.recipe(), home)
             begun(again, 0)
-            os.kill(queue.holder(home, again.id)["pid"], signal.SIGTERM)
+            os.kill(queue.holder(home, again.id).token["pid"], signal.SIGTERM)
             harness.until(lambda: again.status == "interrupted")
             assert "for a restart" in again.error
             harness.end_all(home)
@@ -270,7 +273,7 @@ def test_after_a_reboot_a_command_alone_takes_a_run_up(home, undisturbed):
     run = runs.create(harness.recipe(), home)
     queue.add(home, run.id)
     gone = {"pid": os.getpid(), "born": 1.0}
-    queue.claim(home, ["cpu"], 9, lambda *_: gone)
+    queue.claim(home, ["cpu"], 9, lambda *_: queue.Handle("local", gone))
     run.update(status="running", **gone)
     jobs.resume(run)
     jobs.wait(run)

@@ -13,6 +13,7 @@ from engine.recipe import load_preset
 from engine.runs import queue, runs
 from tests.faults import harness
 from tests.support.browser import chromium, server
+from tests.support.jobs import worker
 
 LONG = os.environ.get("GRAFT_FAULTS_FORM") == "long"
 SESSIONS, EACH = (10, 3) if LONG else (2, 2)
@@ -36,7 +37,7 @@ def taken(tmp_path):
     sleeper = subprocess.Popen(["sleep", "3600"], start_new_session=True)
     run = runs.create(load_preset("sample", ["name=holder"]), home)
     queue.add(home, run.id)
-    queue.claim(home, ["cpu"], 1, lambda *_: processes.identity(sleeper.pid))
+    queue.claim(home, ["cpu"], 1, lambda *_: worker(sleeper.pid))
     run.update(status="running", **processes.identity(sleeper.pid))
     yield home
     harness.end_all(home)

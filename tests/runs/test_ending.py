@@ -30,7 +30,7 @@ def run(home):
     """A run whose worker died without a word after its first event."""
     made = runs.create(load_preset("sample"), home)
     queue.add(home, made.id)
-    queue.claim(home, ["cpu"], 1, lambda *_: GONE)
+    queue.claim(home, ["cpu"], 1, lambda *_: queue.Handle("local", GONE))
     log = events.EventLog(made.path / "events.jsonl")
     made.update(status="running", started=1.0, events_from=log.size, **GONE)
     log.write("phase", phase="model", text="Starting TensorFlow", done=0, total=None)
@@ -71,7 +71,7 @@ def out_of_memory(run, supervisor):
 @pytest.mark.parametrize(
     ("before", "status", "words"),
     [
-        (lambda run, _: None, "interrupted", "worker ended"),
+        (lambda run, _: None, "interrupted", "worker stopped unexpectedly"),
         (lambda run, _: ask(run, "stop"), "stopped", "no model"),
         (lambda run, _: ask(run, "pause"), "paused", "resumed from its last checkpoint"),
         (lambda run, _: ask(run, "kill"), "failed", "killed by a user"),
@@ -98,7 +98,7 @@ def test_a_run_that_is_resumed_by_itself_says_so_before_it_is_interrupted(home, 
     supervisor.look()
     assert [status for status, _ in seen] == ["interrupted", "queued"]
     assert seen[0][1]["event"] == "end"
-    assert "resumed by itself" in run.events()[0][-2]["text"]
+    assert "resumed automatically" in run.events()[0][-2]["text"]
     assert run.state["tries"] == 0 and run.state["tried_at"] == -1
 
 

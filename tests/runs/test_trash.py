@@ -71,7 +71,7 @@ def test_a_restore_never_overwrites_a_run(home, run):
     trash.delete(run)
     run.path.mkdir()
     (run.path / "recipe.yaml").write_bytes(kept[Path("recipe.yaml")])
-    with pytest.raises(RunError, match=f"there is a run {run.id} already"):
+    with pytest.raises(RunError, match=f"there is already a run {run.id}"):
         trash.restore(home, run.id)
     assert list(contents(run.path)) == [Path("recipe.yaml")]
     assert contents(trash.find(home, run.id)) == kept
