@@ -115,6 +115,9 @@ def test_it_says_what_it_is_without_a_network(port, trained_run):
     assert len(about["test"]["interval"]) == 2 and about["limits"]["files"] == 4
     schema = call(port, "GET", "/openapi.json")[2]
     assert {"/classify", "/about", "/health"} <= set(schema["paths"])
+    described = schema["components"]["schemas"]["Classified"]["properties"]["sure"]["description"]
+    for kind, meaning in confidence.MEANING.items():
+        assert f'"{kind}": {meaning}' in described
     page = call(port, "GET", "/docs")[2]
     for path in schema["paths"]:
         assert path in page
@@ -141,14 +144,14 @@ def test_who_asks_too_often_is_told_when_to_come_back(trained_run):
         assert [status for status, _, _ in found] == [200, 200, 200, 429]
         assert (
             1 <= int(found[3][1]["Retry-After"]) <= 20
-            and "3 times a minute" in found[3][2]["error"]
+            and "3 requests a minute" in found[3][2]["error"]
         )
         # An address that a client gives itself counts for nothing.
         assert call(port, "GET", "/about", X_Forwarded_For="10.1.2.3")[0] == 429
         assert call(port, "GET", "/health")[0] == 200
 
         taken = graft("serve", trained_run.id, "--port", port, home=trained_run.path.parent.parent)
-        assert taken.returncode == 2 and f"port {port} of 127.0.0.1" in taken.stderr
+        assert taken.returncode == 2 and f"cannot listen on port {port}" in taken.stderr
         assert "Traceback" not in taken.stderr
 
         process.send_signal(signal.SIGINT)
