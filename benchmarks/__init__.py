@@ -1,19 +1,20 @@
-"""What Graft costs and saves, measured side by side: `make benchmark` or `python -m benchmarks`.
+"""What Graft costs and saves: `make benchmark` or `python -m benchmarks`.
 
 Each part is a module with `run(home, quick)`, which returns rows for the table and raw figures:
 
-recipe       the reference recipe as plain Keras code, against the same work through Graft
-xception     the same for Xception's frozen stage, on a slice of the photos
-block        the last block trained on boundary features, against the whole network in every epoch
-throughput   feature pass, predictions and training steps, against bare decoding and forward passes
-dashboard    a run with its page open, against a bare fit
-growth       time and memory of a run from 1,000 to 30,000 images
-choices      what was tried for the training step and the conversion
-decode       decoding large photos at a reduced scale, against decoding them whole
-inspection   inspecting a dataset: time beyond one feature pass, and growth from 1,000 to 50,000 images
-long_run     opening the page of a run of one hour and of ten
+recipe       the reference recipe: plain Keras code and Graft
+xception     the frozen stage of Xception on a few photos: plain Keras code and Graft
+block        the last block: trained on cached features, and with the whole network
+throughput   feature pass, predictions and training steps, and bare decoding and forward passes
+dashboard    a run with its page open, and without
+growth       time and memory of a run with 1,000 to 30,000 images
+choices      alternatives for the training step and the conversion
+decode       large photos decoded at a reduced scale, and decoded whole
+inspection   inspecting a dataset beyond one feature pass, and with 1,000 to 50,000 images
+long_run     opening the page of a run of one hour, and of ten
 
-`reference` is the plain Keras code, `viewer` a page open on another computer, `common` what the parts share, `report` the document.
+`reference` is the plain Keras code, `viewer` an open page on another computer, `common` what the
+parts share, and `report` the document.
 """
 
 PARTS = {
@@ -28,4 +29,4 @@ PARTS = {
     "inspection": 12,
     "long_run": 0.4,
 }
-"""Names and about how many minutes each takes on two slow cores."""
+"""Names, and about how many minutes each part takes on two slow cores."""

@@ -1,4 +1,4 @@
-"""The command: runs the parts one after another and writes the document anew after each."""
+"""The command: runs the parts one after another and writes the document after each."""
 
 import argparse
 import importlib
@@ -14,16 +14,18 @@ from benchmarks import PARTS, report
 from engine import home as homes
 
 QUICK_FOLDER = Path(tempfile.gettempdir()) / "graft-benchmarks-quick"
-"""Where --quick writes: its figures show that the parts run, and nothing about speed."""
+"""Where --quick writes. Its figures only show that the parts run."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"tiny slices, into {QUICK_FOLDER}")
     parser.add_argument(
-        "--only", default=",".join(PARTS), help=f"parts, of {','.join(PARTS)}; the others' stay"
+        "--only",
+        default=",".join(PARTS),
+        help=f"parts, of {','.join(PARTS)}; figures of the others stay",
     )
-    parser.add_argument("--part", help=argparse.SUPPRESS)  # one part, in the process that it gets
+    parser.add_argument("--part", help=argparse.SUPPRESS)  # one part, in its own process
     parser.add_argument("--home", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
@@ -33,13 +35,13 @@ def main() -> int:
     wanted = [name for name in options.only.split(",") if name]
     unknown = [name for name in wanted if name not in PARTS]
     if unknown or not wanted:
-        parser.error(f"--only takes parts of {', '.join(PARTS)}; {', '.join(unknown)} is none")
+        parser.error(f"--only takes parts of {', '.join(PARTS)}; not {', '.join(unknown)}")
     folder = QUICK_FOLDER if options.quick else homes.PROJECT / "docs"
     return measure(wanted, options.quick, folder)
 
 
 def measure(wanted, quick, folder) -> int:
-    """Runs parts and merges what they find with what is there; returns how many failed."""
+    """Runs parts and merges their results with earlier ones; returns how many failed."""
     folder.mkdir(exist_ok=True)
     raw = folder / "benchmarks.json"
     results = homes.read_json(raw, {})
@@ -51,7 +53,7 @@ def measure(wanted, quick, folder) -> int:
     with tempfile.TemporaryDirectory(
         prefix="graft-benchmarks-", ignore_cleanup_errors=True
     ) as place:
-        home = homes.home(place)  # shared, so that the photos are prepared once
+        home = homes.home(place)  # shared, so that the photos are prepared only once
         for name in wanted:
             print(f"== {name}", flush=True)
             found = in_process(name, home, quick)
@@ -66,13 +68,13 @@ def measure(wanted, quick, folder) -> int:
                 print("  " + report.line(row), flush=True)
     print(f"{(time.time() - begun) / 60:.1f} minutes; written to {folder}/benchmarks.md")
     if failed:
-        print(f"failed: {', '.join(failed)}; the reasons are above", file=sys.stderr)
+        print(f"failed: {', '.join(failed)}; the errors are above", file=sys.stderr)
     return len(failed)
 
 
 def in_process(name, home, quick) -> dict | None:
-    """Runs a part in a fresh process; None if it failed, with its words on the terminal."""
-    # What users get: whoever sets this has measured something else. Graft's workers set their own.
+    """Runs a part in a new process; None if it failed, with its error on the terminal."""
+    # The default for users; a value set here would change the figures. Workers set their own.
     environment = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "benchmarks", "--part", name, "--home", str(home)]

@@ -1,4 +1,4 @@
-"""The last block trained on boundary features, against the whole network in every epoch."""
+"""The last block: trained on cached features, and with the whole network in every epoch."""
 
 import json
 
@@ -26,19 +26,19 @@ def run(home, quick) -> dict:
         common.say(f"round {number + 1}: whole network in every epoch")
         without.append(common.trained(whole, home))
         common.forget_features(home)
-        common.say(f"round {number + 1}: boundary features, cold")
+        common.say(f"round {number + 1}: cached features, cold")
         through.append(common.trained(cached, home))
     for found, path in ((without, "whole network"), (through, "cached features")):
         if any(f["stages"][0]["path"] != path for f in found):
-            raise RuntimeError(f"a run did not take the path it was to measure ({path})")
+            raise RuntimeError(f"a run did not use the path to be measured ({path})")
     stages = [f["stages"][0] for f in through]
     note = (
-        "pass included; baseline: the same stage with feature_cache off; conversion, once, "
-        f"{stages[0]['conversion_seconds']:.1f} s more"
+        "with the feature pass; baseline: the same stage with feature_cache off; the conversion, "
+        f"once, takes {stages[0]['conversion_seconds']:.1f} s more"
     )
     seconds = [common.stage_seconds(f["stages"][0]) for f in without]
     cold = [common.stage_seconds(stage) for stage in stages]
-    title = f"last block, {epochs} epochs, boundary features, cold"
+    title = f"last block, {epochs} epochs, cached features, cold"
     return {
         "rows": [
             common.row(title, seconds, cold, "s", 0.35, note),

@@ -1,4 +1,4 @@
-"""What was tried for the training step and the conversion, and why Graft does as it does.
+"""Alternatives for the training step and the conversion, and why Graft works as it does.
 
 python -m benchmarks.choices float32|mixed_bfloat16 plain|xla     # seconds of one training step
 """
@@ -52,14 +52,14 @@ def run(home, quick) -> dict:
             found["graft"],
             found["bfloat16"],
             "s",
-            note="baseline: float32, which `auto` is on every CPU",
+            note="baseline: float32, which `auto` uses on every CPU",
         ),
     ]
     return {"rows": [row for row in rows if row["graft"]] + conversion(rounds) + head(rounds)}
 
 
 def in_process(policy, compiler, environment) -> float:
-    """Seconds of a step in a fresh process, since TensorFlow reads its variables only once."""
+    """Seconds of a step in a new process: TensorFlow reads its variables only once."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.choices", policy, compiler],
         cwd=homes.PROJECT,
@@ -98,7 +98,7 @@ def step_seconds(policy, compiler) -> float:
 
 
 def conversion(rounds) -> list[dict]:
-    """Keras' own LiteRT export against Graft's conversion: time to convert, time of one image."""
+    """Keras' LiteRT export and Graft's conversion: time to convert, time of one image."""
     from engine import load_preset
     from engine.models import convert, litert, modeling
 
@@ -125,7 +125,7 @@ def conversion(rounds) -> list[dict]:
                     network(pixels)
                 speed[name].append((time.perf_counter() - begun) / 50 * 1000)
     what = "MobileNetV2 0.35 to LiteRT"
-    note = "baseline: Keras' `export(format='litert')`; chosen: weights made constants first"
+    note = "baseline: Keras' `export(format='litert')`; chosen: weights become constants first"
     return [
         common.row(f"{what}: conversion", seconds["keras"], seconds["graft"], "s", note=note),
         common.row(f"{what}: one image", speed["keras"], speed["graft"], "ms", note=note),
@@ -133,7 +133,7 @@ def conversion(rounds) -> list[dict]:
 
 
 def head(rounds) -> list[dict]:
-    """Several steps for each call of Python, in the stage where a step costs least."""
+    """Several steps for each call from Python, in the stage with the cheapest steps."""
     import keras
 
     common.say("steps per execution")
@@ -156,7 +156,8 @@ def head(rounds) -> list[dict]:
             taken[1],
             taken[27],
             "s",
-            note="baseline: one step per execution, which Graft does: it stops and reports at any step",
+            note="baseline: one step per execution, as in Graft: it can stop and report at any "
+            "step",
         )
     ]
 

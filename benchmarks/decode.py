@@ -1,5 +1,8 @@
-"""Large photos decoded whole, as Graft does, against Pillow's draft mode, which has the JPEG decoder
-shrink by 2, 4 or 8 while it decodes. It is quicker, and gives other pixels."""
+"""Large photos decoded whole, as in Graft, and with Pillow's draft mode.
+
+In draft mode the JPEG decoder shrinks by 2, 4 or 8 while it decodes. It is faster, and gives other
+pixels.
+"""
 
 import io
 import statistics
@@ -41,15 +44,15 @@ def run(home, quick) -> dict:
                 whole,
                 [1000 * statistics.median(found[f"draft {times}"])],
                 "ms",
-                note="baseline: `decode.load`, what Graft uses; pixels differ by "
-                f"{off.mean():.2f} of 255 in the mean, {off.max()} at most",
+                note="baseline: `decode.load`, as in Graft; pixels differ by "
+                f"{off.mean():.2f} of 255 on average, {off.max()} at most",
             )
         )
     return {"rows": rows, "figures": found | {"bytes": [len(data) for data in photos]}}
 
 
 def photo(number) -> bytes:
-    """A drawing as large as a phone's photo, with the grain that such photos have."""
+    """A drawing as large as a phone's photo, with the grain of one."""
     drawing = sample.render(number % len(sample.CLASSES), number)
     large = np.asarray(drawing.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32)
     grain = np.random.default_rng(number).normal(0, 4, large.shape).astype(np.float32)
@@ -59,7 +62,7 @@ def photo(number) -> bytes:
 
 
 def drafted(data, times) -> np.ndarray:
-    """`decode.load` by way of draft mode, which leaves at least `times` the wanted size."""
+    """`decode.load` with draft mode, which keeps at least `times` the wanted size."""
     image = Image.open(io.BytesIO(data))
     image.draft("RGB", (times * SIZE, times * SIZE))
     return decode.to_pixels(ImageOps.exif_transpose(image).convert("RGB"), SIZE)

@@ -1,8 +1,8 @@
-"""Time and memory of a run as the images grow in number, beyond what the memory budget holds.
+"""Time and memory of a run with more and more images, beyond what the memory budget holds.
 
-The preset `sample` with one epoch in each stage. Drawing 44,000 pictures would take longer than all
-the rest, so they are 1,000 drawings, mirrored, moved and lit in 30 ways, put where the worker looks
-for the prepared sample.
+The preset `sample` with one epoch in each stage. Drawing 44,000 pictures would take longer than
+everything else. So 1,000 drawings are mirrored, moved and lit in 30 ways, and placed where the
+worker looks for the prepared sample.
 """
 
 import io
@@ -21,10 +21,10 @@ from engine.runs import runs
 SIZES = (1_000, 3_000, 10_000, 30_000)
 QUICK_SIZES = (100, 300)
 BUDGET = 192
-"""MiB for decoded images: 80 % of 3,000 (training and validation) at 96 x 96 x 3 bytes take 63, of
-10,000 they take 211, so from there on they are decoded anew in every epoch."""
+"""MiB for decoded images: 80% of 3,000 (training and validation) at 96 x 96 x 3 bytes take 63, of
+10,000 they take 211, so from there on they are decoded again in every epoch."""
 DRAWINGS = 1_000
-EVERY = 0.5  # seconds between two looks at the memory
+EVERY = 0.5  # seconds between two readings of the memory
 
 
 def run(home, quick) -> dict:
@@ -54,17 +54,18 @@ def run(home, quick) -> dict:
 
 
 def recipe(count, budget):
-    """The preset with so many images, one epoch a stage, and a small budget."""
+    """The preset with this many images, one epoch per stage, and a small budget."""
     sets = [f"dataset.images={count}", f"memory_budget={budget}"]
     return load_preset("sample", [*sets, "stages.0.epochs=1", "stages.1.epochs=1"])
 
 
 def watched(pid, going) -> dict:
-    """The most memory of a process while it goes on, in MiB.
+    """The most memory of a process while it is running, in MiB.
 
     Returns:
-        A dict: rss, by the system's own high-water mark; uss, what would be free if it ended, with the pages of files that it alone has
-        mapped; anonymous, without pages of files, which the system takes back when it needs them.
+        A dict: rss, the system's own high-water mark; uss, what would be free if the process ended,
+        with mapped files that no other process maps; anonymous, without files, which the system
+        frees when it needs memory.
     """
     peak = {"rss": 0.0, "uss": 0.0, "anonymous": 0.0}
     process = psutil.Process(pid)
@@ -77,16 +78,16 @@ def watched(pid, going) -> dict:
                 "anonymous": status(pid, "RssAnon"),
             }
         except (psutil.NoSuchProcess, psutil.ZombieProcess, FileNotFoundError, ProcessLookupError):
-            break  # it ended between two looks
+            break  # it ended between two readings
         peak = {kind: max(peak[kind], now[kind] / 2**20) for kind in peak}
         time.sleep(EVERY)
-    while going():  # its last words: files are written when the memory is gone already
+    while going():  # it still writes files after its memory was freed
         time.sleep(0.1)
     return peak
 
 
 def status(pid, field) -> int:
-    """Bytes that a field of /proc/PID/status gives; 0 once the process has given its memory up."""
+    """Bytes of a field of /proc/PID/status; 0 once the process has freed its memory."""
     with open(f"/proc/{pid}/status") as file:
         line = next((line for line in file if line.startswith(f"{field}:")), f"{field}: 0 kB")
     return int(line.split()[1]) * 1024
@@ -105,20 +106,20 @@ def rows(found, budget) -> list:
                 [memory["anonymous"]],
                 "MiB",
                 f"grows by at most {budget} MiB",
-                f"grown by {grown:.0f} MiB (baseline: {least['images']:,} images); with pages of "
-                f"files that it maps {memory['uss']:,.0f} (USS), {memory['rss']:,.0f} (RSS); the "
-                f"{budget} MiB for decoded images {'suffice' if fits else 'are exceeded'}",
+                f"grown by {grown:.0f} MiB (baseline: {least['images']:,} images); with mapped "
+                f"files {memory['uss']:,.0f} (USS), {memory['rss']:,.0f} (RSS); the "
+                f"{budget} MiB for decoded images {'are enough' if fits else 'are exceeded'}",
             )
         )
     last = found[-1]
     per_image = [1000 * each["seconds"] / each["images"] for each in found]
     made.append(
         common.row(
-            f"time of that run an image, {least['images']:,} against {last['images']:,} images",
+            f"time of that run per image, {least['images']:,} against {last['images']:,} images",
             [per_image[0]],
             [per_image[-1]],
             "ms",
-            note="worker's start to end, 1 epoch a stage: "
+            note="worker's start to end, 1 epoch per stage: "
             + ", ".join(f"{each['images']:,} in {each['seconds']:.0f} s" for each in found),
         )
     )
@@ -128,17 +129,17 @@ def rows(found, budget) -> list:
             [least["preparing"]["anonymous"]],
             [last["preparing"]["anonymous"]],
             "MiB",
-            note=f"{last['images']:,} in {last['prepare_seconds']:.0f} s, with the making of them",
+            note=f"{last['images']:,} in {last['prepare_seconds']:.0f} s, with drawing them",
         )
     )
     return made
 
 
-# -- in a process of its own: the dataset -----------------------------------------------------
+# -- in a separate process: the dataset -----------------------------------------------------
 
 
 def prepare(home, count) -> None:
-    """Prepares `dataset.images=count` from varied drawings, by way of Graft's own ingest."""
+    """Prepares `dataset.images=count` from varied drawings, with Graft's own ingest."""
     from engine.data import prepare_worker
     from engine.data.sources import sample
 
@@ -153,7 +154,7 @@ def prepare(home, count) -> None:
 
 
 def pictures(home, count):
-    """Yields what a source yields, one picture at a time."""
+    """Yields pictures as a source does, one at a time."""
     import numpy as np
     from PIL import Image
 

@@ -1,8 +1,7 @@
-"""Inspecting a dataset: what it takes beyond one pass of features, opening it again, and how time and
-memory grow with the images.
+"""Inspecting a dataset: time beyond one feature pass, opening the results, growth with the images.
 
-The sizes are of drawings of the built-in sample, turned and mirrored in eight ways: to a comparison of
-pictures these are all different.
+The larger datasets are drawings of the built-in sample, turned and mirrored in eight ways; a
+comparison of pictures finds them all different.
 """
 
 import io
@@ -20,7 +19,7 @@ from engine.recipe import DatasetSpec, load_preset
 SIZES = (1_000, 10_000, 50_000)
 QUICK_SIZES = (200, 400)
 WAYS = 8
-"""Turns by 0, 90, 180 and 270 degrees, as they are and mirrored."""
+"""Turns by 0, 90, 180 and 270 degrees, each also mirrored."""
 
 
 def run(home, quick) -> dict:
@@ -30,7 +29,7 @@ def run(home, quick) -> dict:
 
 
 def of_photos(home, quick) -> dict:
-    """tf_flowers with the small backbone, inspected whole; the sample with its own if quick."""
+    """tf_flowers with the small backbone; if quick, the sample with its own."""
     recipe = load_preset("sample", ["dataset.images=200"]) if quick else load_preset("flowers")
     common.prepared(recipe, home)
     common.forget_features(home)
@@ -39,7 +38,7 @@ def of_photos(home, quick) -> dict:
 
 
 def of_drawings(home, count) -> dict:
-    """Drawings, by their pixels alone."""
+    """Drawings, pixels only."""
     common.say(f"{count:,} drawings: drawing and preparing")
     spec = DatasetSpec(source="folder", path=str(drawn(home, count)))
     common.prepared(load_preset("sample").model_copy(update={"dataset": spec}), home)
@@ -48,11 +47,11 @@ def of_drawings(home, count) -> dict:
 
 
 def inspected(spec, home, recipe) -> dict:
-    """Inspects in the background, as a page has it done, then opens it in a fresh process.
+    """Inspects in the background, as a page does, then opens the results in a new process.
 
     Returns:
-        A dict: images, seconds, memory (`growth.watched`), report, and reopened: seconds of importing,
-        opening and finding, and how many findings.
+        A dict: images, seconds, memory (`growth.watched`), report, and reopened: seconds of
+        importing, opening and finding, and the number of findings.
     """
     from engine.inspection import inspection
 
@@ -87,19 +86,21 @@ def rows(photos, found) -> list:
             [beyond],
             "s",
             "below 60 s",
-            f"start to end {photos['seconds']:.0f} s, of them features with TensorFlow's start "
-            f"{features['features_seconds']:.0f}, pixels {report['pixels']['measure_seconds']:.0f}, "
-            f"copies {report['pixels']['duplicates_seconds']:.0f}, suspects, outliers and map "
-            f"{features['suspects_seconds']:.0f}; peak memory {photos['memory']['anonymous']:,.0f} MiB",
+            f"from start to end {photos['seconds']:.0f} s: features with TensorFlow's start "
+            f"{features['features_seconds']:.0f}, pixels "
+            f"{report['pixels']['measure_seconds']:.0f}, copies "
+            f"{report['pixels']['duplicates_seconds']:.0f}, suspects, outliers and map "
+            f"{features['suspects_seconds']:.0f}; peak memory "
+            f"{photos['memory']['anonymous']:,.0f} MiB",
         ),
         common.row(
-            "opening it again in a fresh process, with all findings",
+            "opening it again in a new process, with all findings",
             [],
             [again["seconds"]],
             "s",
             "below 2 s",
             f"opening {1000 * again['open_seconds']:.0f} ms, {again['findings']} kinds of findings "
-            f"{1000 * again['find_seconds']:.0f} ms, the rest is Python's start and its imports",
+            f"{1000 * again['find_seconds']:.0f} ms, the rest is Python's start and imports",
         ),
     ]
     least = found[0]
@@ -107,13 +108,13 @@ def rows(photos, found) -> list:
         report = each["report"]["pixels"]
         made.append(
             common.row(
-                f"inspecting the pixels of {each['images']:,} drawings: time an image",
+                f"inspecting the pixels of {each['images']:,} drawings: time per image",
                 [1000 * least["seconds"] / least["images"]],
                 [1000 * each["seconds"] / each["images"]],
                 "ms",
-                note=f"{each['seconds']:.0f} s, of them measures and thumbnails "
-                f"{report['measure_seconds']:.0f}, copies {report['duplicates_seconds']:.0f}; opened "
-                f"again with all findings in {each['reopened']['seconds']:.1f} s",
+                note=f"{each['seconds']:.0f} s: measures and thumbnails "
+                f"{report['measure_seconds']:.0f}, copies {report['duplicates_seconds']:.0f}; "
+                f"opened again with all findings in {each['reopened']['seconds']:.1f} s",
             )
         )
         made.append(
@@ -122,14 +123,14 @@ def rows(photos, found) -> list:
                 [least["memory"]["anonymous"]],
                 [each["memory"]["anonymous"]],
                 "MiB",
-                note=f"with pages of files that it maps {each['memory']['rss']:,.0f} (RSS)",
+                note=f"with mapped files {each['memory']['rss']:,.0f} (RSS)",
             )
         )
     return made
 
 
 def drawn(home, count) -> Path:
-    """A folder of so many pictures, the first ones of a larger one."""
+    """A folder of this many pictures."""
     from PIL import Image
 
     from engine.data.sources import sample
@@ -148,7 +149,7 @@ def drawn(home, count) -> Path:
 
 
 def reopen(home, spec, recipe) -> dict:
-    """What this fresh process takes, from its start, to open an inspection and to find everything."""
+    """Seconds of this new process, from its start, to open an inspection and list its findings."""
     from engine.data import datasets
     from engine.inspection import findings, inspection
     from engine.recipe import Recipe, SplitSpec

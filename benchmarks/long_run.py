@@ -1,7 +1,7 @@
-"""What opening the page of a long run costs: its log read, collected and drawn as four charts.
+"""What opening the page of a long run costs: reading its log, collecting and drawing four charts.
 
-The baseline reads the same log with `json.loads` line by line; the rest is the same. The log is made
-up: four batch events a second, an epoch a minute, as a run writes them.
+The baseline reads the same log with `json.loads` line by line; everything else is equal. The log is
+artificial: four batch events per second and an epoch per minute, as in a real run.
 """
 
 import json
@@ -45,7 +45,7 @@ def run(home, quick) -> dict:
 
 
 def seconds(path, read) -> tuple[float, float, float]:
-    """What reading, collecting and drawing take."""
+    """Seconds of reading, collecting and drawing."""
     ends = [time.perf_counter()]
     found, _ = read(path)
     ends.append(time.perf_counter())

@@ -1,7 +1,7 @@
-"""The reference recipe on MobileNetV2 0.35: plain Keras code against Graft, in turns.
+"""The reference recipe with MobileNetV2 0.35: plain Keras code and Graft, alternating.
 
-A round is: plain code (5 frozen epochs, 1 with all layers); Graft with an empty feature store and
-batch norm updated, the same work; Graft with features kept and batch norm kept, its default.
+One round: plain code (5 frozen epochs, 1 with all layers); the same work in Graft, with an empty
+feature store and batch norm updated; Graft with cached features and batch norm kept, its default.
 """
 
 import json
@@ -19,8 +19,8 @@ def run(home, quick) -> dict:
     common.prepared(recipe, home)
     options = {"frozen_epochs": epochs} | (common.QUICK_SLICES if quick else {})
 
-    # Nothing is cached yet: this one converts the backbone, and shows what the frozen stage alone
-    # is worth on the test photos.
+    # Nothing is cached yet: this run converts the backbone, and gives the test accuracy of the
+    # frozen stage alone.
     common.say("Graft, frozen stage alone, nothing cached")
     first = common.trained(one_stage(recipe), home)
     common.say("Graft, frozen stage alone with its own head settings")
@@ -44,7 +44,7 @@ OWN = {"optimizer": "adam", "learning_rate": 1e-3, "schedule": "constant", "deca
 
 
 def one_stage(recipe, changes=None):
-    """The recipe with its first stage alone; with changes, Graft's dropout as well."""
+    """The recipe with its first stage only; with changes, also Graft's dropout."""
     data = recipe.to_dict()
     data["stages"] = [data["stages"][0] | (changes or {})]
     if changes:
@@ -53,10 +53,10 @@ def one_stage(recipe, changes=None):
 
 
 def check(cold, warm) -> None:
-    """Raises RuntimeError if a run was not what its row says."""
+    """Raises RuntimeError if a run did not do what its row says."""
     for found in cold:
         if not found["stages"][0]["computed"]:
-            raise RuntimeError("a cold run found its features in the store")
+            raise RuntimeError("a cold run found cached features")
     for found in warm:
         if found["stages"][0]["path"] != "cached features" or found["stages"][0]["computed"]:
             raise RuntimeError("a warm run computed features")
@@ -74,13 +74,13 @@ def rows(figures, epochs) -> list:
     whole = first["stages"][0]
     return [
         common.row(f"{title}, cold", frozen, cold, "s", 0.10, "feature pass and fit"),
-        common.row(f"{title}, warm", frozen, warm, "s", 0.02, "features kept from a run before"),
+        common.row(f"{title}, warm", frozen, warm, "s", 0.02, "features cached by an earlier run"),
         common.row(
             f"{title}, the very first time",
             frozen,
             [whole["whole_seconds"]],
             "s",
-            note=f"with the backbone's conversion ({whole['conversion_seconds']:.1f} s, once for a "
+            note=f"with the backbone's conversion ({whole['conversion_seconds']:.1f} s, once per "
             "host) and the check against the whole network",
         ),
         common.row(
@@ -96,8 +96,8 @@ def rows(figures, epochs) -> list:
             keep,
             "s",
             0.42,
-            "not like for like: Graft keeps batch norm (its default) where the plain code updates it, "
-            "and decodes once where the plain code decodes in every epoch",
+            "not equal work: Graft keeps batch norm (its default) and decodes once; the plain code "
+            "updates batch norm and decodes in every epoch",
         ),
         common.row(
             "1 epoch, all layers, batch norm updated",
@@ -105,22 +105,22 @@ def rows(figures, epochs) -> list:
             update,
             "s",
             0.42,
-            "both update batch norm; Graft's photos were decoded in the feature pass, the plain code "
-            "decodes in every epoch",
+            "both update batch norm; Graft decoded the photos in the feature pass, the plain code "
+            "decodes them in every epoch",
         ),
         common.row(
             "both stages, process start to end",
             [p["unfrozen_total_seconds"] for p in plain],
             [f["seconds"] for f in figures["update"]],
             "s",
-            note="Graft's also exports, evaluates validation and test, and checks the export",
+            note="Graft also exports, evaluates validation and test, and checks the export",
         ),
         to_accuracy(figures, cold, keep),
     ]
 
 
 def to_accuracy(figures, cold, keep) -> dict:
-    """How long until the plain code's best test accuracy, in training time alone."""
+    """Training time until the plain code's best test accuracy."""
     plain = figures["plain"]
     best = common.mean([max(p["frozen_test"], p["unfrozen_test"]) for p in plain])
     needed = [

@@ -1,10 +1,10 @@
-"""The reference recipe as plain Keras code, the way the guides write it; nothing of Graft in it.
+"""The reference recipe as plain Keras code, as in the Keras guides; nothing of Graft in it.
 
     python -m benchmarks.reference '{"frozen_epochs": 5, "unfrozen_epochs": 1}'
 
-prints one line of JSON with the times of both stages and the test accuracy after each. The options
-are the keys of `OPTIONS`; `folder` takes images from train/, validation/ and test/ there instead of
-tf_flowers.
+prints one line of JSON with the time of both stages and the test accuracy after each. The options
+are the keys of `OPTIONS`; with `folder`, images come from its train/, validation/ and test/ instead
+of tf_flowers.
 """
 
 import json
@@ -56,7 +56,7 @@ def main(options) -> dict:
         found[f"{name}_seconds"] = time.time() - begun
         found[f"{name}_validation"] = history.history["val_accuracy"]
         found[f"{name}_test"] = model.evaluate(test, verbose=0)[1]
-        # Up to here, imports and all: what a user waits for.
+        # With imports: what a user waits for.
         found[f"{name}_total_seconds"] = time.time() - began
 
     for layer in base.layers:
@@ -82,7 +82,7 @@ def from_tfds(options, preprocess):
         return preprocess(tf.image.resize(image, (SIZE, SIZE))), label
 
     def batches(part):
-        # In parallel and ahead, as the guides advise: the baseline is to be a good one.
+        # In parallel and with prefetching, as the guides advise: a good baseline.
         part = part.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
         return part.batch(BATCH).prefetch(tf.data.AUTOTUNE)
 

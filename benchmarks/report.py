@@ -1,4 +1,4 @@
-"""The document: machine, versions, one table, how to repeat. Light: no TensorFlow."""
+"""The document: machine, versions, one table, how to repeat it. Light: no TensorFlow."""
 
 import platform
 from importlib import metadata
@@ -13,13 +13,13 @@ PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "tensorflow-datasets", "pil
 
 INTRODUCTION = """# Benchmarks
 
-What Graft saves and costs, measured by `make benchmark`, which wrote this page. The baseline and
-Graft were measured in turns (A B A B) on one machine, so trust the ratios; each cell has the mean
-and, in brackets, the single values. Nothing is compared across machines.
+What Graft saves and costs, measured by `make benchmark`, which writes this page. Baseline and Graft
+were measured alternately (A B A B) on one machine, so trust the ratios. Each cell has the mean and,
+in brackets, the single values. Nothing is compared across machines.
 
 The plain Keras code is [`benchmarks/reference.py`](../benchmarks/reference.py), in TensorFlow's
-default environment. Graft runs as it does for users: in a worker of its own, which also turns oneDNN
-on where TensorFlow leaves it off (`TF_ENABLE_ONEDNN_OPTS`).
+default environment. Graft runs as for users: in a worker process, which also turns oneDNN on where
+TensorFlow leaves it off (`TF_ENABLE_ONEDNN_OPTS`).
 
 """
 
@@ -27,11 +27,11 @@ REPEAT = """
 ## Repeat it
 
     make benchmark                                   # all, on a machine that does nothing else
-    .venv/bin/python -m benchmarks --only block      # one part; the others' figures stay
+    .venv/bin/python -m benchmarks --only block      # one part; figures of the others stay
     .venv/bin/python -m benchmarks --quick           # does it run? figures go to a temporary folder
 
-`TFDS_DATA_DIR` and `KERAS_HOME` say where the photos and the ImageNet weights lie, if they are not to
-be downloaded. The raw figures are in [`benchmarks.json`](benchmarks.json).
+To use photos and ImageNet weights without a download, set `TFDS_DATA_DIR` and `KERAS_HOME`. The raw
+figures are in [`benchmarks.json`](benchmarks.json).
 """
 
 
@@ -45,7 +45,7 @@ def machine() -> str:
 
     name = first("model name") or platform.processor() or platform.machine()
     flags = set(first("flags").split())
-    # What decides TensorFlow's speed: vector width, and the instructions oneDNN waits for.
+    # These decide TensorFlow's speed: vector width, and the instructions that oneDNN uses.
     vectors = sorted(f for f in flags if f.startswith(("avx", "fma", "amx")))
     memory = psutil.virtual_memory().total / 2**30
     cores = parallel.cores()
@@ -57,7 +57,7 @@ def machine() -> str:
 
 
 def versions() -> str:
-    """Python and the packages that decide the figures."""
+    """Python and the packages that affect the figures."""
     return ", ".join(
         [f"Python {platform.python_version()}", *(f"{p} {metadata.version(p)}" for p in PACKAGES)]
     )
@@ -67,7 +67,7 @@ def document(results) -> str:
     """The whole page from the raw results, parts in their usual order."""
     parts = [(name, results[name]) for name in PARTS if name in results]
     text = INTRODUCTION + _machines(parts)
-    text += "\n| what | reference or baseline | Graft | ratio | wanted | notes |\n"
+    text += "\n| what | baseline | Graft | ratio | target | notes |\n"
     text += "| --- | ---: | ---: | ---: | ---: | --- |\n"
     for _, part in parts:
         for row in part["rows"]:
@@ -78,11 +78,11 @@ def document(results) -> str:
 def line(row) -> str:
     """A row for the terminal."""
     what, baseline, graft, ratio, wanted, _ = _cells(row)
-    return f"{what}: {baseline} | {graft} | {ratio} (wanted {wanted})"
+    return f"{what}: {baseline} | {graft} | {ratio} (target {wanted})"
 
 
 def _machines(parts) -> str:
-    """Where, with what and when: said once if all parts agree, else part by part."""
+    """Machine, versions and dates: once if all parts agree, otherwise for each part."""
     facts = {(part["machine"], part["versions"]) for _, part in parts}
     lines = []
     for where, what in sorted(facts):
@@ -90,7 +90,7 @@ def _machines(parts) -> str:
         whose = "" if len(facts) == 1 else f"{', '.join(names)}: "
         lines += [f"- {whose}{where}", f"- {what}"]
     lines.append(
-        "- Date, minutes and the host's load just before: "
+        "- Date, minutes and the host's load before the start: "
         + "; ".join(
             f"{name} {p['date']}, {p['minutes']:g} min, load {p['load_before']:g}"
             for name, p in parts
@@ -117,9 +117,9 @@ def _values(values, unit) -> str:
     """The mean with its unit, and the single values if there are several."""
     if not values:
         return "–"
-    scale = 100 if unit == "%" else 1
-    shown = [_number(scale * value) for value in values]
-    text = f"{_number(scale * sum(values) / len(values))} {unit}"
+    scale, after = (100, "%") if unit == "%" else (1, "")
+    shown = [_number(scale * value) + after for value in values]
+    text = _number(scale * sum(values) / len(values)) + (after or f" {unit}")
     return f"{text} ({', '.join(shown)})" if len(values) > 1 else text
 
 

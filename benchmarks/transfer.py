@@ -1,8 +1,8 @@
-"""Is it really transfer? `python benchmarks/transfer.py` measures it and writes docs/transfer.md.
+"""Does the built-in backbone transfer? `python benchmarks/transfer.py` writes docs/transfer.md.
 
-The preset `sample` from the built-in weights, against the same network from random weights under
-the same recipe. Batch-norm statistics of random weights mean nothing, so keeping them would be an
-unfair comparison; it is measured both ways.
+The preset `sample` from the built-in weights, and the same network and recipe from random weights.
+Batch-norm statistics of random weights mean nothing, so keeping them would be an unfair comparison;
+both ways are measured.
 """
 
 import sys
@@ -30,7 +30,7 @@ STARTS = {
 
 def main():
     lines = [
-        "| start | test accuracy, seeds 0, 1, 2 | mean | seconds a run |",
+        "| start | test accuracy, seeds 0, 1, 2 | mean | seconds per run |",
         "| --- | --- | --- | --- |",
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +38,7 @@ def main():
         for start, sets in STARTS.items():
             found = []
             for seed in SEEDS:
-                # Seed and split alike, so each seed is another division of the images as well.
+                # The split has the same seed, so each seed also divides the images differently.
                 sets_of_seed = [*sets, f"seed={seed}", f"split.seed={seed}"]
                 run = jobs.wait(jobs.start(load_preset("sample", sets_of_seed), place))
                 if run.status != "finished":
@@ -51,8 +51,9 @@ def main():
             n = run.evaluation["test"]["n"]
     text = (
         "# Does the built-in backbone transfer?\n\n"
-        "`python benchmarks/transfer.py` trains the preset `sample` from three starts; the rest of the "
-        f"recipe is the same. {n} test images a run. Measured on: {device.describe()['text']}.\n\n"
+        "`python benchmarks/transfer.py` trains the preset `sample` from three starting points;\n"
+        f"the rest of the recipe is the same. {n} test images per run. Measured on:\n"
+        f"{device.describe()['text']}.\n\n"
     )
     (PROJECT / "docs" / "transfer.md").write_text(text + "\n".join(lines) + "\n")
     print("\n".join(lines))

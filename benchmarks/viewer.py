@@ -1,10 +1,11 @@
-"""A page open on another computer: what a browser asks of the server, without a browser's own work.
+"""An open page on another computer: a browser's requests to the server, without a browser's work.
 
-python -m benchmarks.viewer ADDRESS PAGE QUERY    # until its input ends; then prints what it got
+python -m benchmarks.viewer ADDRESS PAGE QUERY    # until its input ends; then prints its counts
 
 It speaks Streamlit's protocol (streamlit/proto/ForwardMsg.proto and BackMsg.proto of the installed
-version): asks for the page, runs each fragment again at the interval the server names, takes all that
-comes. It keeps no cache of messages, so the server sends it rather more than it sends a browser.
+version): it requests the page, runs each fragment again at the interval given by the server, and
+receives everything. It keeps no cache of messages, so the server sends it slightly more than a
+browser.
 """
 
 import asyncio
@@ -18,14 +19,14 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 
 class Viewer:
-    """One session; counts what it gets."""
+    """One session; counts what it receives."""
 
     def __init__(self, socket, page, query):
         self.socket, self.page, self.query = socket, page, query
         self.script, self.timers, self.found = "", {}, {"messages": 0, "bytes": 0, "reruns": 0}
 
     async def ask(self, fragment="") -> None:
-        """Asks for the page, or for one of its fragments, to be run."""
+        """Requests a run of the page, or of one of its fragments."""
         message = BackMsg()
         state = message.rerun_script
         state.page_name, state.query_string = self.page, self.query
@@ -34,14 +35,14 @@ class Viewer:
         await self.socket.send(message.SerializeToString())
 
     async def again(self, fragment, interval) -> None:
-        """Runs a fragment again and again, as the page's timer does."""
+        """Runs a fragment repeatedly, as the page's timer does."""
         while True:
             await asyncio.sleep(interval)
             self.found["reruns"] += 1
             await self.ask(fragment)
 
     async def watch(self) -> None:
-        """Takes messages until the connection ends."""
+        """Receives messages until the connection ends."""
         await self.ask()
         async for data in self.socket:
             message = ForwardMsg()

@@ -1,7 +1,7 @@
-"""Xception's frozen stage, 5 epochs, cold: plain Keras code against Graft, in turns.
+"""The frozen stage of Xception, 5 epochs, cold: plain Keras code and Graft, alternating.
 
-On a slice of the photos and from random weights: neither changes what a photo costs, and the
-weights are a download of 80 MB.
+On a few photos and from random weights: neither changes the time per photo, and the weights are a
+download of 80 MB.
 """
 
 import json
@@ -50,12 +50,12 @@ def run(home, quick) -> dict:
         common.say(f"round {number + 1}: Graft, cold")
         graft.append(common.trained(recipe, home))
         if not graft[-1]["stages"][0]["computed"]:
-            raise RuntimeError("a cold run found its features in the store")
+            raise RuntimeError("a cold run found cached features")
     stages = [found["stages"][0] for found in graft]
     images = QUICK_IMAGES if quick else IMAGES
     note = (
         f"{images['train']} + {images['validation']} photos, random weights; the conversion, once "
-        f"for a host, took {stages[0]['conversion_seconds']:.0f} s more"
+        f"per host, took {stages[0]['conversion_seconds']:.0f} s more"
     )
     seconds = [p["frozen_seconds"] for p in plain]
     what = f"{epochs} frozen epochs, Xception, cold"
@@ -67,7 +67,7 @@ def run(home, quick) -> dict:
 
 
 def write_slice(dataset, folder, counts) -> None:
-    """Writes the first photos of every class into folder/part/class, parts of equal classes."""
+    """Writes the first photos of each class into folder/part/class, equally many per class."""
     each = {part: count // len(dataset.classes) for part, count in counts.items()}
     for label, name in enumerate(dataset.classes):
         chosen = iter(np.flatnonzero(dataset.labels == label).tolist())
