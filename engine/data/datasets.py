@@ -1,24 +1,26 @@
 """Datasets: prepared once, then read without TensorFlow.
 
-Preparing a dataset (`engine.data.prepare_worker`, in a process of its own) decodes every image once with the
-decoder that will train, names and leaves out what cannot be read, and writes a folder under
+Preparing (`engine.data.prepare_worker`, in the background) decodes every image once with the
+decoder that training uses, lists the files that cannot be read, and writes a folder under
 `GRAFT_HOME/datasets`:
 
-    manifest.json   title, classes, fingerprint, unreadable files, where it came from
-    index.npz       one row an image: label, size, format, own split, content hash, place
-    images.bin      the encoded images one after another (a folder source is read where it lies)
+    manifest.json   title, classes, fingerprint, unreadable files, source
+    index.npz       one row per image: label, size, format, own split, content hash, place
+    images.bin      the encoded images one after another (the files of a folder stay where they are)
 
-What a person decided about single images lies apart (`engine.data.overlay`) and is applied on opening.
-A new kind of source is one generator in `engine/data/prepare_worker.py`.
+Decisions of a person about single images are kept elsewhere (`engine.data.overlay`) and are applied
+on opening. A new kind of source is one generator in `engine/data/prepare_worker.py`.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import re
 import shutil
-import time
 from hashlib import sha256
 from pathlib import Path
+from typing import IO, Any
 
 import filelock
 import numpy as np
@@ -28,15 +30,17 @@ from engine.data import overlay, splits
 from engine.data.sources import archive, collection, folders, tfds_catalogue
 from engine.data.sources.sample import VERSION
 from engine.errors import DatasetError, LostImageError
-from engine.host import processes
+from engine.host.background import Job, JobState
+from engine.recipe import DatasetSpec, SplitSpec
 
 TFDS_SUGGESTIONS = tfds_catalogue.SUGGESTIONS
-"""Names of TensorFlow Datasets to begin with, {name: what it is}."""
+"""Names of TensorFlow Datasets to start with, {name: what it is}."""
 
 
-def key(spec) -> str:
+def key(spec: DatasetSpec) -> str:
     """The folder name of a prepared dataset: readable, and different for different sources. Its
     overlay is not part of it."""
+    identity: dict[str, Any]
     if spec.source == "sample":
         identity = {"sample": spec.images, "version": VERSION}
     elif spec.source == "tfds":
@@ -51,7 +55,7 @@ def key(spec) -> str:
 
 
 class Dataset:
-    """A prepared dataset, ready to be looked at, split and trained on.
+    """A prepared dataset.
 
     Attributes:
         title, description: for people.
@@ -63,10 +67,10 @@ class Dataset:
         contents: str array (n,), SHA-256 of the file's bytes.
         names: list of n file names.
         generations: int array (n,), the addition each image came with, 0 the first.
-        moved: str array (n,), the part a person put an image into, "" for all others.
+        moved: str array (n,), the part that a person moved an image to, "" for all others.
         rows: int64 array (n,), each image's place in the dataset without overlay.
-        unreadable: list of (name, sentence) that were left out.
-        skipped: list of (name, sentence) of what lay beside the images of the classes.
+        unreadable: list of (name, sentence) of images that cannot be read.
+        skipped: list of (name, sentence) of files that are not images of a class.
         fingerprint: hash of all contents and labels, and of the overlay.
         overlay: the overlay's id, or "".
         source_fingerprint, source_classes: the same without the overlay.
@@ -76,9 +80,9 @@ class Dataset:
         decisions: of `engine.data.overlay.load`, or None.
     """
 
-    def __init__(self, path: Path, decisions: dict | None = None):
+    def __init__(self, path: Path, decisions: dict[str, Any] | None = None) -> None:
         self.path = Path(path)
-        # All files of one folder, even if it is prepared anew, and replaced, this moment.
+        # All files of one folder, even if it is prepared again, and replaced, at this moment.
         try:
             self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
@@ -87,7 +91,7 @@ class Dataset:
             self._read()
         except FileNotFoundError:
             raise DatasetError(
-                f"{self.path} is not a prepared dataset, or is being prepared anew; try again"
+                f"{self.path} is not a prepared dataset, or is being prepared; try again"
             ) from None
         finally:
             os.close(self._folder)
@@ -98,7 +102,7 @@ class Dataset:
         if decisions:
             self._apply(decisions)
 
-    def _opened(self, name):
+    def _opened(self, name: str) -> IO[bytes]:
         return open(name, "rb", opener=lambda n, flags: os.open(n, flags, dir_fd=self._folder))
 
     def _read(self) -> None:
@@ -119,14 +123,14 @@ class Dataset:
             self.contents, self.names = index["contents"], index["names"].tolist()
             self._offsets, self._lengths = index["offsets"], index["lengths"]
             count = len(self.labels)
-            # Datasets prepared by an earlier version have no such column.
+            # Datasets that an earlier version prepared have no such column.
             self.generations = (
                 index["generations"] if "generations" in index else np.zeros(count, int)
             )
-        # No memory map: a file that is cut off while it is mapped ends the process.
+        # No memory map: if a mapped file is cut off, the process dies.
         self._packed = None if self.manifest["folder"] else self._opened("images.bin")
 
-    def _apply(self, decisions) -> None:
+    def _apply(self, decisions: dict[str, Any]) -> None:
         """Leaves out, relabels and moves images as a person decided."""
         kept, self.labels, self.moved, classes = overlay.apply(
             decisions, self.contents, self.names, self.labels, self.classes
@@ -140,7 +144,7 @@ class Dataset:
         self.classes, self.overlay = tuple(classes), decisions["id"]
         self.fingerprint = overlay.fingerprint(self.source_fingerprint, self.overlay)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
     @property
@@ -148,14 +152,13 @@ class Dataset:
         """What to do about images that can no longer be read."""
         if self._packed is None:
             return "put the files back or prepare the dataset again"
-        return f"delete {self.path}, and it is prepared again when it is used next"
+        return f"delete {self.path}; it is prepared again when it is used next"
 
     def gone(self) -> np.ndarray:
-        """Images whose file has gone or has another length, or that images.bin is too short for.
+        """Images whose file is missing or has another length, or that images.bin is too short for.
 
         Returns:
-            int64 array of indices, sorted. Whether the bytes are those that were prepared shows when they
-            are read.
+            int64 array of indices, sorted. Changed bytes show only in `image_bytes`.
         """
         if self._packed is not None:
             there = os.fstat(self._packed.fileno()).st_size
@@ -164,12 +167,11 @@ class Dataset:
         return np.flatnonzero(np.array(sizes, np.int64) != self._lengths)
 
     def image_bytes(self, index: int) -> bytes:
-        """The encoded image, the very bytes that were prepared.
+        """The encoded image, the same bytes that were prepared.
 
         Raises:
-            LostImageError: if its file has gone, or holds anything else by now. The SHA-256 costs 1% of
-                decoding it, and no other check is sure: features are kept, and parts are split, by that
-                hash.
+            LostImageError: if its file is missing or has changed. The SHA-256 costs 1% of decoding,
+                and no other check is sure: features are kept, and parts are split, by that hash.
         """
         start, length = int(self._offsets[index]), int(self._lengths[index])
         if self._packed is not None:
@@ -183,7 +185,7 @@ class Dataset:
             return data
         path = Path(self.manifest["folder"]) / self.names[index]
         try:
-            # A file of another length is not even read: it may be huge by now, or a pipe.
+            # A file of another length is not read: it may be huge by now, or a pipe.
             data = path.read_bytes() if path.stat().st_size == length else b""
         except OSError as error:
             why = error.strerror or type(error).__name__
@@ -192,15 +194,15 @@ class Dataset:
             raise LostImageError(path, "has changed since the dataset was prepared")
         return data
 
-    def division(self, spec) -> str:
+    def division(self, spec: SplitSpec) -> str:
         """How `split` divides the images, one sentence for people."""
         return splits.in_words(spec, self._whole[2])
 
-    def split(self, spec) -> dict[str, np.ndarray]:
+    def split(self, spec: SplitSpec) -> dict[str, np.ndarray]:
         """`{"train": indices, "validation": indices, "test": indices}`; see `engine.data.splits`.
 
-        Decisions about single images move no other image: all of the source's are divided, by the labels
-        that the source gives them, then those left out are taken away.
+        Decisions about single images move no other image: all images of the source are divided by
+        the source's labels, then those that were excluded are removed.
         """
         labels, contents, sources, generations = self._whole
         parts = splits.divide(spec, labels, contents, sources, generations)
@@ -210,18 +212,20 @@ class Dataset:
         return splits.checked(splits.move(parts, self.moved), self.labels, self.classes)
 
 
-def _size(path) -> int:
-    """Bytes of a file; -1 if there is none."""
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 if it does not exist."""
     try:
         return path.stat().st_size
     except OSError:
         return -1
 
 
-def open_dataset(spec, home: Path) -> Dataset:
-    """The prepared dataset of a DatasetSpec, its overlay applied.
+def open_dataset(spec: DatasetSpec, home: Path) -> Dataset:
+    """The prepared dataset of a DatasetSpec, with its overlay applied.
 
-    Raises DatasetError if it is not ready, or its overlay is not on this host."""
+    Raises:
+        DatasetError: if it is not prepared, or its overlay is not on this host.
+    """
     path = Path(home) / "datasets" / key(spec)
     if not (path / "manifest.json").exists():
         raise DatasetError(
@@ -230,118 +234,77 @@ def open_dataset(spec, home: Path) -> Dataset:
     return Dataset(path, overlay.load(home, spec.overlay) if spec.overlay else None)
 
 
-def state(spec, home: Path) -> dict:
-    """How far preparation is.
+def state(spec: DatasetSpec, home: Path) -> JobState:
+    """How far preparing is; `done` and `total` count images.
 
     Returns:
-        A dict: state "missing", "preparing", "ready" or "failed"; done and total (images; total
-        None while unknown); eta_seconds (or None); text, one line; error, one sentence or None.
+        A JobState whose state is "missing", "preparing", "ready" or "failed".
     """
-    folder = Path(home) / "datasets"
-    name = key(spec)
-    progress = homes.read_json(folder / f"{name}.progress.json", {})
-    answer = {
-        "state": "missing",
-        "done": 0,
-        "total": None,
-        "eta_seconds": None,
-        "text": "Not prepared yet",
-        "error": None,
-    }
-    if _preparing(progress):
-        done, total = progress.get("done", 0), progress.get("total")
-        started = progress.get("started_counting")
-        eta = None
-        if total and done and started:
-            eta = (time.time() - started) / done * (total - done)
-        answer |= {
-            "state": "preparing",
-            "done": done,
-            "total": total,
-            "eta_seconds": eta,
-            "text": progress.get("text", "Starting"),
-        }
-    elif (folder / name / "manifest.json").exists():
-        answer |= {"state": "ready", "text": "Ready"}
-    elif progress.get("error"):
-        answer |= {"state": "failed", "text": "Failed", "error": progress["error"]}
-    elif progress.get("pid") and not progress.get("done_at"):
-        answer |= {
-            "state": "failed",
-            "text": "Stopped",
-            "error": "preparation ended before it was done; start it again",
-        }
-    return answer
+    now = job(spec, home).state()
+    if now["state"] == "running":
+        return {**now, "state": "preparing"}
+    if (Path(home) / "datasets" / key(spec) / "manifest.json").exists():
+        return {**now, "state": "ready", "error": None}
+    # Its folder was deleted since it was done.
+    return {**now, "state": "missing"} if now["state"] == "done" else now
 
 
-def prepare(spec, home: Path) -> None:
-    """Starts preparing in the background; does nothing if it is under way or done.
+def job(spec: DatasetSpec, home: Path) -> Job:
+    """The background job that prepares a dataset."""
+    return Job(Path(home) / "datasets" / f"{key(spec)}.progress.json", "prepare")
 
-    A folder that has changed since is prepared again. Raises DatasetError for a source that
-    cannot be there.
+
+def prepare(spec: DatasetSpec, home: Path) -> None:
+    """Starts preparing in the background; does nothing if it is running or the dataset is ready.
+
+    A folder that has changed since is prepared again.
+
+    Raises:
+        DatasetError: if the source does not exist or cannot be used.
     """
-    home = Path(home)
     check(spec)
-    if state(spec, home)["state"] == "preparing" or not outdated(spec, home):
-        return
-    name = key(spec)
-    log = home / "datasets" / f"{name}.log"
-    log.unlink(missing_ok=True)
-    # No GPU: it reads files only, and TensorFlow would take the memory that training needs.
-    child = processes.spawn(
-        "engine.data.prepare_worker",
-        spec.model_dump_json(),
-        home,
-        log=log,
-        CUDA_VISIBLE_DEVICES="-1",
-    )
-    # Until the child holds its lock, this file says that it is on its way.
-    homes.write_json(
-        home / "datasets" / f"{name}.progress.json",
-        processes.identity(child.pid) | {"text": "Starting"},
-    )
+    if state(spec, home)["state"] != "preparing" and outdated(spec, home):
+        # No GPU: it only reads files, and TensorFlow would take the memory that training needs.
+        job(spec, home).start(Path(home), {"CUDA_VISIBLE_DEVICES": "-1"}, spec=spec.model_dump())
 
 
-def cancel(spec, home: Path) -> None:
-    """Ends preparation that is under way; nothing half-made is left behind."""
-    folder, name = Path(home) / "datasets", key(spec)
-    progress = homes.read_json(folder / f"{name}.progress.json", {})
-    if _preparing(progress):
-        processes.end(progress)
-    for leftover in folder.glob(f".{name}.*"):
+def cancel(spec: DatasetSpec, home: Path) -> None:
+    """Stops preparing, and removes unfinished files."""
+    job(spec, home).cancel()
+    for leftover in (Path(home) / "datasets").glob(f".{key(spec)}.*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    (folder / f"{name}.progress.json").unlink(missing_ok=True)
 
 
-def forget(spec, home: Path) -> None:
+def forget(spec: DatasetSpec, home: Path) -> None:
     """Deletes the prepared copy; the source itself is never touched."""
     cancel(spec, home)
     shutil.rmtree(Path(home) / "datasets" / key(spec), ignore_errors=True)
 
 
-def check(spec) -> None:
-    """Raises DatasetError, one sentence, for a source that cannot be there."""
+def check(spec: DatasetSpec) -> None:
+    """Raises DatasetError if the source does not exist or cannot be used."""
     if spec.source == "folder":
         folders.check(spec.path)
     elif spec.source == "zip":
         archive.check(spec.path)
 
 
-def outdated(spec, home: Path) -> bool:
+def outdated(spec: DatasetSpec, home: Path) -> bool:
     """Whether the dataset must be prepared (again): it is missing, or its source has changed."""
     manifest = homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json")
     return manifest is None or manifest["listing"] != listing(spec, home)
 
 
-def listing(spec, home: Path, found=None) -> str:
-    """A hash that changes when the source does; "" for sources that never do.
+def listing(spec: DatasetSpec, home: Path, found: collection.Saved | None = None) -> str:
+    """A hash that changes when the source does; "" for sources that never change.
 
     Args:
-        spec, home: as elsewhere.
-        found: the open `engine.data.sources.collection.Saved` to tell of, for source saved; by default as it is now.
+        spec: a DatasetSpec.
+        home: Graft's home.
+        found: the open dataset, for source saved; by default as it is now.
 
     Raises:
-        DatasetError: if the source has gone, or holds too few classes.
+        DatasetError: if the source does not exist, or has too few classes.
     """
     if spec.source == "folder":
         return folders.listing_hash(folders.list_folder(spec.path))
@@ -356,7 +319,7 @@ def listing(spec, home: Path, found=None) -> str:
     return ""
 
 
-def fingerprint(spec, home: Path) -> str | None:
+def fingerprint(spec: DatasetSpec, home: Path) -> str | None:
     """The fingerprint of a prepared dataset, overlay included; None if it is not prepared."""
     manifest = homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json", {})
     found = manifest.get("fingerprint")
@@ -367,9 +330,13 @@ _fingerprint = fingerprint  # where an argument has its name
 
 
 def changed_since(
-    spec, home: Path, fingerprint: str | None, since="this run began", count: int | None = None
+    spec: DatasetSpec,
+    home: Path,
+    fingerprint: str | None,
+    since: str = "this run began",
+    count: int | None = None,
 ) -> str | None:
-    """Whether the prepared dataset is another one than before.
+    """Whether the prepared dataset has changed.
 
     Args:
         spec: a DatasetSpec.
@@ -379,9 +346,9 @@ def changed_since(
         count: images it had then, if known.
 
     Returns:
-        One sentence that says what changed and what to do; None if nothing has, or if the dataset
-        was not prepared then or is not now. A folder's changes count when it is prepared again
-        (`outdated`).
+        One sentence that says what changed and what to do; None if nothing changed, or if the
+        dataset was not prepared then or is not prepared now. Changes in a folder count when it is
+        prepared again (`outdated`).
     """
     manifest = homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json")
     if manifest is None or fingerprint is None or _fingerprint(spec, home) == fingerprint:
@@ -389,16 +356,11 @@ def changed_since(
     had = "" if count is None else f"had {count:,} images then and now "
     return (
         f"the dataset {manifest['title']} has changed since {since}: it {had}has "
-        f"{manifest['count']:,} images in {len(manifest['classes'])} classes; put the images back as "
-        "they were and prepare it again, or start a new run on what is there now"
+        f"{manifest['count']:,} images in {len(manifest['classes'])} classes; put the images back "
+        "as they were and prepare it again, or start a new run on what is there now"
     )
 
 
-def lock(home: Path, spec) -> filelock.FileLock:
-    """The lock that whoever prepares a dataset holds."""
+def lock(home: Path, spec: DatasetSpec) -> filelock.FileLock:
+    """The lock that is held while a dataset is prepared."""
     return filelock.FileLock(Path(home) / "datasets" / f"{key(spec)}.lock")
-
-
-def _preparing(progress) -> bool:
-    """Whether a process is at it."""
-    return not progress.get("error") and not progress.get("done_at") and processes.alive(progress)

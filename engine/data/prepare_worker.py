@@ -1,76 +1,61 @@
-"""Prepares a dataset: `python -m engine.data.prepare_worker SPEC_JSON HOME`, or `ingest` in the foreground.
+"""Prepares a dataset: `prepare` in the background, or `ingest` in this process.
 
 TensorFlow Datasets, and TensorFlow with it, is imported only for source tfds.
 """
 
-import difflib
+from __future__ import annotations
+
 import hashlib
 import os
 import shutil
-import socket
-import sys
 import tempfile
 import time
-import urllib.parse
-import urllib.request
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from engine import home as homes
 from engine.data import datasets, splits
-from engine.data.sources import archive, collection, folders, tfds_download, zip_names
-from engine.errors import DatasetError, GraftError, ImageError
-from engine.host import processes
+from engine.data.datasets import Dataset
+from engine.data.sources import archive, collection, folders, tfds_source, zip_names
+from engine.data.sources.source import Item, Source
+from engine.errors import DatasetError, ImageError
+from engine.host import words
+from engine.host.background import Report
 from engine.host.parallel import cores, ordered_map
 from engine.images import decode
-from engine.recipe import tfds_problem
+from engine.recipe import DatasetSpec
 
 
-@dataclass
-class Source:
-    """What a source says of itself, and its images in a fixed order.
-
-    Attributes:
-        title, description: for people.
-        classes: names; an item's label is an index.
-        total: number of items, as far as known.
-        items: iterator of (name, label, own part, generation, read), where read() gives the encoded
-            bytes; generation 0 but for images that were added later.
-        folder: where the files lie, or "" if their bytes are to be copied.
-        listing: `engine.data.datasets.listing` of the source.
-        skipped: list of (name, sentence) of what is no image of a class.
-        close: called when no more is read.
-    """
-
-    title: str
-    description: str
-    classes: list
-    total: int
-    items: object
-    folder: str = ""
-    listing: str = ""
-    skipped: list = field(default_factory=list)
-    close: object = lambda: None
+def prepare(spec: DatasetSpec, home: Path, report: Report) -> str | None:
+    """The work of `engine.data.datasets.prepare`; returns the dataset's fingerprint."""
+    return ingest(spec, home, report).fingerprint
 
 
-def ingest(spec, home, progress=None, fingerprint=None) -> datasets.Dataset:
+def ingest(
+    spec: DatasetSpec,
+    home: Path,
+    report: Report = lambda text, done=0, total=None, eta_seconds=None: None,
+    fingerprint: str | None = None,
+) -> Dataset:
     """Prepares a dataset, or opens it if it is ready and unchanged.
 
     Args:
         spec: a DatasetSpec.
         home: Graft's home.
-        progress: called with (text, done, total) now and then.
-        fingerprint: of the dataset that a run began with, when it is taken up. A prepared copy that
-            has it is opened whatever has become of the folder since: its images are still those of
-            the run, which skips the ones it can no longer read (`engine.data.unreadable`).
+        report: see `Report`.
+        fingerprint: of the dataset that a resumed run started with. A prepared copy that has it is
+            opened even if the folder has changed since: its images are still those of the run,
+            which skips the ones it can no longer read (`engine.data.unreadable`).
 
     Returns:
         The open Dataset.
 
     Raises:
-        DatasetError: one sentence.
+        DatasetError: if the source cannot be used, or the dataset cannot be written.
     """
     home = Path(home)
     datasets.check(spec)
@@ -78,7 +63,6 @@ def ingest(spec, home, progress=None, fingerprint=None) -> datasets.Dataset:
         same = fingerprint is not None and datasets.fingerprint(spec, home) == fingerprint
         if same or not datasets.outdated(spec, home):
             return datasets.open_dataset(spec, home)
-        report = progress or (lambda text, done, total: None)
         report(f"Opening {spec.title}", 0, None)
         source = SOURCES[spec.source](spec, home, report)
         target = home / "datasets" / datasets.key(spec)
@@ -91,8 +75,8 @@ def ingest(spec, home, progress=None, fingerprint=None) -> datasets.Dataset:
             os.replace(aside, target)
         except OSError as error:
             raise DatasetError(
-                f"the dataset could not be written to {target.parent} ({error.strerror}); free some "
-                "space or set GRAFT_HOME to another disk"
+                f"the dataset could not be written to {target.parent} ({error.strerror}); free "
+                "some space or set GRAFT_HOME to another disk"
             ) from None
         finally:
             source.close()
@@ -100,62 +84,36 @@ def ingest(spec, home, progress=None, fingerprint=None) -> datasets.Dataset:
     return datasets.open_dataset(spec, home)
 
 
-def _write(source: Source, spec, folder: Path, report) -> None:
-    """Checks every image with the decoder that will train, and writes index and manifest."""
-    rows, unreadable, offset = [], [], 0
-    report("Checking images", 0, source.total)
-    checked = ordered_map(_check, source.items, cores())
-    with open(folder / "images.bin", "wb") as packed:
-        for done, (name, label, part, generation, outcome) in enumerate(checked, 1):
-            if isinstance(outcome, str):
-                unreadable.append((name, outcome))
-            else:
-                data, (width, height, format), digest = outcome
-                rows.append(
-                    (
-                        name,
-                        label,
-                        part,
-                        width,
-                        height,
-                        format,
-                        digest,
-                        offset,
-                        len(data),
-                        generation,
-                    )
-                )
-                if not source.folder:
-                    packed.write(data)
-                    offset += len(data)
-            if done % 50 == 0 or done == source.total:
-                report("Checking images", done, source.total)
-    columns = list(zip(*rows, strict=True)) or [()] * 10
-    labels = np.array(columns[1], np.int32)
-    present = set(labels.tolist())
+COLUMNS = {
+    "names": None, "labels": np.int32, "source_splits": None, "widths": np.int32,
+    "heights": np.int32, "formats": None, "contents": None, "offsets": np.int64,
+    "lengths": np.int64, "generations": np.int32,
+}  # fmt: skip
+"""Arrays of index.npz with their types; None for text."""
+
+
+def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> None:
+    """Checks every image with the decoder that training uses, and writes index and manifest."""
+    rows, unreadable = _pack(source, folder / "images.bin", report)
+    columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
+    index = {
+        name: np.array(column, kind)
+        for (name, kind), column in zip(COLUMNS.items(), columns, strict=True)
+    }
+    present = set(index["labels"].tolist())
     if len(present) < 2:
         raise DatasetError(
-            f"{source.title} has readable images of {len(present)} class{'es' * (len(present) != 1)}; "
-            f"at least two are needed ({len(unreadable)} files could not be read)"
+            f"{source.title} has readable images of "
+            f"{words.plural(len(present), 'class', 'classes')}; "
+            f"at least two are needed ({words.plural(len(unreadable), 'file')} could not be read)"
         )
-    # A class whose every image was unreadable cannot be learnt, so it is no class here.
+    # A class without a readable image cannot be trained, so it is not a class here.
     kept = [i for i in range(len(source.classes)) if i in present]
-    labels = np.searchsorted(kept, labels).astype(np.int32)
+    index["labels"] = np.searchsorted(kept, index["labels"]).astype(np.int32)
     classes = [source.classes[i] for i in kept]
-    lines = sorted(f"{d}:{classes[i]}" for d, i in zip(columns[6], labels.tolist(), strict=True))
-    np.savez(
-        folder / "index.npz",
-        labels=labels,
-        names=np.array(columns[0]),
-        source_splits=np.array(columns[2]),
-        widths=np.array(columns[3], np.int32),
-        heights=np.array(columns[4], np.int32),
-        formats=np.array(columns[5]),
-        contents=np.array(columns[6]),
-        offsets=np.array(columns[7], np.int64),
-        lengths=np.array(columns[8], np.int64),
-        generations=np.array(columns[9], np.int32),
-    )
+    labelled = zip(index["contents"].tolist(), index["labels"].tolist(), strict=True)
+    lines = sorted(f"{digest}:{classes[label]}" for digest, label in labelled)
+    np.savez(folder / "index.npz", **index)  # type: ignore[arg-type]
     homes.write_json(
         folder / "manifest.json",
         {
@@ -174,19 +132,47 @@ def _write(source: Source, spec, folder: Path, report) -> None:
     )
 
 
-def _check(item):
-    """(name, label, own part, generation) and (bytes, (width, height, format), SHA-256) or a sentence."""
+def _pack(
+    source: Source, path: Path, report: Report
+) -> tuple[list[tuple[Any, ...]], list[tuple[str, str]]]:
+    """Writes the images that can be read into one file, unless they stay in their folder.
+
+    Returns:
+        Rows in the order of `COLUMNS`, and (name, sentence) of each image that cannot be read.
+    """
+    rows, unreadable, offset, text = [], [], 0, "Checking images"
+    report(text, 0, source.total)
+    checked = ordered_map(_check, source.items, cores())
+    with open(path, "wb") as packed:
+        for done, ((name, label, part, generation), outcome) in enumerate(checked, 1):
+            if isinstance(outcome, str):
+                unreadable.append((name, outcome))
+            else:
+                data, (width, height, format), digest = outcome
+                facts = (width, height, format, digest, offset, len(data), generation)
+                rows.append((name, label, part, *facts))
+                if not source.folder:
+                    packed.write(data)
+                    offset += len(data)
+            if done % 50 == 0 or done == source.total:
+                report(text, done, source.total)
+    return rows, unreadable
+
+
+def _check(item: Item) -> tuple[tuple[Any, ...], Any]:
+    """(name, label, own part, generation), and (bytes, (width, height, format), SHA-256) or a
+    sentence."""
     *head, read = item
     try:
         data = read()
-        return *head, (data, decode.info(data), hashlib.sha256(data).hexdigest())
+        return tuple(head), (data, decode.info(data), hashlib.sha256(data).hexdigest())
     except ImageError as error:
-        return *head, str(error)
+        return tuple(head), str(error)
     except OSError as error:
-        return *head, f"the file cannot be read ({error.strerror})"
+        return tuple(head), f"the file cannot be read ({error.strerror})"
 
 
-def _sample(spec, home, report) -> Source:
+def _sample(spec: DatasetSpec, home: Path, report: Report) -> Source:
     from engine.data.sources import sample
 
     made = sample.generate(spec.images)
@@ -195,13 +181,13 @@ def _sample(spec, home, report) -> Source:
         sample.DESCRIPTION,
         list(sample.CLASSES),
         spec.images,
-        ((name, label, "train", 0, lambda data=data: data) for name, label, data in made),
+        ((name, label, "train", 0, partial(bytes, data)) for name, label, data in made),
     )
 
 
-def _folder(spec, home, report) -> Source:
+def _folder(spec: DatasetSpec, home: Path, report: Report) -> Source:
     root = folders.root(spec.path)
-    skipped = {}
+    skipped: dict[str, Any] = {}
     rows = folders.list_folder(root, skipped=skipped)
     classes = sorted({row[2] for row in rows})
     numbers = {name: i for i, name in enumerate(classes)}
@@ -224,13 +210,13 @@ def _folder(spec, home, report) -> Source:
     )
 
 
-def _zip(spec, home, report) -> Source:
-    """The images of a zip, read from it one by one: nothing is unpacked, so no name in it is ever a
-    path on this host."""
-    listing = datasets.listing(spec, home)  # before it is read, so that a change meanwhile shows
+def _zip(spec: DatasetSpec, home: Path, report: Report) -> Source:
+    """The images of a zip, read one by one: nothing is unpacked, so no name in it becomes a path on
+    this host."""
+    listing = datasets.listing(spec, home)  # first, so that a change while it is read shows
     found = archive.Archive(spec.path)
     try:
-        archive.check_space(home, found.bytes, found.title)
+        archive.check_space(home, found.size, found.title)
     except DatasetError:
         found.close()
         raise
@@ -238,7 +224,7 @@ def _zip(spec, home, report) -> Source:
     numbers = {name: i for i, name in enumerate(classes)}
 
     items = (
-        (entry.name, numbers[entry.label], entry.part, 0, lambda e=entry: found.read(e))
+        (entry.name, numbers[entry.label], entry.part, 0, partial(found.read, entry))
         for entry in found.entries
     )
     return Source(
@@ -253,173 +239,57 @@ def _zip(spec, home, report) -> Source:
     )
 
 
-def _saved(spec, home, report) -> Source:
-    """A dataset put together in Graft: those of another one first, then what was added."""
-    base = collection.open_(home, spec.name).base_spec
-    if base:
-        base = ingest(base, home, report)
-    # After the base, whose fingerprint is part of the listing: what is added meanwhile belongs to both.
+def _saved(spec: DatasetSpec, home: Path, report: Report) -> Source:
+    """A dataset that was built in Graft: the images of its base, then those that were added."""
+    base_spec = collection.open_(home, spec.name).base_spec
+    base = ingest(base_spec, home, report) if base_spec else None
+    # Opened again after the base, so that listing and rows agree on what was added meanwhile.
     found = collection.open_(home, spec.name)
     listing = datasets.listing(spec, home, found)
-    before = base.classes if base else ()
     rows = found.rows()
     labels = {row["label"] for row in rows}
     if not base and len(labels) < 2:
         there = f"only {next(iter(labels))!r}" if labels else "none yet"
         raise DatasetError(
-            f"{spec.name} needs images of at least two classes ({there}); add images of another class"
+            f"{spec.name} needs images of at least two classes ({there}); add images of another "
+            "class"
         )
-    classes = [*before, *sorted(labels - set(before))]
+    classes = [*base.classes, *sorted(labels - set(base.classes))] if base else sorted(labels)
     numbers = {name: i for i, name in enumerate(classes)}
+    skipped: list[tuple[str, str]] = []
+    if base:
+        skipped = list(base.skipped)
+        present = set(zip(base.contents.tolist(), base.labels.tolist(), strict=True))
+        added = []
+        for row in rows:
+            if (row["content"], numbers[row["label"]]) in present:
+                skipped.append((f"{row['label']}/{row['name']}", f"{base.title} has a copy of it"))
+            else:
+                added.append(row)
+        rows = added
     first = 1 + int(base.generations.max(initial=0)) if base else 0
-    skipped = list(base.skipped) if base else []
-    present = set(zip(base.contents.tolist(), base.labels.tolist(), strict=True)) if base else set()
-    added = []
-    for row in rows:
-        if (row["content"], numbers[row["label"]]) in present:
-            skipped.append((f"{row['label']}/{row['name']}", f"{base.title} holds a copy of it"))
-        else:
-            added.append(row)
+    part = splits.ADDED if base else "train"
 
-    def items():
-        for i in range(len(base) if base else 0):
-            yield (
-                base.names[i], int(base.labels[i]), str(base.source_splits[i]),
-                int(base.generations[i]), lambda i=i: base.image_bytes(i),
-            )  # fmt: skip
-        for row in added:
-            yield (
-                f"{row['label']}/{row['name']}", numbers[row["label"]],
-                splits.ADDED if base else "train", first + row["batch"],
-                lambda row=row: found.path_of(row).read_bytes(),
-            )  # fmt: skip
+    def items() -> Iterator[Item]:
+        if base:
+            for i in range(len(base)):
+                own, generation = str(base.source_splits[i]), int(base.generations[i])
+                read = partial(base.image_bytes, i)
+                yield base.names[i], int(base.labels[i]), own, generation, read
+        for row in rows:
+            name, label = f"{row['label']}/{row['name']}", numbers[row["label"]]
+            yield name, label, part, first + row["batch"], found.path_of(row).read_bytes
 
-    total = len(added) + (len(base) if base else 0)
+    total = len(rows) + (len(base) if base else 0)
     return Source(
         spec.name, found.description, classes, total, items(), listing=listing, skipped=skipped
     )
 
 
-def _tfds(spec, home, report) -> Source:
-    # Once more, right where it matters: some names make the builder run code from elsewhere.
-    if problem := tfds_problem(spec.name):
-        raise DatasetError(problem)
-    report("Starting TensorFlow Datasets", 0, None)
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(spec.name)
-    except tfds.core.registered.DatasetNotFoundError:
-        near = difflib.get_close_matches(
-            spec.name.split("/")[0].split(":")[0], sorted(set(tfds.list_builders())), 3
-        )
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise DatasetError(f"TensorFlow Datasets knows no dataset {spec.name!r}{hint}") from None
-    except Exception as error:  # an unknown config or version, in several exception types
-        raise DatasetError(
-            f"TensorFlow Datasets cannot open {spec.name!r}: {_line(error)}"
-        ) from None
-    features = builder.info.features
-    pictures = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
-    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
-    if builder.info.supervised_keys and len(builder.info.supervised_keys) == 2:
-        wanted, answer = builder.info.supervised_keys
-        pictures = [wanted] if wanted in pictures else pictures
-        labels = [answer] if answer in labels else labels
-    if not pictures or not labels:
-        raise DatasetError(
-            f"{spec.name} is not an image classification dataset (its features are "
-            f"{', '.join(features)}); choose one with an image and a class label"
-        )
-    try:
-        if not builder.is_prepared():
-            _reach(list(builder.url_infos or {}))
-            tfds_download.download(builder, spec.name, report)
-    except Exception as error:  # network, disk, checksum and manual-download errors of many types
-        raise DatasetError(
-            f"{spec.name} could not be downloaded ({_line(error)}); without a network, copy a "
-            f"prepared {spec.name} into {builder.data_dir} or set TFDS_DATA_DIR to where it lies, "
-            "use a folder of images, or the built-in sample"
-        ) from None
-    picture, label = pictures[0], labels[0]
-    names = list(features[label].names)
-    counts = {name: info.num_examples for name, info in builder.info.splits.items()}
-
-    def items():
-        # One file at a time, so that positions are those that slices such as train[:10%] mean.
-        reading = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-        for part in counts:
-            data = builder.as_dataset(
-                split=part,
-                shuffle_files=False,
-                read_config=reading,
-                decoders={picture: tfds.decode.SkipDecoding()},
-            )
-            for place, example in enumerate(data.as_numpy_iterator()):
-                number = int(example[label])
-                if number < 0:  # a part published without labels
-                    continue
-                content = bytes(example[picture])
-                yield f"{part}/{names[number]}/{place:06d}", number, part, 0, lambda c=content: c
-
-    return Source(
-        spec.name,
-        builder.info.description.strip().split("\n")[0],
-        names,
-        sum(counts.values()),
-        items(),
-    )
-
-
-SOURCES = {"sample": _sample, "folder": _folder, "zip": _zip, "saved": _saved, "tfds": _tfds}
-
-
-def _reach(urls) -> None:
-    """Raises OSError at once if the first host cannot be reached: the downloader itself would try
-    again for minutes. Behind a proxy the downloader is left to find out."""
-    if not urls or urllib.request.getproxies():
-        return
-    address = urllib.parse.urlsplit(urls[0])
-    port = address.port or (80 if address.scheme == "http" else 443)
-    try:
-        socket.create_connection((address.hostname, port), timeout=10).close()
-    except OSError:
-        raise OSError(f"{address.hostname} cannot be reached") from None
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error, shortened."""
-    text = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
-    return text if len(text) < 160 else text[:157] + "…"
-
-
-def main(spec_json: str, home: str) -> int:
-    """Entry of the background process: keeps the progress file, which the pages read."""
-    from engine.recipe import DatasetSpec
-
-    spec = DatasetSpec.model_validate_json(spec_json)
-    path = Path(home) / "datasets" / f"{datasets.key(spec)}.progress.json"
-    facts = processes.identity()
-    last = [0.0, ""]
-
-    def report(text, done, total):
-        # At most five writes a second: a page looks once a second.
-        if text == last[1] and time.time() - last[0] < 0.2 and done != total:
-            return
-        if text.split(":")[0] != last[1].split(":")[0]:  # what follows a colon are figures
-            facts["started_counting"] = time.time()
-        last[:] = time.time(), text
-        homes.write_json(path, facts | {"text": text, "done": done, "total": total})
-
-    try:
-        ingest(spec, home, report)
-    except GraftError as error:
-        homes.write_json(path, facts | {"error": str(error)})
-        print(error, file=sys.stderr)
-        return 1
-    homes.write_json(path, facts | {"done_at": time.time()})
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+SOURCES: dict[str, Callable[[DatasetSpec, Path, Report], Source]] = {
+    "sample": _sample,
+    "folder": _folder,
+    "zip": _zip,
+    "saved": _saved,
+    "tfds": tfds_source.open_source,
+}

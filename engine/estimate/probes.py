@@ -1,26 +1,32 @@
-"""Questions put to this host before a run: what it will take, and which learning rate suits it.
+"""Measurements on this host before a run: what it will need, and which learning rate suits it.
 
-Light. An answer is kept under `GRAFT_HOME/probes` by everything that decides it, so that asking again
-is instant.
+Light. A result is kept under `GRAFT_HOME/probes` by everything that decides it, so that asking
+again is instant.
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from engine import home as homes
 from engine.data import datasets
 from engine.errors import GraftError
-from engine.host import background, device
+from engine.host import device
+from engine.host.background import Job, JobState
+from engine.recipe import Recipe
 from engine.runs import runs
 
 KINDS = ("preflight", "rates")
 """preflight: minutes, memory and speed of each stage; rates: the learning-rate range test."""
 
 
-def key(kind: str, recipe, home, stage: int = 0) -> str:
-    """The name under which an answer is kept: it holds for one recipe, stage, state of the dataset,
-    host and device."""
+def key(kind: str, recipe: Recipe, home: Path, stage: int = 0) -> str:
+    """The name under which a result is kept: one for each recipe, stage, state of the dataset, host
+    and device."""
     about = device.describe()
     manifest = Path(home) / "datasets" / datasets.key(recipe.dataset) / "manifest.json"
     fingerprint = homes.read_json(manifest, {}).get("fingerprint")
@@ -29,50 +35,55 @@ def key(kind: str, recipe, home, stage: int = 0) -> str:
     return f"{kind}-{sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
-def start(kind: str, recipe, home, stage: int = 0) -> None:
-    """Begins a probe in the background; does nothing while the same one is under way.
+def start(kind: str, recipe: Recipe, home: Path, stage: int = 0) -> None:
+    """Starts a measurement in the background; does nothing while the same one is running.
 
     Raises:
-        DatasetError: if the dataset is not prepared: an answer is kept by its content.
-        GraftError: while a run is in progress, since the probe would slow it down and measure a
-            machine that is half taken.
+        DatasetError: if the dataset is not prepared: a result is kept by its content.
+        GraftError: while a run is in progress: the measurement would slow it down, and would
+            measure a host that is half in use.
     """
-    if state(kind, recipe, home, stage)["state"] == "running":
+    job = _job(kind, recipe, home, stage)
+    if job.state()["state"] == "running":
         return
     datasets.open_dataset(recipe.dataset, home)
     active = next((run for run in runs.list_runs(home) if run.status in runs.ACTIVE), None)
     if active:
         raise GraftError(
-            f"run {active.id} is in progress, and a measurement now would disturb it and be wrong; "
-            "wait for its end or stop it"
+            f"run {active.id} is in progress; a measurement now would slow it down and be wrong; "
+            "wait until it ends, or stop it"
         )
-    background.begin(_path(kind, recipe, home, stage), kind, recipe, home, stage)
+    job.start(home, recipe=recipe.to_dict(), stage=stage)
 
 
-def state(kind: str, recipe, home, stage: int = 0) -> dict:
-    """How far a probe is; see `engine.host.background.state`."""
-    return background.state(_path(kind, recipe, home, stage))
+def state(kind: str, recipe: Recipe, home: Path, stage: int = 0) -> JobState:
+    """How far a measurement is."""
+    return _job(kind, recipe, home, stage).state()
 
 
-def cancel(kind: str, recipe, home, stage: int = 0) -> None:
-    """Ends a probe that is under way; forgets what it found."""
-    background.cancel(_path(kind, recipe, home, stage))
+def cancel(kind: str, recipe: Recipe, home: Path, stage: int = 0) -> None:
+    """Ends a measurement, and forgets its result."""
+    _job(kind, recipe, home, stage).cancel()
 
 
-def wait(kind: str, recipe, home, stage: int = 0, progress=None) -> dict:
-    """Waits for the end of a probe and returns its result.
+def wait(
+    kind: str,
+    recipe: Recipe,
+    home: Path,
+    stage: int = 0,
+    progress: Callable[[JobState], object] | None = None,
+) -> dict[str, Any]:
+    """Waits for the end of a measurement and returns its result.
 
     Args:
-        progress: called with `state`'s dict now and then.
+        kind, recipe, home, stage: as for `start`.
+        progress: called with the state several times a second.
 
     Raises:
-        GraftError: with the probe's sentence if it failed.
+        GraftError: if it failed or was cancelled.
     """
-    now = background.wait_for(lambda: state(kind, recipe, home, stage), progress)
-    if now["state"] != "done":
-        raise GraftError(now["error"] or "the measurement was cancelled")
-    return now["result"]
+    return _job(kind, recipe, home, stage).wait(progress)
 
 
-def _path(kind, recipe, home, stage) -> Path:
-    return Path(home) / "probes" / f"{key(kind, recipe, home, stage)}.json"
+def _job(kind: str, recipe: Recipe, home: Path, stage: int) -> Job:
+    return Job(Path(home) / "probes" / f"{key(kind, recipe, home, stage)}.json", kind)

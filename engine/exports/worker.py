@@ -13,23 +13,28 @@ import shutil
 import zipfile
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import filelock
 
 from engine.exports import card, certify, convert, formats, papers
 from engine.exports.exports import check, name_of, work_folder
 from engine.host.background import Report
-from engine.runs import runs
-
-if TYPE_CHECKING:
-    from engine.recipe import Recipe
+from engine.runs import files, runs
 
 
-def measure(recipe: Recipe, home: Path, asked: dict, report: Report) -> str:
-    """Exports as `engine.exports.background.begin` asked; returns the zip's name."""
+def measure(run: str, format: str, precision: str, home: Path, report: Report) -> str:
+    """The work of `engine.exports.background.begin`.
+
+    Args:
+        run: path of the run's folder.
+        format, precision, report: see `export`.
+        home: Graft's home.
+
+    Returns:
+        The zip's name.
+    """
     report("Starting TensorFlow")
-    found = export(runs.Run(asked["run"]), asked["format"], asked["precision"], home, report)
+    found = export(runs.Run(run), format, precision, home, report)
     return found["path"].name
 
 
@@ -59,9 +64,9 @@ def export(
         GraftError: if the run cannot be exported this way, or if the export cannot be loaded.
     """
     check(run, format, precision)
-    home = home or run.path.parent.parent
+    home = home or run.home
     report = report or (lambda *_: None)
-    folder, work = run.path / "exports", work_folder(run, format, precision)
+    folder, work = run.path / files.EXPORTS, work_folder(run, format, precision)
     content = work / "content"
     folder.mkdir(exist_ok=True)
     # One export at a time: two would distort each other's measured speed.
@@ -98,8 +103,8 @@ def _pack(folder: Path, path: Path) -> None:
 def _digests(folder: Path, model: str) -> dict[str, str]:
     """The SHA-256 of each of the model's files, which ties a certificate to them."""
     root = folder / model
-    files = sorted(f for f in root.rglob("*") if f.is_file()) if root.is_dir() else [root]
-    return {str(f.relative_to(folder)): sha256(f.read_bytes()).hexdigest() for f in files}
+    parts = sorted(f for f in root.rglob("*") if f.is_file()) if root.is_dir() else [root]
+    return {str(f.relative_to(folder)): sha256(f.read_bytes()).hexdigest() for f in parts}
 
 
 def _keep(made: Path, folder: Path, name: str, certificate: dict) -> dict:

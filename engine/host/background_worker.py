@@ -1,63 +1,105 @@
-"""The process that answers a probe: `python -m engine.host.background_worker REQUEST_JSON HOME`.
+"""The process of a background job: `python -m engine.host.background_worker REQUEST_JSON HOME`.
 
-Whatever happens, the request's file ends with a result or with one sentence in `error`.
+Whatever happens, the request ends with a result or with one sentence in `error`. See
+`engine.host.background`.
 """
+
+from __future__ import annotations
 
 import importlib
 import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from engine import home as homes
 from engine.errors import GraftError, unexpected
+from engine.host.background import KINDS, Progress
+from engine.recipe import DatasetSpec, Recipe
 
-MODULES = {
-    "preflight": "engine.estimate.preflight_worker",
-    "rates": "engine.estimate.rate_test_worker",
-    "payback": "engine.inspection.payback_worker",
-    "batch": "engine.predict.batch_worker",
-    "export": "engine.exports.worker",
+DECODE: dict[str, Callable[[Any], Any]] = {
+    "recipe": Recipe.from_dict,
+    "spec": DatasetSpec.model_validate,
 }
-"""What answers each kind, by its `measure(recipe, home, stage, report)`; for some, `stage` is more than a
-number."""
+"""Parameters that are more than plain data."""
 
 
-WORDS = {"batch": "classifying", "export": "the export"}
-"""What broke off, for people; the rest are measurements."""
+class Reporter:
+    """The `Report` of a job: writes its progress into the request.
+
+    It writes at most five times a second unless a phase starts or ends: a page looks once a second.
+    The time left follows from the pace since the first report of a phase, so that what an earlier
+    job did does not count.
+
+    Args:
+        path: of the request.
+        request: what stays in it.
+    """
+
+    def __init__(self, path: Path, request: dict[str, Any]) -> None:
+        self._path, self._request = path, request
+        self._phase, self._began, self._done_before, self._wrote = "", 0.0, 0, 0.0
+
+    def __call__(
+        self,
+        text: str,
+        done: int = 0,
+        total: int | None = None,
+        eta_seconds: float | None = None,
+        /,
+    ) -> None:
+        now, phase = time.time(), text.split(":")[0]
+        if phase != self._phase:
+            self._phase, self._began, self._done_before = phase, now, done
+        elif now - self._wrote < 0.2 and done != total:
+            return
+        self._wrote, new = now, done - self._done_before
+        if eta_seconds is None and total and new > 0:
+            eta_seconds = (now - self._began) / new * (total - done)
+        progress = Progress(phase=phase, text=text, done=done, total=total, eta_seconds=eta_seconds)
+        homes.write_json(self._path, self._request | progress)
 
 
 def main(request: str, home: str) -> int:
-    path, home = Path(request), Path(home)
-    until = time.monotonic() + 30
-    while homes.read_json(path, {}).get("pid") != os.getpid() and time.monotonic() < until:
-        time.sleep(0.02)
-    asked = homes.read_json(path)
-    last = [0.0, ""]
-
-    def report(text, done=0, total=None, eta_seconds=None):
-        """Writes progress, at most five times a second unless there is a new text."""
-        if text != last[1] or time.time() - last[0] > 0.2:
-            last[:] = time.time(), text
-            now = {"text": text, "done": done, "total": total, "eta_seconds": eta_seconds}
-            homes.write_json(path, asked | now)
-
+    """Does the work of a request; returns 0 if it has a result."""
+    path = Path(request)
+    asked = _own_request(path)
+    if asked is None:
+        return 1
+    kind = KINDS[asked["kind"]]
+    os.nice(kind.nice)
     try:
-        from engine.recipe import Recipe
-
-        recipe = Recipe.from_dict(asked["recipe"])
+        module, function = kind.work.split(":")
+        report = Reporter(path, asked)
         report("Starting")
-        kind = importlib.import_module(MODULES[asked["kind"]])
-        answer = {"result": kind.measure(recipe, home, asked["stage"], report)}
+        parameters = {
+            name: DECODE[name](value) if name in DECODE and value is not None else value
+            for name, value in asked["parameters"].items()
+        }
+        work = getattr(importlib.import_module(module), function)
+        answer = {"result": work(home=Path(home), report=report, **parameters)}
     except GraftError as error:
+        print(error, file=sys.stderr)
         answer = {"error": str(error)}
     except Exception as error:
         traceback.print_exc()
-        what = WORDS.get(asked["kind"], "the measurement")
-        answer = {"error": unexpected(error, what, path.with_suffix(".log"))}
+        answer = {"error": unexpected(error, kind.noun, path.with_suffix(".log"))}
     homes.write_json(path, asked | answer | {"ended": time.time()})
     return 0 if "result" in answer else 1
+
+
+def _own_request(path: Path) -> dict[str, Any] | None:
+    """The request once it names this process; None if it does not within 30 s, as the process that
+    started this one has ended."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        if (asked := homes.read_json(path, {})).get("pid") == os.getpid():
+            return asked
+        time.sleep(0.02)
+    return None
 
 
 if __name__ == "__main__":

@@ -1,124 +1,105 @@
-"""The inspection of a dataset: what its pixels and a backbone say of each image, and how far it is.
+"""The inspection of a dataset: what pixels and a backbone show about each image.
 
-Light. A process of its own (`engine.inspection.worker`) does the work; its results are kept by the dataset's
-content, so that opening them again is instant and a copy of the dataset elsewhere has them too:
+Light. `engine.inspection.worker` does the work in the background. The results are kept by the
+dataset's content, so that opening them again is instant and a copy of the dataset has them too:
 
     GRAFT_HOME/inspections/FINGERPRINT/
-        pixels.npz          brightness, contrast, sharpness, entropy, phash, groups; one row an image
-        features-KEY.npz    what a backbone's features say (`engine.inspection.suspects`); KEY: which backbone
+        pixels.npz          brightness, contrast, sharpness, entropy, phash, groups; a row per image
+        features-KEY.npz    results of the backbone KEY (`engine.inspection.suspects`)
         thumbs.sqlite       thumbnails by content (`engine.images.thumbnails`)
         report.json         times, counts, versions
-        progress.json       the inspection under way, or the sentence it ended with
+        progress.json       the request of the job (`engine.host.background`)
 
-Decisions about single images (overlays) change nothing here: rows are those of the dataset without.
+Decisions about single images (overlays) change nothing here: rows are those of the dataset without
+them.
 """
+
+from __future__ import annotations
 
 import contextlib
 import json
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-import filelock
 import numpy as np
 
 from engine import home as homes
 from engine.data import datasets
+from engine.data.datasets import Dataset
 from engine.data.unreadable import READING
 from engine.errors import DamagedFile, DatasetError
-from engine.host import processes
+from engine.host.background import Job, JobState, wait_for
 from engine.images import thumbnails
 from engine.jobs import jobs
+from engine.recipe import DatasetSpec, Recipe
 
-LOG = "inspection.log"
-STAGES = {
-    "pixels": "Looking at the images",
-    "duplicates": "Looking for copies",
-    "features": "Asking the backbone",
-    "suspects": "Looking for wrong labels and outliers",
-}
-"""The stages of an inspection, in order; the last two only with a recipe."""
 PIXELS = ("brightness", "contrast", "sharpness", "entropy", "phash", "groups")
+NO_STATE = JobState(
+    kind="inspection", state="missing", phase="", text="", done=0, total=None, eta_seconds=None,
+    error=None, result=None,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a dataset's images; each array has a row for each image of the dataset without
+    """The results of an inspection. Each array has a row for each image of the dataset without
     overlay (`Dataset.rows` leads there), and must not be changed.
 
     Attributes:
         source_fingerprint: of the dataset.
         pixels: dict of arrays (n,): brightness (mean luma, 0 to 255), contrast (its standard
-            deviation), sharpness (variance of the Laplacian), entropy (bits), each not a number for an
-            image that could not be read any more; phash (uint64); groups (int32, the number of the
+            deviation), sharpness (variance of the Laplacian), entropy (bits), each not a number for
+            an image that could no longer be read; phash (uint64); groups (int32, the number of the
             group of copies that an image belongs to, or -1).
         labels: int64 array (n,), indices into the classes without overlay.
-        features: dict of what `engine.inspection.suspects.analyse` found with the recipe's backbone, or None.
+        features: result of `engine.inspection.suspects.analyse` for the recipe's backbone, or None.
         report: times, counts and versions.
-        key: changes when any of it does.
+        key: changes when any of the results does.
     """
 
     source_fingerprint: str
-    pixels: dict
+    pixels: dict[str, np.ndarray]
     labels: np.ndarray
-    features: dict | None
-    report: dict = field(default_factory=dict)
+    features: dict[str, np.ndarray] | None
+    report: dict[str, Any] = field(default_factory=dict)
     key: str = ""
 
 
-def state(spec, home, recipe=None) -> dict:
+def state(spec: DatasetSpec, home: Path, recipe: Recipe | None = None) -> JobState:
     """How far an inspection is.
 
     Args:
         spec: a DatasetSpec; its overlay does not matter.
         home: Graft's home.
-        recipe: whose backbone is asked for suspects; None: the pixels alone matter.
+        recipe: the suspects are found with its backbone; None: only the pixels matter.
 
     Returns:
-        A dict: state "missing", "running", "done" or "failed"; stage, one of `STAGES`, or None; done
-        and total (None while unknown) of the stage; eta_seconds of the stage (or None); text, one line;
-        error, one sentence or None. While one runs for another recipe it is "running" too: there is
-        one at a time for a dataset.
+        A JobState. While an inspection for another recipe runs, it is "running" too: there is one
+        at a time for a dataset.
     """
-    _reap()
-    answer = {"state": "missing", "stage": None, "done": 0, "total": None, "eta_seconds": None}
-    answer |= {"text": "Not inspected yet", "error": None}
     folder = _folder(spec, home)
     if folder is None:
-        return answer
-    progress = homes.read_json(folder / "progress.json", {})
-    if _running(progress):
-        done, total = progress.get("done", 0), progress.get("total")
-        eta = None
-        if total and done > progress.get("begun_at", 0) and progress.get("started_counting"):
-            made = done - progress.get("begun_at", 0)
-            eta = (time.time() - progress["started_counting"]) / made * (total - done)
-        return answer | {
-            "state": "running",
-            "stage": progress.get("stage"),
-            "done": done,
-            "total": total,
-            "eta_seconds": eta,
-            "text": progress.get("text", "Starting"),
-        }
+        return NO_STATE
+    job = _job(folder)
+    now = job.state()
+    if now["state"] == "running":
+        return now
     if _found(folder, recipe):
-        return answer | {"state": "done", "text": "Inspected"}
-    if progress and progress.get("recipe_key") == recipe_key(recipe):
-        broken = "the inspection broke off; start it again, it goes on where it was"
-        return answer | {
-            "state": "failed",
-            "stage": progress.get("stage"),
-            "text": "Failed",
-            "error": progress.get("error") or broken,
-        }
-    return answer
+        return {**now, "state": "done", "error": None}
+    if now["state"] == "failed":
+        asked = job.request().get("parameters", {}).get("recipe")
+        if recipe_key(Recipe.from_dict(asked) if asked else None) == recipe_key(recipe):
+            return now
+    return NO_STATE
 
 
-def start(spec, home, recipe=None) -> None:
-    """Begins an inspection in the background, or takes up one that broke off; does nothing while one is
-    under way, or if all is known. It runs at low priority, so a run in progress is hardly slowed down.
+def start(spec: DatasetSpec, home: Path, recipe: Recipe | None = None) -> None:
+    """Starts an inspection in the background, or resumes one that stopped; does nothing while one
+    is running, or if all results are there. It has low priority, so it hardly slows down a run.
 
     Raises:
         DatasetError: if the dataset is not prepared.
@@ -126,45 +107,22 @@ def start(spec, home, recipe=None) -> None:
     plain = spec.model_copy(update={"overlay": ""})
     datasets.open_dataset(plain, home)
     folder = _folder(plain, home)
-    folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / "start.lock"):
-        if state(plain, home, recipe)["state"] in ("running", "done"):
-            return
-        path = folder / "progress.json"
-        request = {
-            "spec": plain.model_dump(),
-            "recipe": recipe.to_dict() if recipe else None,
-            "recipe_key": recipe_key(recipe),
-            "text": "Starting",
-            "started": time.time(),
-        }
-        environment = processes.environment()
-        if jobs.active(home):
-            environment["CUDA_VISIBLE_DEVICES"] = "-1"  # the run has the GPU's memory
-        homes.write_json(path, request)
-        log = folder / LOG
-        child = processes.spawn("engine.inspection.worker", path, home, log=log, **environment)
-        # The child waits for this before it writes.
-        homes.write_json(path, request | processes.identity(child.pid))
-        _children.append(child)
+    if folder is not None and not _found(folder, recipe):
+        # A run that is in progress has the GPU's memory.
+        environment = {"CUDA_VISIBLE_DEVICES": "-1"} if jobs.active(home) else {}
+        asked = recipe.to_dict() if recipe else None
+        _job(folder).start(home, environment, spec=plain.model_dump(), recipe=asked)
 
 
-_children = []  # so that an ended child is reaped, and is no zombie
+def cancel(spec: DatasetSpec, home: Path, recipe: Recipe | None = None) -> None:
+    """Stops an inspection; the next one continues where it stopped."""
+    if folder := _folder(spec, home):
+        _job(folder).cancel()
 
 
-def cancel(spec, home, recipe=None) -> None:
-    """Ends an inspection that is under way; what it has done so far is kept for the next one."""
-    folder = _folder(spec, home)
-    if folder is None:
-        return
-    path = folder / "progress.json"
-    processes.end(homes.read_json(path, {}))
-    path.unlink(missing_ok=True)
-
-
-def again(spec, home, recipe=None) -> None:
-    """Forgets what the pixels and features said, and begins anew: for images that could not be read then
-    and can be now. Thumbnails and cached features stay. Raises as `start` does."""
+def again(spec: DatasetSpec, home: Path, recipe: Recipe | None = None) -> None:
+    """Deletes the results and inspects again, for images that could not be read then but can be
+    now. Thumbnails and cached features stay. Raises as `start` does."""
     folder = _folder(spec, home)
     if folder is not None and state(spec, home, recipe)["state"] != "running":
         for file in [folder / "pixels.npz", *folder.glob("features-*.npz")]:
@@ -172,35 +130,38 @@ def again(spec, home, recipe=None) -> None:
     start(spec, home, recipe)
 
 
-def wait(spec, home, recipe=None, progress=None) -> dict:
-    """Waits for the end of an inspection and returns its last `state`.
+def wait(
+    spec: DatasetSpec,
+    home: Path,
+    recipe: Recipe | None = None,
+    progress: Callable[[JobState], object] | None = None,
+) -> JobState:
+    """Waits for the end of an inspection and returns its last state.
 
     Args:
-        progress: called with `state`'s dict now and then.
+        spec, home, recipe: as for `state`.
+        progress: called with the state several times a second.
     """
-    while (now := state(spec, home, recipe))["state"] == "running":
-        if progress:
-            progress(now)
-        time.sleep(0.2)
-    return now
+    return wait_for(lambda: state(spec, home, recipe), progress)
 
 
-def pid(spec, home) -> int | None:
+def pid(spec: DatasetSpec, home: Path) -> int | None:
     """The process that inspects a dataset now, or None."""
     folder = _folder(spec, home)
-    progress = homes.read_json(folder / "progress.json", {}) if folder else {}
-    return progress.get("pid") if _running(progress) else None
+    return _job(folder).pid() if folder else None
 
 
-def open_inspection(spec, home, recipe=None) -> Inspection | None:
-    """What is known of a prepared dataset, in a moment; None if it was not inspected.
+def open_inspection(
+    spec: DatasetSpec, home: Path, recipe: Recipe | None = None
+) -> Inspection | None:
+    """The results for a prepared dataset, at once; None if it was not inspected.
 
     Args:
         spec, home: as for `state`.
-        recipe: whose backbone's findings are wanted; None for those that were made last.
+        recipe: whose backbone's results are wanted; None for the latest ones.
 
     Returns:
-        An Inspection; its features are None if there are none of that recipe's backbone.
+        An Inspection; its features are None if there are no results of that recipe's backbone.
     """
     folder = _folder(spec, home)
     if folder is None or not (folder / "pixels.npz").exists():
@@ -209,18 +170,18 @@ def open_inspection(spec, home, recipe=None) -> Inspection | None:
     features = _features_file(folder, recipe)
     try:
         files = [prepared / "index.npz", folder / "pixels.npz", *([features] if features else [])]
-        stamps = tuple((str(file), file.stat().st_mtime_ns) for file in files)
-    except FileNotFoundError:  # deleted this moment
+        stamps = tuple((file, file.stat().st_mtime_ns) for file in files)
+    except FileNotFoundError:  # deleted at this moment
         return None
     classes = homes.read_json(prepared / "manifest.json")["classes"]
     labels, pixels, found = _opened(stamps, tuple(classes))
     key = sha256(repr(stamps).encode()).hexdigest()[:16]
     report = homes.read_json(folder / "report.json", {})
     fingerprint = datasets.fingerprint(spec.model_copy(update={"overlay": ""}), home)
-    return Inspection(fingerprint, pixels, labels, found, report, key)
+    return Inspection(fingerprint or "", pixels, labels, found, report, key)
 
 
-def recovered(found: Inspection, dataset) -> bool:
+def recovered(found: Inspection, dataset: Dataset) -> bool:
     """Whether an image that could not be read during an inspection can be read now (see `again`).
 
     Args:
@@ -235,12 +196,12 @@ def recovered(found: Inspection, dataset) -> bool:
     return False
 
 
-def recipe_key(recipe) -> str:
-    """A name for what of a recipe decides its backbone's features; "" for no recipe."""
+def recipe_key(recipe: Recipe | None) -> str:
+    """Identifies the parts of a recipe that decide its backbone's features; "" for no recipe."""
     if recipe is None:
         return ""
     backbone = recipe.backbone.model_dump()
-    identity = [backbone, recipe.head.pooling, recipe.image_size, recipe.resize]
+    identity: list[Any] = [backbone, recipe.head.pooling, recipe.image_size, recipe.resize]
     weights = Path(str(backbone["weights"])).expanduser()
     if weights.is_file():
         stamp = weights.stat()
@@ -250,24 +211,26 @@ def recipe_key(recipe) -> str:
     return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-# -- files, written by engine.inspection.worker ------------------------------------------------------
+# -- files, written by engine.inspection.worker ---------------------------------------------------
 
 
-def save(path: Path, dataset, arrays: dict) -> None:
-    """Keeps arrays of rows with what tells the rows: two datasets of one fingerprint may have the same
-    images in another order (a folder whose files were renamed, a zip of it)."""
+def save(path: Path, dataset: Dataset, arrays: dict[str, np.ndarray]) -> None:
+    """Saves arrays of rows with what identifies the rows: two datasets of one fingerprint may have
+    the same images in another order (a folder whose files were renamed, a zip of it)."""
     with homes.replacing(path, "wb") as file:
         np.savez(
             file,
             _contents=dataset.contents.astype("S64"),
             _labels=dataset.labels,
             _classes=np.array(dataset.classes),
-            **arrays,
+            **arrays,  # type: ignore[arg-type]
         )
 
 
 @lru_cache(maxsize=4)
-def _opened(stamps, classes):
+def _opened(
+    stamps: tuple[tuple[Path, int], ...], classes: tuple[str, ...]
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray] | None]:
     """(labels, pixels, features or None) of files, in the order of a prepared dataset."""
     with homes.reading(stamps[0][0]), np.load(stamps[0][0]) as index:
         contents, labels = index["contents"].astype("S64"), index["labels"].astype(np.int64)
@@ -277,7 +240,9 @@ def _opened(stamps, classes):
     return labels, loaded[0], loaded[1] if len(loaded) > 1 else None
 
 
-def _load(path, contents, names, classes) -> dict:
+def _load(
+    path: Path, contents: np.ndarray, names: np.ndarray, classes: tuple[str, ...]
+) -> dict[str, np.ndarray]:
     try:
         with homes.reading(path), np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
@@ -291,7 +256,7 @@ def _load(path, contents, names, classes) -> dict:
         order = np.empty(len(contents), np.int64)
         order[np.lexsort((names, contents))] = np.lexsort((known, before))
         arrays = {k: v[order] if v.shape[:1] == contents.shape else v for k, v in arrays.items()}
-        if "nearest" in arrays:  # which names rows itself; -1 stays
+        if "nearest" in arrays:  # it holds rows; -1 stays
             arrays["nearest"] = np.append(np.argsort(order), -1)[arrays["nearest"]].astype(np.int32)
     if tuple(theirs.tolist()) != classes and "suggested" in arrays:
         place = np.array([classes.index(name) for name in theirs.tolist()])
@@ -302,35 +267,27 @@ def _load(path, contents, names, classes) -> dict:
     return arrays
 
 
-def _folder(spec, home) -> Path | None:
-    """Where a prepared dataset's results lie; None if it is not prepared."""
+def _folder(spec: DatasetSpec, home: Path) -> Path | None:
+    """The folder of a prepared dataset's results; None if the dataset is not prepared."""
     fingerprint = datasets.fingerprint(spec.model_copy(update={"overlay": ""}), home)
     return thumbnails.folder(home, fingerprint) if fingerprint else None
 
 
-def _running(progress) -> bool:
-    if progress.get("error") or progress.get("done_at"):
-        return False
-    if progress and "pid" not in progress:  # about to be spawned
-        return time.time() - progress["started"] < 30
-    return processes.alive(progress)
+def _job(folder: Path) -> Job:
+    return Job(folder / "progress.json", "inspection")
 
 
-def _found(folder, recipe) -> bool:
-    """Whether all that is asked for is there."""
+def _found(folder: Path, recipe: Recipe | None) -> bool:
+    """Whether all results that are asked for exist."""
     return (folder / "pixels.npz").exists() and (
         recipe is None or _features_file(folder, recipe) is not None
     )
 
 
-def _features_file(folder, recipe) -> Path | None:
+def _features_file(folder: Path, recipe: Recipe | None) -> Path | None:
     if recipe is None:
         made = sorted(folder.glob("features-*.npz"), key=lambda file: file.stat().st_mtime_ns)
         return made[-1] if made else None
     known = homes.read_json(folder / "report.json", {}).get("recipes", {})
     file = folder / f"features-{known.get(recipe_key(recipe))}.npz"
     return file if file.exists() else None
-
-
-def _reap():
-    _children[:] = [child for child in _children if child.poll() is None]

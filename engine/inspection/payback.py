@@ -1,33 +1,41 @@
-"""What decisions about single images were worth: a head trained without them and with them, compared.
+"""What decisions about single images are worth: compares heads trained without and with them.
 
-Light. `engine.inspection.payback_worker` does the work in a process of its own; what it found is kept under
+Light. `engine.inspection.payback_worker` does the work in the background. The result is kept under
 `GRAFT_HOME/probes` by the dataset's content with its overlay, the split and the backbone, so that
-asking again is instant. `start` begins it, `state` tells how far it is, `cancel` ends it.
+asking again is instant.
 """
+
+from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from engine.data import datasets
-from engine.errors import DatasetError, GraftError
-from engine.host import background
+from engine.errors import DatasetError
+from engine.host import words
+from engine.host.background import Job, JobState
 from engine.inspection import inspection
 from engine.jobs import jobs
+from engine.recipe import DatasetSpec, Recipe
 
 CONFIDENCE_95 = 1.959964
-"""Standard normal deviate of a two-sided 95 % interval."""
+"""Standard normal deviate of a two-sided 95% interval."""
 
 
-def start(spec, home, recipe) -> None:
-    """Begins the comparison in the background; does nothing while it is under way or done. It also runs
-    beside a training run, and leaves the GPU to that.
+def start(spec: DatasetSpec, home: Path, recipe: Recipe) -> None:
+    """Starts the comparison in the background; does nothing while it is running, or if it is done.
+
+    It may run beside a training run, and leaves the GPU to that.
 
     Args:
         spec: a DatasetSpec with an overlay.
         home: Graft's home.
-        recipe: split, backbone, image size and head's pooling are read; its own dataset is not.
+        recipe: its split, backbone, image size, class weights and the head's pooling are read; its
+            own dataset is not.
 
     Raises:
         DatasetError: if the dataset is not prepared, or no decisions were made about it.
@@ -35,59 +43,56 @@ def start(spec, home, recipe) -> None:
     datasets.open_dataset(spec, home)
     if not spec.overlay:
         raise DatasetError(
-            "no image has been left out, relabelled or moved, so there is nothing to compare; decide "
+            "no image was excluded, relabelled or moved, so there is nothing to compare; decide "
             "about some images first"
         )
-    if state(spec, home, recipe)["state"] in ("running", "done"):
-        return
-    environment = {"CUDA_VISIBLE_DEVICES": "-1"} if jobs.active(home) else {}
-    asked = recipe.model_copy(update={"dataset": spec})
-    background.begin(_path(spec, home, recipe), "payback", asked, home, **environment)
+    job = _job(spec, home, recipe)
+    if job.state()["state"] != "done":
+        environment = {"CUDA_VISIBLE_DEVICES": "-1"} if jobs.active(home) else {}
+        asked = recipe.model_copy(update={"dataset": spec})
+        job.start(home, environment, recipe=asked.to_dict())
 
 
-def state(spec, home, recipe) -> dict:
-    """How far a comparison is.
-
-    Returns:
-        A dict: state "missing", "running", "done" or "failed"; text; done and total (None while
-        unknown); eta_seconds (or None); error, one sentence or None; result, that of
-        `engine.inspection.payback_worker.measure`, or None.
-    """
-    return background.state(_path(spec, home, recipe))
+def state(spec: DatasetSpec, home: Path, recipe: Recipe) -> JobState:
+    """How far a comparison is; its result is that of `engine.inspection.payback_worker.measure`."""
+    return _job(spec, home, recipe).state()
 
 
-def cancel(spec, home, recipe) -> None:
-    """Ends a comparison that is under way; forgets what it found."""
-    background.cancel(_path(spec, home, recipe))
+def cancel(spec: DatasetSpec, home: Path, recipe: Recipe) -> None:
+    """Ends a comparison, and forgets its result."""
+    _job(spec, home, recipe).cancel()
 
 
-def wait(spec, home, recipe, progress=None) -> dict:
+def wait(
+    spec: DatasetSpec,
+    home: Path,
+    recipe: Recipe,
+    progress: Callable[[JobState], object] | None = None,
+) -> dict[str, Any]:
     """Waits for the end of a comparison and returns its result.
 
     Args:
-        progress: called with `state`'s dict now and then.
+        spec, home, recipe: as for `start`.
+        progress: called with the state several times a second.
 
     Raises:
-        GraftError: with one sentence if it failed.
+        GraftError: if it failed or was cancelled.
     """
-    now = background.wait_for(lambda: state(spec, home, recipe), progress)
-    if now["state"] != "done":
-        raise GraftError(now["error"] or "the comparison was cancelled")
-    return now["result"]
+    return _job(spec, home, recipe).wait(progress)
 
 
 def difference(better: int, worse: int, total: int) -> tuple[float, float, float]:
-    """The difference of two accuracies on the same images, with its 95 % interval.
+    """The difference of two accuracies on the same images, with its 95% interval.
 
-    The adjusted Wald interval for paired proportions of Bonett and Price 2012, "Adjusted Wald Confidence
-    Interval for a Difference of Binomial Proportions Based on Paired Data", Journal of Educational and
-    Behavioral Statistics 37(4): one image is added to either side, so that it also holds where few or
-    none differ.
+    The adjusted Wald interval for paired proportions of Bonett and Price 2012, "Adjusted Wald
+    Confidence Interval for a Difference of Binomial Proportions Based on Paired Data", Journal of
+    Educational and Behavioral Statistics 37(4): one image is added on each side, so that the
+    interval also holds where few or no answers differ.
 
     Args:
-        better: images that only the second classifier has right.
-        worse: images that only the first has right.
-        total: all images that both were asked about, 1 or more.
+        better: images that only the second classifier classified correctly.
+        worse: images that only the first classified correctly.
+        total: all images that both classified, 1 or more.
 
     Returns:
         (difference, low, high), -1 to 1; above 0 the second is more accurate.
@@ -99,9 +104,14 @@ def difference(better: int, worse: int, total: int) -> tuple[float, float, float
 
 
 def sentence(found: float, low: float, high: float, total: int) -> str:
-    """A difference in words: "+1.9 points (0.3 to 3.5) on 350 validation images: …"."""
+    """A difference in words: "+1.9 points (0.3 to 3.5) on 350 validation images: …".
+
+    Args:
+        found, low, high: of `difference`.
+        total: validation images compared.
+    """
     figures = f"{100 * found:+.1f} points ({100 * low:.1f} to {100 * high:.1f})"
-    text = f"{figures.replace('-', '−')} on {total:,} validation images: "
+    text = f"{figures.replace('-', '−')} on {words.plural(total, 'validation image')}: "
     if low > 0:
         return text + "the decisions made the head more accurate."
     if high < 0:
@@ -109,7 +119,7 @@ def sentence(found: float, low: float, high: float, total: int) -> str:
     return text + "the interval spans zero, so the change could be chance."
 
 
-def _path(spec, home, recipe) -> Path:
+def _job(spec: DatasetSpec, home: Path, recipe: Recipe) -> Job:
     identity = [
         datasets.key(spec),
         datasets.fingerprint(spec, home),
@@ -118,4 +128,4 @@ def _path(spec, home, recipe) -> Path:
         recipe.class_weights,
     ]
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    return Path(home) / "probes" / f"payback-{digest}.json"
+    return Job(Path(home) / "probes" / f"payback-{digest}.json", "payback")

@@ -1,12 +1,17 @@
-"""The comparison that `engine.inspection.payback` asks for, in a process of its own (`engine.host.background_worker`).
+"""The comparison of `engine.inspection.payback`, run by `engine.host.background_worker`.
 
-Heavy: Keras and scikit-learn, in its functions. In the place of the recipe's head stands multinomial
-logistic regression with an L2 penalty of one strength for both (`engine.predict.embedding`), on the principal
-components of the frozen backbone's features, images unaugmented. It is the same kind of layer, one
-softmax, but fitted until it converges to its one optimum, so that nothing but the decisions differs.
+Heavy: Keras and scikit-learn, in its functions. Multinomial logistic regression with an L2 penalty
+of one strength (`engine.predict.embedding`) takes the place of the recipe's head. It is fitted on
+the principal components of the frozen backbone's features, without augmentation. It is the same
+kind of layer, one softmax, but trained until it converges to its one optimum, so that only the
+decisions differ.
 """
 
+from __future__ import annotations
+
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,36 +21,39 @@ from engine.features import of_dataset
 from engine.inspection import payback
 from engine.predict import embedding
 
+if TYPE_CHECKING:
+    from engine.host.background import Report
+    from engine.recipe import Recipe
+
 DIMENSIONS = 512
 """Principal components that the heads are fitted on."""
 NOTE = (
-    "Counted are images that are in the validation part both without and with the decisions, by their "
-    "labels as they are now; what was left out does not count. A softmax layer, fitted to the end on the "
-    "frozen backbone's features, stands for the recipe's head."
+    "Compared are images that are in the validation part both without and with the decisions, by "
+    "their present labels; excluded images do not count. A softmax layer, trained to convergence "
+    "on the frozen backbone's features, stands for the recipe's head."
 )
 
 
-def measure(recipe, home, stage, report) -> dict:
+def measure(recipe: Recipe, home: Path, report: Report) -> dict[str, Any]:
     """Compares heads trained without and with the decisions of the recipe's dataset.
 
     Args:
         recipe: a Recipe, whose dataset has an overlay.
         home: Graft's home.
-        stage: not used; other probes are of one stage.
-        report: called with (text, done, total).
+        report: see `Report`.
 
     Returns:
-        Plain data: before and after (accuracies, 0 to 1, on the same validation images, by their labels
-        as they are with the decisions), n (how many), difference and interval ([low, high], 95 %; see
-        `engine.inspection.payback.difference`), better and worse (images that only the head after, or before, has
-        right), chance (whether the interval spans zero), text (one sentence); counts (how many
-        images are excluded, relabelled and moved); train_before and train_after (training images);
-        not_compared (images of the present validation part that are left out, since they were in
-        another part before or cannot be read); overlay; backbone; note (what was compared, sentences for
-        people); head (what stood for the head) and seconds.
+        Plain data: before and after (accuracies, 0 to 1, on the same validation images, by their
+        labels with the decisions), n (how many), difference and interval ([low, high], 95%; see
+        `engine.inspection.payback.difference`), better and worse (images that only the head after,
+        or before, classified correctly), chance (whether the interval spans zero), text (one
+        sentence); counts (how many images are excluded, relabelled and moved); train_before and
+        train_after (training images); not_compared (images of the present validation part that are
+        left out, since they were in another part before or cannot be read); overlay; backbone; note
+        (what was compared, sentences for people); head (what stood for the head) and seconds.
 
     Raises:
-        DatasetError: if no validation image is in that part both times.
+        DatasetError: if no image is in the validation part both times.
     """
     begun, spec = time.time(), recipe.dataset
     decisions = overlay.load(home, spec.overlay)
@@ -56,19 +64,17 @@ def measure(recipe, home, stage, report) -> dict:
     labels[curated.rows] = np.array([place[name] for name in curated.classes])[curated.labels]
     before = plain.split(recipe.split)
     after = {part: curated.rows[rows] for part, rows in curated.split(recipe.split).items()}
-
-    def looking(phase, text, done, total):
-        report(text, done, total)
-
     without_overlay = recipe.model_copy(update={"dataset": spec.model_copy(update={"overlay": ""})})
-    with of_dataset.open_features(plain, without_overlay, home, looking) as features:
+    with of_dataset.open_features(
+        plain, without_overlay, home, lambda phase, *now: report(*now)
+    ) as features:
         there = ~features.missing
         asked = np.intersect1d(before["validation"], after["validation"])
         asked = asked[there[asked]]
         if not len(asked):
             raise DatasetError(
-                "no image is in the validation part both without and with the decisions, so there is "
-                "nothing to compare on; put images back into it"
+                "no image is in the validation part both without and with the decisions, so there "
+                "is nothing to compare on; put images back into it"
             )
         learnt = [rows[there[rows]] for rows in (before["train"], after["train"])]
         used = np.unique(np.concatenate([asked, *learnt]))

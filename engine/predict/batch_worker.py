@@ -19,7 +19,7 @@ from engine.data.sources import zip_names
 from engine.errors import DamagedModel, DatasetError, ImageError, RunError
 from engine.host.background import Report
 from engine.host.parallel import ordered_map
-from engine.images import decode, thumbnails
+from engine.images import decode, memory, thumbnails
 from engine.predict import batches, confidence, drift, embedding, evaluation, reference
 from engine.predict.batches import Item, Rows
 from engine.predict.classifier import Classifier
@@ -42,7 +42,7 @@ def measure(about: dict[str, Any], home: Path, report: Report) -> dict[str, Any]
     Returns:
         See `Batch.state`.
     """
-    decode.separate_memory()  # before any thread allocates
+    memory.separate_memory()  # before any thread allocates
     report("Waiting for another batch")
     with batches.lock(home):
         return _measured(home, about, report)
@@ -57,12 +57,17 @@ def _measured(home: Path, about: dict[str, Any], report: Report) -> dict[str, An
         total = len(found)
         report("Classifying", 0, total)
         blocks = parts(
-            model, found, folder / batches.THUMBS, lambda done: report("Classifying", done, total), kept
+            model,
+            found,
+            folder / batches.THUMBS,
+            lambda done: report("Classifying", done, total),
+            kept,
         )
         for number, rows in enumerate(blocks):
             with homes.replacing(folder / f"part-{number:05d}.npz", "wb") as file:
                 np.savez(file, **vars(rows))
     answered = batches.Batch(folder).rows()
+    assert answered is not None  # a batch without images is not started
     report("Comparing with the validation images", len(answered), len(answered))
     return {
         "images": len(answered),
@@ -169,7 +174,7 @@ def figures(classes: Sequence[str], rows: Rows) -> dict[str, Any] | None:
     if not own.any():
         return None
     place = {name: number for number, name in enumerate(classes)}
-    labels = [place[str(label)] for label in rows.labels[own]]
+    labels = np.array([place[str(label)] for label in rows.labels[own]])
     return evaluation.measure(rows.probabilities[own], labels, classes)
 
 

@@ -1,15 +1,18 @@
-"""Many images at once: a batch is classified by a process of its own, streamed, and kept until it is cleared.
+"""Batches: many images, classified in the background and kept until they are deleted.
 
 Light. A batch is a folder `GRAFT_HOME/batches/KEY`:
 
-    batch.json        what was asked: run, title, time; then progress and figures (see `background.state`)
-    upload.zip        the images, if they came through the browser
-    part-00000.npz …  answers, 64 images each, appended as they come
+    batch.json        the request of the job (`engine.host.background`): run, title, time; then
+                      progress and figures
+    upload.zip        the images
+    part-00000.npz …  answers, 64 images each, written as they come
     thumbs.bin        thumbnails, one after another
 
-Memory does not grow with the number of images, a stop keeps what is done, and a page that is opened again
-finds everything.
+Memory does not grow with the number of images, a batch that is stopped keeps its answers, and a
+page that is opened again finds everything.
 """
+
+from __future__ import annotations
 
 import contextlib
 import csv
@@ -19,50 +22,41 @@ import secrets
 import shutil
 import time
 import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import filelock
 import numpy as np
 
-from engine import home as homes
-from engine.data.sources import archive, folders, zip_names
+from engine.data.sources import archive, folders, uploads, zip_names
 from engine.errors import DamagedFile, DatasetError, RunError
-from engine.host import background, processes
+from engine.host.background import Job, JobState
 from engine.images.decode import EXTENSIONS
 from engine.predict import confidence
 from engine.runs import trash
+from engine.runs.runs import Run
+
+if TYPE_CHECKING:
+    from engine.predict.classifier import Answer
+
+Item = tuple[str, str, Callable[[], "bytes | Path"]]
+"""An image of a source: name, class folder or "", and a function that returns its bytes or path."""
 
 REQUEST, UPLOAD, THUMBS = "batch.json", "upload.zip", "thumbs.bin"
 PART = 64
 """Images whose answers are written at once: a page that looks every second sees them come."""
 AT_ONCE = 8
-"""Batches that may be under way or waiting; one works at a time (`lock`), the others take memory alone."""
+"""At most this many batches run or wait. One works at a time (`lock`); the others need memory."""
 DAYS = 7
-"""A batch that came through the browser is deleted after so long: its images are a guest's."""
-SURE = {
-    "sure": "sure",
-    "likely": "likely",
-    "far": "far from training",
-    "unsure": "not sure",
-    "unlike": "not like training",
-}
-"""Words for `confidence.Verdict.kind`."""
-COLUMNS = (
-    "names",
-    "labels",
-    "errors",
-    "seconds",
-    "probabilities",
-    "distances",
-    "measures",
-    "thumbs",
-)
+"""Batches are deleted after this many days: their images are a guest's."""
 
 
 @dataclass
 class Rows:
-    """Answers, one row an image, in the order of their names.
+    """Answers, one row per image, in the order of their names.
 
     Attributes:
         names: str array (n,).
@@ -70,8 +64,8 @@ class Rows:
         errors: str array (n,), why an image could not be read, "" if it could.
         seconds: float32 array (n,), from bytes to probabilities.
         probabilities: float32 array (n, classes), after temperature scaling; 0 on error.
-        distances: float32 array (n,), to the training images (`confidence.Confidence.distances`); not a
-            number on error, and where the run knows nothing of its certainty.
+        distances: float32 array (n,), to the training images (`confidence.Confidence.distances`);
+            not a number on error, and if the run has no confidence data.
         measures: float32 array (n, 5), of `reference.MEASURES`; 0 on error.
         thumbs: int64 array (n, 2), where a thumbnail begins and ends in thumbs.bin.
     """
@@ -85,7 +79,7 @@ class Rows:
     measures: np.ndarray
     thumbs: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
     @property
@@ -94,57 +88,56 @@ class Rows:
         return self.errors == ""
 
 
+COLUMNS = tuple(Rows.__annotations__)
+
+
 class Batch:
-    """A batch, seen from outside; every attribute reads the disk.
+    """A batch; its methods read the disk.
 
     Attributes:
         path: its folder.
         key: its name, 16 hexadecimal digits.
+        run_id: of the run that classifies it.
         title: for people.
         created: unix seconds.
         source: path of the images' folder or zip.
-        calibration: (temperature, threshold of distance) of the run when they were answered.
+        calibration: (temperature, distance threshold) of the run when they were classified.
+
+    Raises:
+        DatasetError: if it does not exist.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path, self.key = Path(path), Path(path).name
+        self._job = Job(self.path / REQUEST, "batch")
         try:
-            about = homes.read_json(self.path / REQUEST)["stage"]
+            asked = self._job.request()
+            # Earlier versions of Graft called the parameters so.
+            about = asked["parameters"]["about"] if "parameters" in asked else asked["stage"]
             self.run_id, self.title, self.created = about["run"], about["title"], about["created"]
             self.source = Path(about["source"])
             self.calibration = tuple(about.get("calibration", ()))
         except (TypeError, KeyError, DamagedFile):  # deleted, or not of this version of Graft
-            raise DatasetError("there is no such batch any more; give the images again") from None
+            raise DatasetError("this batch no longer exists; choose the images again") from None
 
-    def state(self) -> dict:
-        """How far it is: `background.state`; result holds seconds, images, skipped, figures (None unless
-        images lie in class folders, see `evaluation.measure`), drift (see `engine.predict.drift`) and stopped."""
-        now = background.state(self.path / REQUEST)
-        if now["state"] == "failed" and not homes.read_json(self.path / REQUEST, {}).get("error"):
-            now["error"] = (
-                "classifying broke off; what was answered is here, so give the images again for the rest"
-            )
-        return now
+    def state(self) -> JobState:
+        """How far it is. The result holds seconds, images, figures (None unless images are in class
+        folders, see `evaluation.measure`), drift (see `engine.predict.drift`) and stopped."""
+        return self._job.state()
 
     def stop(self) -> None:
-        """Ends it; what is answered stays."""
-        path = self.path / REQUEST
-        asked = homes.read_json(path, {})
-        processes.end(asked)
-        asked = homes.read_json(path, {})  # it may have ended by itself
-        if not asked.get("result"):
-            homes.write_json(path, asked | {"result": {"stopped": True}})
+        """Stops it; the answers so far stay."""
+        self._job.cancel({"stopped": True})
 
     def clear(self) -> None:
-        """Deletes it, with the images if they came through the browser."""
-        processes.end(homes.read_json(self.path / REQUEST, {}))
+        """Deletes it, with its images and answers."""
+        self._job.cancel()
         shutil.rmtree(self.path, ignore_errors=True)
 
     def rows(self) -> Rows | None:
         """The answers so far; None before the first."""
-        parts = sorted(self.path.glob("part-*.npz"))
         loaded = []
-        for part in parts:
+        for part in sorted(self.path.glob("part-*.npz")):
             with np.load(part, allow_pickle=False) as found:
                 loaded.append({name: found[name] for name in COLUMNS})
         if not loaded:
@@ -152,7 +145,7 @@ class Batch:
         return Rows(**{name: np.concatenate([part[name] for part in loaded]) for name in COLUMNS})
 
     def thumbnail(self, row: int) -> bytes:
-        """The thumbnail of an image, an encoded JPEG; b"" if it could not be read."""
+        """The thumbnail of an image, an encoded JPEG; b"" if the image could not be read."""
         part = self.path / f"part-{row // PART:05d}.npz"
         with np.load(part, allow_pickle=False) as found:
             begin, end = found["thumbs"][row % PART].tolist()
@@ -160,25 +153,31 @@ class Batch:
             file.seek(begin)
             return file.read(end - begin)
 
-    def image(self, row: int) -> bytes:
-        """The encoded image of a row. Raises DatasetError or ImageError if it can no longer be read."""
+    def image(self, row: int) -> bytes | Path:
+        """The encoded image of a row. Raises DatasetError or ImageError if it cannot be read."""
         with items(self.source) as found:
             return found[row][2]()
 
 
-def start(home, run, source, title: str, progress=None) -> Batch:
-    """Begins to classify many images in the background.
+def start(
+    home: Path,
+    run: Run,
+    source: list[tuple[str, IO[bytes] | bytes]] | IO[bytes],
+    title: str,
+    progress: Callable[[int, int], object] | None = None,
+) -> Batch:
+    """Starts to classify many images in the background.
 
     Args:
         home: Graft's home.
         run: a finished Run.
-        source: list of (name, open binary file or bytes), or one open file that is a zip.
+        source: list of (name, open binary file or bytes), or one open zip file.
         title: for people.
-        progress: called with (done, total) while the images are taken in.
+        progress: called with (done, total) while the images are copied.
 
     Raises:
         RunError: if the run has no model, or its calibration is damaged.
-        DatasetError: if a zip cannot be used (`archive.check`), nothing in it is an image, or the disk is
+        DatasetError: if a zip cannot be used (`archive.check`), it has no image, or the disk is
             full; nothing is left then.
     """
     if not run.finished:
@@ -187,40 +186,46 @@ def start(home, run, source, title: str, progress=None) -> Batch:
     sweep(home)
     if sum(b.state()["state"] == "running" for b in listed(home)) >= AT_ONCE:
         raise DatasetError(
-            f"{AT_ONCE} batches are under way or waiting on this host; wait until one is done, or stop one"
+            f"{AT_ONCE} batches are already running or waiting on this host, which is the most "
+            "allowed; wait until one ends, or stop one"
         )
     path = Path(home) / "batches" / secrets.token_hex(8)
     try:
         path.mkdir(parents=True)
-        if isinstance(source, list):
-            _pack(path / UPLOAD, source, progress)
-        else:
-            with archive.passing_upload(home, source) as taken:
-                archive.Archive(taken, 0, zip_names.shown(title), loose=True).close()
-                shutil.move(taken, path / UPLOAD)
-        with items(path / UPLOAD, title) as found:
-            if not found:
-                raise DatasetError(
-                    f"{zip_names.shown(title)} holds no image that Graft can use; files must end in "
-                    f"{', '.join(EXTENSIONS[:8])} or the like"
-                )
+        _take(home, path / UPLOAD, source, title, progress)
     except OSError as error:
         shutil.rmtree(path, ignore_errors=True)
         raise DatasetError(
-            f"the images could not be kept in {path.parent} ({error.strerror}); free some space or set "
-            "GRAFT_HOME to another disk"
+            f"the images could not be stored in {path.parent} ({error.strerror}); free some space, "
+            "or set GRAFT_HOME to another disk"
         ) from None
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
     about = {"run": run.id, "title": title, "created": time.time(), "source": str(path / UPLOAD)}
     about["calibration"] = calibration
-    background.begin(path / REQUEST, "batch", run.recipe, home, about, CUDA_VISIBLE_DEVICES="-1")
+    Job(path / REQUEST, "batch").start(home, {"CUDA_VISIBLE_DEVICES": "-1"}, about=about)
     return Batch(path)
 
 
+def _take(home, path: Path, source, title: str, progress) -> None:
+    """Stores the images of `start` as a zip at `path`. Raises DatasetError if none is usable."""
+    if isinstance(source, list):
+        _pack(path, source, progress)
+    else:
+        with uploads.passing_upload(home, source) as taken:
+            archive.Archive(taken, 0, zip_names.shown(title), loose=True).close()
+            shutil.move(taken, path)
+    with items(path, title) as found:
+        if not found:
+            raise DatasetError(
+                f"{zip_names.shown(title)} has no image that Graft can use; file names must end in "
+                f"{', '.join(EXTENSIONS[:8])} or similar"
+            )
+
+
 def _pack(path, files, progress) -> None:
-    """Loose files as a zip of their own, stored as they are."""
+    """Writes files into a zip, uncompressed."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
         for done, (name, data) in enumerate(files, 1):
             if hasattr(data, "read"):
@@ -231,7 +236,7 @@ def _pack(path, files, progress) -> None:
             )
             stem, dot, extension = clean.rpartition(".")
             number = 1
-            while clean in packed.NameToInfo:  # the same name twice: both are answered
+            while clean in packed.NameToInfo:  # both files of one name are classified
                 number += 1
                 clean = f"{stem or extension} ({number}){dot}{extension if stem else ''}"
             packed.writestr(clean, data)
@@ -240,20 +245,20 @@ def _pack(path, files, progress) -> None:
 
 
 def _plain(name: str) -> str:
-    """A file's name with nothing that an archive would refuse: this zip is ours, its names are a user's."""
+    """A user's file name without anything that `archive` refuses."""
     name = zip_names.shown(str(name).replace("\\", "/")).replace("\\", "_")
     name = re.sub(r"^[A-Za-z]:", "", name).lstrip("/.")
     return re.sub(r"(^|/)\.+", r"\1_", name) or "image"
 
 
-def open_(home, key: str) -> Batch:
-    """A batch by its key. Raises DatasetError if there is none."""
+def open_(home: Path, key: str) -> Batch:
+    """A batch by its key. Raises DatasetError if it does not exist."""
     if not re.fullmatch(r"[0-9a-f]{16}", str(key)):
-        raise DatasetError("that is no batch of images; give the images again")
+        raise DatasetError("there is no such batch of images; choose the images again")
     return Batch(Path(home) / "batches" / key)
 
 
-def listed(home, run=None) -> list[Batch]:
+def listed(home: Path, run: Run | None = None) -> list[Batch]:
     """All batches, or those of a run, newest first."""
     found = []
     for path in (Path(home) / "batches").glob(f"*/{REQUEST}"):
@@ -264,8 +269,8 @@ def listed(home, run=None) -> list[Batch]:
     return sorted(found, key=lambda batch: -batch.created)
 
 
-def sweep(home) -> None:
-    """Deletes batches older than `DAYS`, and those of runs that are gone for good."""
+def sweep(home: Path) -> None:
+    """Deletes batches older than `DAYS`, and those of runs that were deleted."""
     for batch in listed(home):
         gone = not (Path(home) / "runs" / batch.run_id).exists() and not trash.find(
             home, batch.run_id
@@ -275,21 +280,26 @@ def sweep(home) -> None:
     known = {batch.path for batch in listed(home)}
     for path in (Path(home) / "batches").glob("*/"):
         if path not in known and path.stat().st_mtime < time.time() - 86_400:
-            shutil.rmtree(path, ignore_errors=True)  # of a start that was killed, or a damaged one
+            shutil.rmtree(path, ignore_errors=True)  # its start was killed, or it is damaged
 
 
-def lock(home) -> filelock.FileLock:
-    """Whoever classifies a batch holds this: two at once would only slow each other down."""
+def lock(home: Path) -> filelock.FileLock:
+    """Held while a batch is classified: two at once would only slow each other down."""
     return filelock.FileLock(Path(home) / "batches" / ".lock")
 
 
-def rows_of(names, answers, distances, labels=None) -> Rows:
+def rows_of(
+    names: list[str],
+    answers: list[Answer],
+    distances: np.ndarray,
+    labels: list[str] | None = None,
+) -> Rows:
     """Answers that came one by one as `Rows`, for `table`.
 
     Args:
         names: list of n names.
         answers: list of n `classifier.Answer`.
-        distances: float array (n,), not a number where nothing is known.
+        distances: float array (n,), not a number where unknown.
         labels: list of n true classes, "" for none.
     """
     count = len(answers)
@@ -308,15 +318,15 @@ def rows_of(names, answers, distances, labels=None) -> Rows:
 
 
 @contextlib.contextmanager
-def items(source, title: str | None = None):
+def items(source: Path | str, title: str | None = None) -> Iterator[list[Item]]:
     """The images of a source; valid inside the `with`.
 
     Args:
         source: path of an image file, a folder (with all folders below it), or a zip.
-        title: what messages call it.
+        title: its name in messages.
 
     Yields:
-        List of (name, class folder or "", a function that reads: bytes or a path), sorted by name.
+        List of `Item`, sorted by name.
 
     Raises:
         DatasetError: for a zip or a folder that cannot be used.
@@ -324,7 +334,7 @@ def items(source, title: str | None = None):
     source = Path(source)
     if source.suffix.lower() == ".zip" and not source.is_dir():
         with archive.Archive(source, 0, title, loose=True) as found:
-            yield [(e.name, e.label, lambda e=e: found.read(e)) for e in found.entries]
+            yield [(e.name, e.label, partial(found.read, e)) for e in found.entries]
     elif source.is_dir():
         folders.check(source)
         paths = sorted(
@@ -333,26 +343,32 @@ def items(source, title: str | None = None):
             if path.suffix.lower().lstrip(".") in EXTENSIONS and not path.name.startswith(".")
         )
         yield [
-            (str(p.relative_to(source)), p.parent.name if p.parent != source else "", lambda p=p: p)
+            (
+                str(p.relative_to(source)),
+                p.parent.name if p.parent != source else "",
+                partial(Path, p),
+            )
             for p in paths
         ]
     else:
         yield [(str(source), "", lambda: source)]
 
 
-def table(run, rows: Rows, verdicts=None) -> list[dict]:
+def table(
+    run: Run, rows: Rows, verdicts: Sequence[confidence.Verdict | None] | None = None
+) -> list[dict[str, Any]]:
     """Answers as plain rows for a table, JSON or CSV.
 
     Args:
-        run: the Run that answered.
+        run: the Run that classified them.
         rows: of a Batch.
-        verdicts: list of `confidence.Verdict` or None, of `confidence.Confidence.judge`; None where
-            the run knows nothing of its certainty.
+        verdicts: list of `confidence.Verdict` or None, of `confidence.Confidence.judge`; None if
+            the run has no confidence data.
 
     Returns:
-        Dicts of image, answer, probability (0 to 1), second, second_probability, sure (of `confidence.WORDS`,
-        or ""), likely (classes, separated by a bar), distance, seconds, true_class
-        and error; None where there is nothing to say.
+        Dicts of image, answer, probability (0 to 1), second, second_probability, sure (of
+        `confidence.WORDS`, or ""), likely (classes, separated by a bar), distance, seconds,
+        true_class and error; None where unknown.
     """
     classes = run.classes
     order = np.argsort(-rows.probabilities, axis=1, kind="stable")[:, :2]
@@ -360,7 +376,7 @@ def table(run, rows: Rows, verdicts=None) -> list[dict]:
     for i in range(len(rows)):
         error, verdict = str(rows.errors[i]), verdicts and verdicts[i]
         first, second = order[i].tolist()
-        row = {"image": str(rows.names[i])}
+        row: dict[str, Any] = {"image": str(rows.names[i])}
         row |= {
             "answer": None if error else classes[first],
             "probability": None if error else float(rows.probabilities[i, first]),
@@ -377,11 +393,11 @@ def table(run, rows: Rows, verdicts=None) -> list[dict]:
     return found
 
 
-def to_csv(table_rows) -> str:
+def to_csv(table_rows: list[dict[str, Any]]) -> str:
     """`table` as CSV (RFC 4180), with names in its first line.
 
-    A spreadsheet would run a cell that begins like a formula, and names are a stranger's: such cells get
-    an apostrophe before them (OWASP, CSV Injection).
+    A spreadsheet would run a cell that starts like a formula, and file names come from strangers:
+    such cells get a leading apostrophe (OWASP, CSV Injection).
     """
     file = io.StringIO()
     names = list(table_rows[0]) if table_rows else ["image"]

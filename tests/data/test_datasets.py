@@ -130,12 +130,12 @@ def test_stratified_splits_are_disjoint_complete_seeded_and_even():
 
 
 OWN = {
-    "train test": "The source has its own train and test; validation (15 %) is cut from train.",
-    "train val": "The source has its own train and validation; test (10 %) is cut from train.",
+    "train test": "The source has its own train and test; validation (15%) is taken from train.",
+    "train val": "The source has its own train and validation; test (10%) is taken from train.",
     "train dev testing": "The source has its own train, validation and test.",
-    "train test extra": "The source has its own train and test; validation (15 %) is cut from train; "
-    "its extra (100 images) are not used.",
-    "train test added": "The source has its own train and test; validation (15 %) is cut from train; "
+    "train test extra": "The source has its own train and test; validation (15%) is taken from train; "
+    "its extra (100 images) is not used.",
+    "train test added": "The source has its own train and test; validation (15%) is taken from train; "
     "images added here are divided by percentage.",
 }
 
@@ -176,7 +176,7 @@ def test_stratified_mixes_the_parts_of_a_source_and_says_so():
     mixed = splits.split(spec, labels, contents, own, classes)
     plain = splits.split(spec, labels, contents, sources, classes)
     assert all(np.array_equal(mixed[part], plain[part]) for part in splits.PARTS)
-    assert "source's own test are then trained on" in splits.in_words(spec, own)
+    assert "source's own test images may be trained on" in splits.in_words(spec, own)
 
 
 def test_a_class_that_the_own_train_part_lacks_is_named_with_the_way_out():
@@ -226,7 +226,7 @@ def test_moved_images_are_in_their_part_whatever_the_method():
         method="slices", test="train[:10%]", validation="train[10%:25%]", train="train[25%:]"
     )
     for spec in (SplitSpec(), slices):
-        parts = splits.split(spec, labels, contents, sources, classes, moved=moved)
+        parts = splits.move(splits.split(spec, labels, contents, sources, classes), moved)
         assert set(range(8)) <= set(parts["test"].tolist())
         assert sorted(np.concatenate(list(parts.values()))) == list(range(200))
 

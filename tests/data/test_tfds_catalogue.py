@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from engine import home as homes
 from engine.data import datasets, prepare_worker
 from engine.data.sources import tfds_catalogue, tfds_download
 from engine.errors import DatasetError
+from engine.host import background_worker, processes
 from engine.recipe import DatasetSpec
 
 PACKAGE = Path(importlib.util.find_spec("tensorflow_datasets").origin).parent
@@ -155,7 +157,10 @@ def test_the_time_left_is_counted_over_the_whole_download(own_home, monkeypatch)
         raise DatasetError("the end of the test")
 
     monkeypatch.setitem(prepare_worker.SOURCES, "tfds", slow)
-    assert prepare_worker.main(spec.model_dump_json(), str(own_home)) == 1
+    path = datasets.job(spec, own_home).path
+    request = {"kind": "prepare", "parameters": {"spec": spec.model_dump()}}
+    homes.write_json(path, request | processes.identity())  # this process does the work
+    assert background_worker.main(str(path), str(own_home)) == 1
     assert [now["text"] for now in asked] == [f"Downloading beans: {i} of 4 MiB" for i in (1, 2, 3)]
     # 3 of 4 MiB after 0.9 s or more, counted from the beginning: 0.3 s are left, not 0.1.
     assert asked[2]["eta_seconds"] >= 0.29

@@ -199,7 +199,7 @@ def test_the_command_line_inspects_the_division_of_training(own_home, class_fold
     command += ["--home", str(own_home)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert "its own train and test; validation (15 %) is cut from train" in done.stdout
+    assert "its own train and test; validation (15%) is taken from train" in done.stdout
     assert "docs/ (no file in it is an image by its name)" in done.stderr
     said = json.loads(subprocess.run([*command, "--json"], capture_output=True, timeout=600).stdout)
     spec = DatasetSpec(source="folder", path=str(class_folder))
@@ -287,7 +287,7 @@ def test_measures_say_what_a_person_sees(own_home, tmp_path):
 def test_an_interrupted_inspection_goes_on_where_it_was(folder_spec, own_home, monkeypatch):
     monkeypatch.setattr(worker, "BATCH", 8)
 
-    def stop(stage, text, done, total):
+    def stop(text, done=0, total=None):
         if done >= 20:
             raise KeyboardInterrupt
 
@@ -296,9 +296,9 @@ def test_an_interrupted_inspection_goes_on_where_it_was(folder_spec, own_home, m
     assert inspection.open_inspection(folder_spec, own_home) is None
     begun = []
     worker.inspect(
-        folder_spec, own_home, report=lambda stage, text, done, total: begun.append((stage, done))
+        folder_spec, own_home, report=lambda text, done, total: begun.append((text, done))
     )
-    assert begun[0] == ("pixels", 16)  # whole batches only
+    assert begun[0] == (worker.LOOKING, 16)  # whole batches only
 
     whole = inspection.open_inspection(folder_spec, own_home)
     folder = thumbnails.folder(own_home, whole.source_fingerprint)

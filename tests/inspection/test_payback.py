@@ -94,7 +94,7 @@ def test_two_images_more_or_less_are_called_chance(drawings):
     validation = dataset.split(recipe.split)["validation"]
     spec = decided(drawings, "exclude", [0, int(validation[0])])
     asked = recipe.model_copy(update={"dataset": spec})
-    result = payback_worker.measure(asked, home, 0, lambda *progress: None)
+    result = payback_worker.measure(asked, home, lambda *progress: None)
     low, high = result["interval"]
     assert low < 0 < high and result["chance"] and "chance" in result["text"]
     assert abs(result["difference"]) < 0.03

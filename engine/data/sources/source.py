@@ -1,0 +1,36 @@
+"""What every source of images returns to `engine.data.prepare_worker`. Light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+Item = tuple[str, int, str, int, Callable[[], bytes]]
+"""(name, label, own part, generation, read): read() returns the encoded bytes; the generation is 0
+except for images that were added later."""
+
+
+@dataclass
+class Source:
+    """A source of images.
+
+    Attributes:
+        title, description: for people.
+        classes: names; an item's label is an index.
+        total: number of items, as far as known.
+        items: `Item`s in a fixed order.
+        folder: where the files are, or "" if their bytes are to be copied.
+        listing: `engine.data.datasets.listing` of the source.
+        skipped: list of (name, sentence) of files that are not images of a class.
+        close: called when no more is read.
+    """
+
+    title: str
+    description: str
+    classes: list[str]
+    total: int
+    items: Iterable[Item]
+    folder: str = ""
+    listing: str = ""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    close: Callable[[], None] = lambda: None
