@@ -14,6 +14,7 @@ from engine.exports import formats
 from engine.host.words import percent, plural
 from engine.predict import calibration
 from engine.predict.evaluation import wilson_interval
+from engine.runs import files
 from engine.runs.runs import Run
 
 
@@ -144,7 +145,7 @@ def _data(run, home) -> str:
         title, description, size = dataset.title, dataset.description, f", {len(dataset):,} images"
     except DatasetError:
         title, description, size = spec.title, "", ""
-    split = homes.read_json(run.path / "split.json", {})
+    split = homes.read_json(run.path / files.SPLIT, {})
     counts = ", ".join(
         f"{len(split[part]):,} {part}" for part in ("train", "validation", "test") if part in split
     )

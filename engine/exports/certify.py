@@ -28,6 +28,7 @@ from engine.host.background import Report
 from engine.host.parallel import cores, ordered_map
 from engine.images import decode
 from engine.predict.classifier import Classifier
+from engine.runs import files
 from engine.runs.runs import Run
 
 IMAGES = 500
@@ -99,8 +100,8 @@ def prepare(run: Run, home: Path, work: Path, report: Report) -> Pictures:
         report("Preparing images to compare on", done, len(readers))
     if not count:
         raise RunError(
-            f"run {run.id} cannot be exported: neither its dataset nor its example images are on "
-            "this host, so the export could not be checked; prepare its dataset first"
+            f"run {run.id} cannot be exported: neither its dataset nor example images are on this "
+            "host to check the export with; prepare its dataset, or choose a run that has one"
         )
     if count < len(readers):
         source += f", {len(readers) - count} of which can no longer be read"
@@ -110,7 +111,7 @@ def prepare(run: Run, home: Path, work: Path, report: Report) -> Pictures:
 
 def _validation(run, home):
     """Readers of validation images, and their source; None if the dataset is not on this host."""
-    contents = set((homes.read_json(run.path / "split.json") or {}).get("validation", ()))
+    contents = set((homes.read_json(run.path / files.SPLIT) or {}).get("validation", ()))
     try:
         dataset = datasets.open_dataset(run.recipe.dataset, home)
     except DatasetError:
@@ -259,7 +260,7 @@ def _in_clean_process(run, pictures, report) -> dict:
         pictures.zip,
         folder,
         n,
-        run.path / "inference.tflite",
+        run.path / files.LITERT,
     ]
     log = folder / "check.log"
     with (

@@ -23,6 +23,7 @@ from engine.errors import GraftError
 from engine.exports import half
 from engine.host.background import Report
 from engine.predict import calibration
+from engine.runs import files
 
 if TYPE_CHECKING:
     from engine.runs.runs import Run
@@ -86,7 +87,7 @@ def write(
 def answering(run: Run) -> keras.Model:
     """The run's model in float32, with its logits divided by its temperature."""
     try:
-        model = keras.saving.load_model(run.path / "final.keras", compile=False)
+        model = keras.saving.load_model(run.path / files.KERAS, compile=False)
     except (ValueError, OSError) as error:
         raise GraftError(
             f"the model of run {run.id} is damaged ({str(error).splitlines()[0]}); train it again"

@@ -23,6 +23,7 @@ from engine import home as homes
 from engine.errors import GraftError, RunError
 from engine.exports import formats
 from engine.predict import calibration
+from engine.runs import files
 from engine.runs.runs import Run
 
 
@@ -38,7 +39,7 @@ def check(run: Run, format: str, precision: str = "float32") -> None:
             f"{about.title} cannot be exported in {precision!r}; choose "
             f"{' or '.join(about.precisions)}"
         )
-    if not run.finished or not (run.path / "final.keras").exists():
+    if not run.finished or not (run.path / files.KERAS).exists():
         raise RunError(
             f"run {run.id} has no model to export (it is {run.status}); choose a finished run"
         )
@@ -56,7 +57,7 @@ def name_of(run: Run, format: str, precision: str = "float32") -> str:
 
 def work_folder(run: Run, format: str, precision: str) -> Path:
     """The temporary folder in which an export is made; deleted at the end."""
-    return run.path / "exports" / f".{name_of(run, format, precision)}"
+    return run.path / files.EXPORTS / f".{name_of(run, format, precision)}"
 
 
 def kept(run: Run, format: str, precision: str = "float32") -> dict | None:
@@ -67,7 +68,7 @@ def kept(run: Run, format: str, precision: str = "float32") -> dict | None:
         calibrated again since, or if the bounds for its precision have changed.
     """
     name = name_of(run, format, precision)
-    for path in (run.path / "exports" / f"{name}{end}.zip" for end in ("", "-DISAGREES")):
+    for path in (run.path / files.EXPORTS / f"{name}{end}.zip" for end in ("", "-DISAGREES")):
         if not path.exists():
             continue
         try:

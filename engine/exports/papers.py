@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.exports import formats
 from engine.predict import calibration
+from engine.runs import files
 from engine.runs.runs import Run
 
 _SCALING = {
@@ -117,7 +118,7 @@ def write(run: Run, format: str, folder: Path) -> None:
     (folder / "labels.txt").write_text(labels, encoding="utf-8")
     stated = json.dumps(_preprocessing(run, format), indent=1, ensure_ascii=False)
     (folder / "preprocessing.json").write_text(stated + "\n", encoding="utf-8")
-    shutil.copy(run.path / "recipe.yaml", folder)
+    shutil.copy(run.path / files.RECIPE, folder)
     (folder / "classify.py").write_text(_script(run, format), encoding="utf-8")
 
 

@@ -81,7 +81,7 @@ class _Origin:
 
 
 def add(
-    path: Path,
+    path: str | Path,
     home: Path,
     name: str | None = None,
     report: Report | None = None,
@@ -124,7 +124,7 @@ def add(
         ) from None
 
 
-def read_labels(path: Path) -> list[str]:
+def read_labels(path: str | Path) -> list[str]:
     """Class names from a text file, one per line. Raises GraftError."""
     path = Path(path)
     try:
