@@ -1,17 +1,17 @@
-# make app    install what is missing, start Graft and print its address
-# make test   install what is missing, run the whole suite
-# make test-fast  only the tests that use no browser and train for no more than a few seconds
-# make check  style, types and the floors of the packages
-# make upgrade  newest versions that requirements.txt allows; if the suite passes, into constraints.txt
-# make benchmark  measure against plain Keras code, into docs/benchmarks.md (half an hour or so)
-# make faults break runs on purpose, at length, and print what came of it (three quarters of an hour)
-# make clean  delete the virtual environment (never .graft, where datasets and runs are)
+# make app        install what is missing, start Graft and print its address
+# make test       install what is missing, run the whole suite
+# make test-fast  only tests without a browser that train for a few seconds at most
+# make check      style, types and the floors of the packages
+# make upgrade    install the newest allowed versions; if the suite passes, pin them
+# make benchmark  compare with plain Keras code, into docs/benchmarks.md (up to an hour)
+# make faults     break runs on purpose and print what happened (three quarters of an hour)
+# make clean      delete the virtual environment (never .graft with datasets and runs)
 
 PYTHON ?= python3
 PORT ?= 8501
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -q
-# The exact versions that the suite last passed with: a fresh machine next year gets what was tested.
+# The exact versions that the suite last passed with, for every new installation.
 PINNED := -c constraints.txt
 # CUDA libraries only where there is an NVIDIA GPU: they are several gigabytes.
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
@@ -37,9 +37,10 @@ check: $(VENV)/.test
 upgrade: $(VENV)/.test
 	@$(PIP) install --upgrade -r requirements.txt -r tests/requirements.txt
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
-	@(head -1 constraints.txt; $(VENV)/bin/python -m pip freeze) > constraints.new && mv constraints.new constraints.txt
+	@(head -1 constraints.txt; $(VENV)/bin/python -m pip freeze) > constraints.new && \
+	  mv constraints.new constraints.txt
 
-# Needs what the tests need: the cost of an open page is measured with a browser.
+# Needs the packages of the tests: the cost of an open page is measured with a browser.
 benchmark: $(VENV)/.test
 	@$(VENV)/bin/python -m benchmarks $(OPTIONS)
 
@@ -52,7 +53,8 @@ $(VENV)/bin/python:
 	  { echo "Graft needs Python 3.11 or newer; set PYTHON=python3.12 or the like."; exit 1; }
 	@echo "Making the virtual environment $(VENV)"
 	@$(PYTHON) -m venv $(VENV) || \
-	  { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	  { rm -rf $(VENV); \
+	    echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.app: requirements.txt constraints.txt | $(VENV)/bin/python
 	@echo "Installing requirements.txt (a minute or two, the first time only)"

@@ -1,6 +1,6 @@
 """Graft's Streamlit app: `streamlit run app.py`.
 
-The pages live behind `pages/_shell.py`, so that every address, cold ones too, goes through it.
+Every address goes through `pages/_shell.py`, also a page that is opened directly.
 """
 
 import asyncio
@@ -21,71 +21,68 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from engine import (
-    GraftError,
-    home,
-)
+from engine import GraftError, home
 from engine.images import memory
 from engine.jobs import jobs
 from engine.predict import batches
 from pages import _origin
-from pages._ui import (
-    common,
-    pictures,
-)
+from pages._ui import common, pictures
 
-# Before any thread allocates. From as little as 128 kB on: uploads arrive in such pieces, and no more
-# than a dozen images are decoded here at a time.
+# Before any thread allocates. From 128 kB on, because uploads arrive in pieces of that size, and
+# this process decodes at most 12 images at a time.
 memory.separate_memory(large=128 << 10)
 
 
 def explain(error: Exception) -> bool:
-    """Shows one sentence for whatever a page did not expect; the traceback goes to the log."""
+    """Shows one sentence for an error that a page did not handle; the traceback goes to the log."""
     logging.getLogger("graft").error("a page failed", exc_info=error)
     if isinstance(error, GraftError):
         common.fail(error)
     else:
         st.error(
-            f"This page met something it did not expect ({type(error).__name__}); the server's log "
-            "says more. Nothing you trained is lost: reload the page to go on.",
+            f"This page had an unexpected error ({type(error).__name__}); the server's log has the "
+            "details. Nothing you trained is lost. Reload the page to continue.",
             icon=":material/error:",
         )
     return True
 
 
-TIDIED = 30
-"""Seconds between two times at which memory that was let go of is given back to the system."""
+CLEANUP_SECONDS = 30
+"""How often freed memory is returned to the system."""
 
 
 @contextlib.asynccontextmanager
-async def tidied(_):
-    """While the server runs: a session ends two minutes after its tab was closed, in rings of objects
-    that hold its uploads until they are looked for."""
+async def memory_returned(_):
+    """Collects ended sessions and returns their memory while the server runs.
 
-    async def tidy():
+    A session ends two minutes after its tab is closed, in reference cycles that keep its uploads in
+    memory until they are collected.
+    """
+
+    async def clean_up():
         while True:
-            await asyncio.sleep(TIDIED)
+            await asyncio.sleep(CLEANUP_SECONDS)
             gc.collect()
             memory.return_memory()
 
-    task = asyncio.create_task(tidy())
+    task = asyncio.create_task(clean_up())
     try:
         yield {}
     finally:
         task.cancel()
 
 
-# Streamlit puts server.baseUrlPath before its own routes only; ours needs it said.
+# Streamlit adds server.baseUrlPath to its own routes only, so ours add it here.
 BASE = st.get_option("server.baseUrlPath").strip("/")
 BASE = f"/{BASE}" if BASE else ""
 VENDOR = StaticFiles(directory=Path(plotly.__file__).parent / "package_data")
 
-# After a restart of the host, what was broken off is found, and what waited begins.
-with contextlib.suppress(GraftError):  # a home that cannot be written: every page says so
+# After a restart of the host, this finds interrupted runs and starts waiting ones.
+with contextlib.suppress(GraftError):  # if the home cannot be written, every page says so
     jobs.supervise(home.home())
     batches.sweep(home.home())
 
-# Streamlit's own check of the websocket goes by the same list.
+# Streamlit's own check of the websocket uses the same list.
 HOSTS = _origin.allowed_hosts()
 config.set_option("server.allowedHosts", HOSTS)
 
@@ -99,6 +96,6 @@ app = st.App(
         Route(f"{BASE}/marks/{{run}}/{{content}}", pictures.of_mark),
     ],
     middleware=[Middleware(_origin.OwnPagesOnly, hosts=HOSTS)],
-    lifespan=tidied,
+    lifespan=memory_returned,
     on_script_error=explain,
 )

@@ -11,6 +11,7 @@ import time
 
 from benchmarks import common
 from engine.charts import training
+from engine.host.words import plural
 from engine.runs import events
 from engine.runs.history import History
 
@@ -24,7 +25,7 @@ def run(home, quick) -> dict:
     rows, figures = [], {}
     for hours in HOURS:
         path = home / f"{hours}.jsonl"
-        common.say(f"a log of {hours} hours")
+        common.say(f"a log of {plural(hours, 'hour')}")
         count = write_log(path, hours / 100 if quick else hours)
         plain, graft = [], []
         for _ in range(ROUNDS):

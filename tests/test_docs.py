@@ -1,10 +1,12 @@
 """The documents that name files and symbols tell the truth."""
 
 import ast
+import json
 import re
 
 import pytest
 
+from benchmarks import report
 from tests.support import ROOT
 
 ROW = re.compile(r"^\| (?P<question>[^|`]+) \| `(?P<file>[^`]+)` \| `(?P<name>[^`]+)` \|$", re.M)
@@ -33,3 +35,9 @@ def test_files_and_folders_that_are_named_exist(document):
     named = {path.rstrip(".") for path in PATH.findall(text) if "NAME" not in path}
     missing = [path for path in named if not (ROOT / path).exists()]
     assert named and not missing
+
+
+def test_the_page_of_benchmarks_shows_the_measured_figures():
+    docs = ROOT / "docs"
+    results = json.loads((docs / "benchmarks.json").read_text())
+    assert (docs / "benchmarks.md").read_text() == report.document(results)

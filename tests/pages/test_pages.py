@@ -344,7 +344,7 @@ def test_an_unexpected_error_is_a_sentence_without_its_details():
         explain(ValueError("what only the log may say"))
 
     app = AppTest.from_function(script, default_timeout=30).run()
-    assert "did not expect (ValueError)" in app.error[0].value
+    assert "an unexpected error (ValueError)" in app.error[0].value
     assert "what only the log may say" not in app.error[0].value
 
 
