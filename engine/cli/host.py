@@ -98,7 +98,7 @@ def doctor(
     from engine.doctor import doctor
 
     found = doctor.examine(home)
-    mended = doctor.mend(found) if fix else []
+    mended = doctor.fix(found) if fix else []
     if mended:
         found = doctor.examine(home)
     failed = [each for each in mended if each.severity == "error"]
@@ -116,7 +116,7 @@ def doctor(
             _finding("fixed" if each.severity == "ok" else "error", each)
         for each in found:
             _finding(each.severity, each)
-        if fixable := sum(each.mend is not None for each in found):
+        if fixable := sum(each.fixable for each in found):
             say(f"{fixable} of these can be fixed: python -m engine doctor --fix")
     if not sound:
         raise typer.Exit(1)

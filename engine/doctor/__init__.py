@@ -1,1 +1,1 @@
-"""The doctor: what is damaged, left over or full in a home, and what to do. Light."""
+"""The doctor: finds what is damaged, left over or full in a home, and says what to do."""

@@ -1,14 +1,17 @@
-"""The doctor: looks through all that Graft has written, says what is wrong and what to do. Light.
+"""The doctor: checks everything Graft has written, reports what is wrong and what to do.
 
     from engine.doctor import doctor
     for finding in doctor.examine():
         print(finding.severity, finding.text, finding.remedy)
 
-Nothing is changed by looking. `mend` does what can be done without a loss: it deletes what is
-half-written, what is computed again when needed, and checkpoints beside a whole one; it moves to the
-trash what is no run. Whatever only a person can decide is left to one.
+`examine` changes nothing. `fix` does what loses no data: it deletes what is half-written, what is
+computed again when needed, and damaged checkpoints if there is an undamaged one; it moves folders
+that are not runs to the trash. Everything else is left to a person.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine import home as homes
@@ -37,8 +40,7 @@ def examine(home: Path | None = None) -> list[Finding]:
         home: Graft's home; None for the usual one (`engine.home.home`).
 
     Returns:
-        What was found, in the order of CHECKS. A home that cannot be used at all is an error, and the
-        only finding.
+        Findings in the order of CHECKS. If the home cannot be used at all, one error.
     """
     try:
         folder = homes.home(home)
@@ -47,37 +49,37 @@ def examine(home: Path | None = None) -> list[Finding]:
     found = []
     for name, check in CHECKS.items():
         try:
-            for finding in check(folder):
+            for finding in check(folder):  # one by one, to keep those before an error
                 found.append(finding)
         except (OSError, ValueError, GraftError) as error:
             # A disk that cannot be read is a finding too; the other checks go on.
-            text = f"the check of {name} broke off ({error})"
-            found.append(Finding(name, "error", text, "check the disk and the rights on the files"))
+            text = f"the check of {name} stopped unexpectedly ({error})"
+            found.append(Finding(name, "error", text, "check the disk and the file permissions"))
     return found
 
 
-def mend(findings) -> list[Finding]:
-    """Mends what can be mended without a loss.
+def fix(findings: Iterable[Finding]) -> list[Finding]:
+    """Fixes what can be fixed without losing data.
 
     Args:
         findings: of `examine`.
 
     Returns:
-        One for each that could be: severity "ok" with what was wrong, or "error" with why it is still.
+        One for each fixable finding: "ok" with what was wrong, or "error" with why it still is.
     """
     done = []
     for finding in findings:
-        if not finding.fixable:
+        if finding.fix is None:
             continue
         try:
-            finding.mend()
+            finding.fix()
             done.append(Finding(finding.check, "ok", finding.text))
         except (OSError, GraftError) as error:
-            text = f"could not be mended ({error}): {finding.text}"
+            text = f"could not be fixed ({error}): {finding.text}"
             done.append(Finding(finding.check, "error", text, finding.remedy))
     return done
 
 
-def sound(findings) -> bool:
+def sound(findings: Iterable[Finding]) -> bool:
     """Whether there is nothing worse than a warning."""
     return all(finding.severity != "error" for finding in findings)

@@ -1,4 +1,4 @@
-"""The doctor: each kind of damage is made, found, explained and, where that loses nothing, mended."""
+"""The doctor: each kind of damage is made, found, explained and, where that loses nothing, fixed."""
 
 import hashlib
 import json
@@ -49,9 +49,9 @@ def only(home):
     return found[0]
 
 
-def mend(home):
-    """Mends, and says whether nothing is left."""
-    done = doctor.mend(doctor.examine(home))
+def fix(home):
+    """Fixes, and says whether nothing is left."""
+    done = doctor.fix(doctor.examine(home))
     assert all(finding.severity == "ok" for finding in done), done
     return done and not wrong(home)
 
@@ -83,7 +83,7 @@ def test_a_sound_home_has_nothing_worse_than_ok(home, run):
     assert doctor.sound(found)
     assert {finding.severity for finding in found} == {"ok"}
     assert {finding.check for finding in found} == set(doctor.CHECKS)
-    assert doctor.mend(found) == []
+    assert doctor.fix(found) == []
 
 
 def test_a_home_that_cannot_be_made_is_one_error(tmp_path):
@@ -93,14 +93,14 @@ def test_a_home_that_cannot_be_made_is_one_error(tmp_path):
     assert "set GRAFT_HOME" in finding.text
 
 
-def test_a_check_that_breaks_off_is_an_error_and_the_others_go_on(home, monkeypatch):
+def test_a_check_that_stops_is_an_error_and_the_others_go_on(home, monkeypatch):
     def broken(home):
         raise OSError(5, "Input/output error")
         yield
 
     monkeypatch.setitem(doctor.CHECKS, "queue", broken)
     finding = only(home)
-    assert "check of queue broke off" in finding.text
+    assert "check of queue stopped unexpectedly" in finding.text
     assert "devices" in {each.check for each in doctor.examine(home)}
 
 
@@ -127,7 +127,7 @@ def test_leftovers_are_found_and_deleted(home, run, name):
     finding = only(home)
     assert finding.check == "leftovers"
     assert finding.fixable
-    assert mend(home)
+    assert fix(home)
     assert not path.exists()
 
 
@@ -153,8 +153,8 @@ def test_a_folder_that_is_no_run_goes_to_the_trash(home):
     (folder / "status.json").write_text('{"status": "queued"}')
     assert wrong(home) == [], "it may be one that is made just now"
     old(folder)
-    assert "no run" in only(home).text
-    assert mend(home)
+    assert "not a run" in only(home).text
+    assert fix(home)
     assert [each.id for each in trash.listed(home)] == [folder.name]
 
 
@@ -180,10 +180,10 @@ def test_a_torn_status_is_written_anew_from_the_log_that_has_an_end(home, run):
     log.write("note", text="x")
     (run.path / "status.json").write_text('{"status": "fini')
     finding = only(home)
-    assert "is torn" in finding.text
+    assert "is damaged" in finding.text
     assert not finding.fixable
     log.write("end", status="finished", text="Finished.", seconds=1.0, kept_stage="frozen")
-    assert mend(home)
+    assert fix(home)
     assert run.status == "finished"
     assert run.kept_stage == "frozen"
 
@@ -202,7 +202,7 @@ def test_a_run_that_waits_outside_the_queue_is_marked_as_interrupted(home, run):
     assert wrong(home) == []
     old(run.path)
     assert "not in the queue" in only(home).text
-    done = doctor.mend(doctor.examine(home))
+    done = doctor.fix(doctor.examine(home))
     assert len(done) == 1
     assert run.status == "interrupted"
 
@@ -217,7 +217,7 @@ def test_a_torn_last_line_is_explained_as_harmless(home, run):
 
 def test_garbage_in_a_log_is_a_warning(home, run):
     (run.path / "events.jsonl").write_bytes(b"garbage\n")
-    assert "one line of the log" in only(home).text
+    assert "1 line of the log" in only(home).text
 
 
 @pytest.mark.parametrize("name", ["final.keras", "inference.tflite"])
@@ -243,7 +243,7 @@ def test_half_written_checkpoints_are_deleted(home, run):
     aside = run.path / "checkpoints" / ".ckpt-00000002"
     aside.mkdir()
     assert only(home).fixable
-    assert mend(home)
+    assert fix(home)
     assert not aside.exists()
     assert checkpoint(run, 3)
 
@@ -256,7 +256,7 @@ def test_a_damaged_checkpoint_is_deleted_only_beside_a_whole_one(home, run):
     finding = only(home)
     assert (finding.severity, finding.fixable) == ("warning", True)
     assert bad.name in finding.text
-    assert mend(home)
+    assert fix(home)
     assert good.exists()
     assert not bad.exists()
 
@@ -306,7 +306,7 @@ def test_a_torn_note_is_deleted(home, name):
     path.parent.mkdir(exist_ok=True)
     path.write_text('{"pid": ')
     assert only(home).severity == "error"
-    assert mend(home)
+    assert fix(home)
     assert not path.exists()
 
 
@@ -333,7 +333,7 @@ def test_a_damaged_cache_entry_is_deleted(home, name):
         (path / name).write_bytes(b"{")
     finding = only(home)
     assert (finding.check, finding.severity) == ("cache", "warning")
-    assert mend(home)
+    assert fix(home)
     assert not path.exists()
 
 
@@ -348,7 +348,7 @@ def test_a_damaged_identity_breaks_no_list_of_the_cache(home):
 def test_a_damaged_cache_entry_in_use_stays(home):
     path, lock = features(home)
     (path / "records.f32").write_bytes(b"")
-    [done] = doctor.mend(doctor.examine(home))
+    [done] = doctor.fix(doctor.examine(home))
     assert done.severity == "error"
     assert "in use" in done.text
     assert path.exists()
@@ -365,7 +365,7 @@ def test_a_network_that_is_none_is_found(home):
     lock.close()
     assert wrong(home) == []
     (path / "network.tflite").write_bytes(b"nonsense")
-    assert "no LiteRT model" in only(home).text
+    assert "not a LiteRT model" in only(home).text
 
 
 def test_a_cache_above_its_limit_is_made_to_fit(home):
@@ -373,14 +373,14 @@ def test_a_cache_above_its_limit_is_made_to_fit(home):
     lock.close()
     (home / "cache" / "settings.json").write_text('{"limit_gib": 1e-6}')
     assert "more than its limit" in only(home).text
-    assert mend(home)
+    assert fix(home)
     assert not path.exists()
 
 
 def test_damaged_cache_settings_fall_back_to_the_default(home):
     (home / "cache" / "settings.json").write_text("{")
     assert only(home).severity == "error"
-    assert mend(home)
+    assert fix(home)
     assert cache.limit(home) == cache.DEFAULT_LIMIT_GIB * 2**30
 
 
@@ -424,7 +424,7 @@ def graft(*arguments, home):
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
-def test_the_command_explains_mends_and_exits_with_1_while_an_error_remains(home, run):
+def test_the_command_explains_fixes_and_exits_with_1_while_an_error_remains(home, run):
     (home / "cache" / "settings.json").write_text("{")
     done = graft(home=home)
     assert done.returncode == 1
@@ -437,10 +437,10 @@ def test_the_command_explains_mends_and_exits_with_1_while_an_error_remains(home
     assert graft(home=home).returncode == 0
 
 
-def test_mending_that_fails_is_said(home):
+def test_a_fix_that_fails_is_reported(home):
     def refuse():
         raise GraftError("it is held")
 
     bad = doctor.Finding("x", "warning", "a thing", "do it", refuse)
-    [done] = doctor.mend([bad])
+    [done] = doctor.fix([bad])
     assert (done.severity, "it is held" in done.text) == ("error", True)
