@@ -45,7 +45,6 @@ def show() -> None:
             lambda: datasets.cancel(spec, home),
             "cancel_prepare",
             "Cancel",
-            "preparing",
             "images",
         )
     elif state["state"] == "failed":

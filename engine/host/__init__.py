@@ -1,1 +1,1 @@
-"""The host: its devices, processes, limits and settings, and work done in the background. Light."""
+"""The host: devices, processes, limits, settings and background jobs. Light."""

@@ -31,8 +31,8 @@ class Reporter:
     """The `Report` of a job: writes its progress into the request.
 
     It writes at most five times a second unless a phase starts or ends: a page looks once a second.
-    The time left follows from the pace since the first report of a phase, so that what an earlier
-    job did does not count.
+    The time left follows from the pace since the first items of a phase; what an earlier job did
+    does not count.
 
     Args:
         path: of the request.
@@ -52,9 +52,11 @@ class Reporter:
         /,
     ) -> None:
         now, phase = time.time(), text.split(":")[0]
-        if phase != self._phase:
+        new_phase = phase != self._phase
+        # The pace leaves out the first items: they wait for what is set up once.
+        if new_phase or (done and not self._done_before):
             self._phase, self._began, self._done_before = phase, now, done
-        elif now - self._wrote < 0.2 and done != total:
+        if not new_phase and now - self._wrote < 0.2 and done != total:
             return
         self._wrote, new = now, done - self._done_before
         if eta_seconds is None and total and new > 0:
@@ -87,7 +89,7 @@ def main(request: str, home: str) -> int:
     except Exception as error:
         traceback.print_exc()
         answer = {"error": unexpected(error, kind.noun, path.with_suffix(".log"))}
-    homes.write_json(path, asked | answer | {"ended": time.time()})
+    homes.write_json(path, asked | {"text": ""} | answer | {"ended": time.time()})
     return 0 if "result" in answer else 1
 
 

@@ -1,4 +1,6 @@
-"""What the host computes with, told without TensorFlow."""
+"""The devices of the host, found without TensorFlow. Light."""
+
+from __future__ import annotations
 
 import functools
 import os
@@ -6,47 +8,42 @@ import platform
 import resource
 import shutil
 import subprocess
+from typing import Any
 
 import psutil
 
-from engine.host import parallel
+from engine.host import parallel, words
 
 
-def describe() -> dict:
-    """The device a run would use.
+def describe() -> dict[str, Any]:
+    """The device that a run would use.
 
     Returns:
-        A dict: kind "gpu" or "cpu"; host, its name in the network; name; memory_mb (of the GPU, or of the host); cores; and text,
-        one line for people. A GPU counts if `nvidia-smi` lists it and CUDA_VISIBLE_DEVICES, as the
-        server was started, does not hide it.
+        A dict: kind "gpu" or "cpu"; host, its name in the network; name; memory_mb (of the GPU, or
+        of the host); cores; and text, one line for people. A GPU counts if `nvidia-smi` lists it
+        and CUDA_VISIBLE_DEVICES, at the start of the server, does not hide it.
     """
     cores = parallel.cores()
-    memory = psutil.virtual_memory().total // 2**20
     gpu = None if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else _nvidia()
-    if gpu:
-        name, gpu_memory = gpu
-        return {
-            "kind": "gpu",
-            "host": platform.node(),
-            "name": name,
-            "memory_mb": gpu_memory,
-            "cores": cores,
-            "text": f"{name}, {gpu_memory / 1024:.0f} GB",
-        }
+    name, memory = gpu or ("CPU", psutil.virtual_memory().total // 2**20)
+    about = name if gpu else f"CPU, {words.plural(cores, 'core')}"
     return {
-        "kind": "cpu",
+        "kind": "gpu" if gpu else "cpu",
         "host": platform.node(),
-        "name": "CPU",
+        "name": name,
         "memory_mb": memory,
         "cores": cores,
-        "text": f"CPU, {cores} core{'s' * (cores != 1)}, {memory / 1024:.0f} GB",
+        "text": f"{about}, {memory / 1024:.0f} GB",
     }
 
 
 def devices() -> list[str]:
-    """Names of the devices that runs may have, the one with the most free memory first: "gpu:0" and
-    so on, by `nvidia-smi`'s numbers, or "cpu" alone. CUDA_VISIBLE_DEVICES, as the server was started,
-    limits them. Empty while `nvidia-smi` does not answer."""
+    """The devices that runs may use, the one with the most free memory first.
+
+    Returns:
+        "gpu:0" and so on, by the numbers of `nvidia-smi`, or "cpu" alone. CUDA_VISIBLE_DEVICES, at
+        the start of the server, limits them. Empty while `nvidia-smi` does not answer.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     tool = None if visible in ("", "-1") else shutil.which("nvidia-smi")
     if not tool:
@@ -55,7 +52,7 @@ def devices() -> list[str]:
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=10)
     except subprocess.TimeoutExpired:
-        return []  # there is a GPU, and nothing is given away until it answers
+        return []  # there is a GPU; no run gets it until it answers
     except OSError:
         return ["cpu"]
     found = [line.split(",") for line in answer.stdout.strip().splitlines() if "," in line]
@@ -67,13 +64,13 @@ def devices() -> list[str]:
 
 
 def peak_memory_mb() -> float:
-    """The highest resident memory of this process so far, in MiB, files mapped into it included."""
+    """The highest resident memory of this process so far, in MiB, including mapped files."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @functools.cache
-def _nvidia():
-    """(name, memory in MiB) of the first NVIDIA GPU, or None; asked for once, as pages ask often."""
+def _nvidia() -> tuple[str, int] | None:
+    """(name, memory in MiB) of the first NVIDIA GPU, or None; cached, as pages ask often."""
     tool = shutil.which("nvidia-smi")
     if not tool:
         return None

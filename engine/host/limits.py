@@ -1,4 +1,6 @@
-"""Limits of the host that a run must not break: memory and disk; light."""
+"""Limits of memory and disk that a run must respect. Light."""
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -12,19 +14,19 @@ from engine.errors import GraftError
 from engine.host import settings
 
 
-def check_disk(home) -> None:
-    """Raises GraftError if the home's disk is so full that a run would not get far."""
+def check_disk(home: Path) -> None:
+    """Raises GraftError if the disk of Graft's home has too little free space for a run."""
     free, least = shutil.disk_usage(home).free, settings.get(home)["min_free_mb"] * 2**20
     if free < least:
         raise GraftError(
-            f"only {free / 2**20:,.0f} MiB are free on the disk of Graft's home {home}, and "
-            f"{least / 2**20:,.0f} are the least for a run; delete runs or caches on the Runs page, or "
+            f"only {free / 2**20:,.0f} MiB are free on the disk of Graft's home {home}, and a run "
+            f"needs at least {least / 2**20:,.0f} MiB; delete runs or caches on the Runs page, or "
             "set GRAFT_HOME to another disk"
         )
 
 
-def memory_limit(home) -> int:
-    """Bytes that a run's process may take on this host, a container's own limit considered."""
+def memory_limit(home: Path) -> int:
+    """Bytes that a run's process may use on this host; the limit of a container counts."""
     total = psutil.virtual_memory().total
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
@@ -33,14 +35,17 @@ def memory_limit(home) -> int:
 
 
 def limit_memory(limit: int) -> None:
-    """Bounds this process's own memory, so that too large a wish fails here and harms nobody else.
+    """Limits the memory of this process, so that it fails alone and harms no other process.
 
-    Counts what is private and writable (RLIMIT_DATA, getrlimit(2)), not files that are mapped. Not on
-    a GPU, whose driver reserves address space of the size of all its memory; there the supervisor's
-    looks alone guard the host. Should the host run out all the same, the kernel takes this process
-    before others.
+    Private writable memory counts (RLIMIT_DATA, getrlimit(2)), mapped files do not. There is no
+    limit on a GPU, whose driver reserves as much address space as it has memory; there only the
+    supervisor's checks guard the host. If the host runs out of memory all the same, the kernel ends
+    this process before others.
+
+    Args:
+        limit: bytes.
     """
-    with contextlib.suppress(OSError):  # it may only be raised, which any user may; not everywhere
+    with contextlib.suppress(OSError):  # any user may raise it, but not on every system
         Path("/proc/self/oom_score_adj").write_text("500")
     if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") in ("", "-1"):
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
@@ -58,8 +63,7 @@ OUT_OF_MEMORY = "memory"
 
 
 def speaks_of_memory(log: str) -> bool:
-    """Whether an error's text, or the last lines that a process printed, say that the memory ran
-    out."""
+    """Whether an error message, or the last lines of a log, say that the memory ran out."""
     words = (
         "bad_alloc", "MemoryError", "out of memory", "OutOfMemory", "Cannot allocate memory",
         "OOM when allocating", "Unable to allocate", "failed to allocate", "Failed to allocate",
@@ -73,5 +77,5 @@ def out_of_memory_text(batch: int | None) -> str:
     Args:
         batch: the batch size to try, or None.
     """
-    smaller = f"go on with a batch size of {batch}" if batch else "use a smaller image size"
-    return f"the memory ran out; {smaller}, or take a smaller backbone or memory_budget"
+    smaller = f"resume with a batch size of {batch}" if batch else "use a smaller image size"
+    return f"the memory ran out; {smaller}, or use a smaller backbone or memory_budget"

@@ -1,13 +1,16 @@
-"""Starting processes that outlive this one, and telling one from another.
+"""Starts processes that outlive this one, and identifies them.
 
-A pid alone proves nothing: numbers are used again.
+A pid alone proves nothing: the system uses it again.
 """
+
+from __future__ import annotations
 
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -15,11 +18,13 @@ from engine.home import PROJECT
 
 
 def born(pid: int | None) -> float | None:
-    """A number that tells a living process from every other that bore, or will bear, its pid; None if
-    there is none, or a zombie.
+    """A number that distinguishes a living process from all others that ever have its pid.
 
-    Made of its start in seconds since the boot, and of the boot's own id (proc(5)). The time of the
-    start would not do: it is counted back from the clock, and moves when the clock is set.
+    It combines the start in seconds since the boot and the boot's id (proc(5)). The time of the
+    start would not do: it is derived from the clock, and changes when the clock is set.
+
+    Returns:
+        The number; None if there is no such process, or it is a zombie.
     """
     try:
         process = psutil.Process(pid) if pid else None
@@ -32,21 +37,26 @@ def born(pid: int | None) -> float | None:
         return None
 
 
-def identity(pid: int | None = None) -> dict:
-    """`{"pid", "born"}` of a process, by default this one: what `alive` and `end` recognize."""
+def identity(pid: int | None = None) -> dict[str, Any]:
+    """`{"pid", "born"}` of a process, by default this one, for `alive` and `end`."""
     pid = pid or os.getpid()
     return {"pid": pid, "born": born(pid)}
 
 
-def alive(who: dict) -> bool:
-    """Whether the very process of `identity` lives."""
+def alive(who: dict[str, Any]) -> bool:
+    """Whether the process of an `identity` is running."""
     started = born(who.get("pid"))
     return started is not None and who.get("born") is not None and abs(started - who["born"]) < 0.05
 
 
-def end(who: dict, seconds: float = 5) -> None:
-    """Kills a process with its whole session, and waits for its end; another process that has
-    come to bear the same number is left alone."""
+def end(who: dict[str, Any], seconds: float = 5) -> None:
+    """Kills the process of an `identity` with its whole session, and waits until it has ended.
+    Another process with the same pid is left alone.
+
+    Args:
+        who: of `identity`.
+        seconds: how long to wait at most.
+    """
     if not alive(who):
         return
     try:
@@ -57,14 +67,16 @@ def end(who: dict, seconds: float = 5) -> None:
     psutil.wait_procs([process], timeout=seconds)
 
 
-def spawn(module: str, *arguments, log, **environment) -> subprocess.Popen:
-    """Starts `python -m module` in a session of its own, so that neither an interrupt of this
-    process nor its end reaches it.
+def spawn(
+    module: str, *arguments: object, log: Path, **environment: str
+) -> subprocess.Popen[bytes]:
+    """Starts `python -m module` in its own session, so that neither an interrupt nor the end of
+    this process reaches it.
 
     Args:
         module: such as "engine.jobs.worker".
-        arguments: of the command, made into text.
-        log: path that takes what it prints, at the end.
+        arguments: of the command, converted to text.
+        log: its output is appended to this file.
         environment: variables to change.
     """
     path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
@@ -75,19 +87,20 @@ def spawn(module: str, *arguments, log, **environment) -> subprocess.Popen:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            # The working folder stays, so that relative paths in a recipe mean the same there.
+            # The working folder is the same, so relative paths in a recipe mean the same there.
             env=os.environ | {"PYTHONPATH": path} | environment,
         )
 
 
 def environment() -> dict[str, str]:
-    """Variables of a process that computes with TensorFlow; the user's own settings win."""
+    """Variables for a process that uses TensorFlow; the user's own settings win."""
     wanted = {
         "PYTHONUNBUFFERED": "1",
-        # TensorFlow's greetings would bury the lines that matter at the end of the log.
+        # TensorFlow's startup messages would hide the lines that matter at the end of the log.
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        # TensorFlow leaves oneDNN off on CPUs without AVX-512 VNNI; there it made a training step of
-        # MobileNetV2 1.7 times faster (python -m benchmarks --only choices), mostly by keeping memory.
+        # TensorFlow turns oneDNN off on CPUs without AVX-512 VNNI. There it makes a training step
+        # of MobileNetV2 1.7 times faster (python -m benchmarks --only choices), mostly because it
+        # keeps memory.
         "TF_ENABLE_ONEDNN_OPTS": "1",
     }
     return {name: os.environ.get(name, value) for name, value in wanted.items()}

@@ -1,6 +1,9 @@
-"""What an owner of a host may set for all runs: `python -m engine settings`, or the Runs page."""
+"""Settings of a host for all runs: `python -m engine settings`, or the Runs page."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from engine import home as homes
 from engine.errors import DamagedFile, GraftError
@@ -13,10 +16,11 @@ DEFAULTS = {
 }
 HELP = {
     "runs_per_device": "Runs at the same time on one GPU, or on the CPU (1 to 16).",
-    "auto_resume": "Take interrupted runs up by themselves (true or false).",
-    "memory_limit_percent": "Share of the host's memory that a run may take before it is ended, so that "
-    "the server is unharmed (10 to 100 %).",
-    "min_free_mb": "Free disk space in MiB below which no run starts, and runs pause (0 to 1,000,000).",
+    "auto_resume": "Resume interrupted runs automatically (true or false).",
+    "memory_limit_percent": "Share of the host's memory that a run may use. A run that uses more "
+    "is stopped, to protect the server (10 to 100%).",
+    "min_free_mb": "If less disk space is free, in MiB, no run starts, and runs pause "
+    "(0 to 1,000,000).",
 }
 _BOUNDS = {
     "runs_per_device": (1, 16),
@@ -25,7 +29,7 @@ _BOUNDS = {
 }
 
 
-def get(home: Path) -> dict:
+def get(home: Path) -> dict[str, Any]:
     """The settings of a home; see DEFAULTS and HELP. Raises GraftError if the file is damaged."""
     path = _path(home)
     try:
@@ -33,17 +37,17 @@ def get(home: Path) -> dict:
     except DamagedFile:
         found = None
     if not isinstance(found, dict):
-        raise GraftError(f"{path} is damaged; delete it to go back to the defaults")
+        raise GraftError(f"{path} is damaged; delete it to return to the defaults")
     found = {k: v for k, v in found.items() if k in DEFAULTS}
     _check(found)
     return DEFAULTS | found
 
 
-def change(home: Path, **changes) -> dict:
-    """Changes settings and returns all.
+def change(home: Path, **changes: Any) -> dict[str, Any]:
+    """Changes settings and returns all of them.
 
     Raises:
-        GraftError: one sentence, for an unknown name or a value out of bounds.
+        GraftError: for an unknown name or a value out of bounds.
     """
     _check(changes)
     found = get(home) | changes
@@ -51,7 +55,7 @@ def change(home: Path, **changes) -> dict:
     return found
 
 
-def _check(values) -> None:
+def _check(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if name not in DEFAULTS:
             raise GraftError(f"there is no setting {name!r}; there are {', '.join(DEFAULTS)}")
@@ -66,5 +70,5 @@ def _check(values) -> None:
             raise GraftError(f"{name} must be true or false; {value!r} was given")
 
 
-def _path(home) -> Path:
+def _path(home: Path) -> Path:
     return Path(home) / "settings.json"

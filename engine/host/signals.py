@@ -1,17 +1,17 @@
-"""What a run is asked to do while it works, and how it leaves its work: light, no TensorFlow."""
+"""How a run ends early at the user's request. Light."""
 
 
 class Stopped(Exception):
-    """The user asked to stop; what is best so far is kept."""
+    """The user asked to stop; the best model so far is kept."""
 
 
 class Paused(Exception):
-    """The run leaves its work to be taken up later from its last checkpoint.
+    """The run pauses; it can be resumed from its last checkpoint.
 
     Args:
-        text: one sentence: why, and what to do before it goes on; "" if a user asked for it.
+        text: one sentence: why, and what to do before it is resumed; "" if a user asked for it.
     """
 
-    def __init__(self, text: str = ""):
+    def __init__(self, text: str = "") -> None:
         super().__init__(text)
         self.text = text

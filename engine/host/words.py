@@ -1,4 +1,4 @@
-"""How numbers are written for people, everywhere alike. Light."""
+"""How numbers are written for people. Light."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -17,7 +17,7 @@ def plural(number: int, noun: str, many: str | None = None) -> str:
     Args:
         number: how many.
         noun: the singular.
-        many: the plural, where it is not made with an s.
+        many: the plural, if it is not the singular with an s.
     """
     return f"{number:,} {noun if number == 1 else many or noun + 's'}"
 
@@ -45,7 +45,7 @@ def memory(mib: float | None) -> str:
 
 
 def short(number: float) -> str:
-    """A large number in few letters: "98 k", "2.4 M"."""
+    """A large number in short: "98 k", "2.4 M"."""
     return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
 
 

@@ -1,33 +1,41 @@
-"""A background job on a page: how far it is, about how long it still takes, and a button that ends it."""
+"""A background job on a page: its progress, the time left, and a button that ends it."""
+
+from collections.abc import Callable
 
 import streamlit as st
 
 from engine.host import words
+from engine.host.background import JobState
 from pages._ui import common
 
 
-def progress(ask, end, key, word="Stop", running="running", unit="", more=None) -> None:
-    """Looks at a job every second; the page is drawn anew at its end.
+def progress(
+    ask: Callable[[], JobState],
+    end: Callable[[], object],
+    key: str,
+    word: str = "Stop",
+    unit: str | None = "",
+    more: Callable[[JobState], object] | None = None,
+) -> None:
+    """Shows a job and updates it every second; the page is drawn again when the job ends.
 
     Args:
-        ask: returns how far it is, a dict of state, text, done, total (None while unknown) and eta_seconds
-            (None); see `engine.host.background.state`.
-        end: called when it is to end.
+        ask: returns the job's state.
+        end: called to end the job.
         key: of the button that ends it.
-        word: on that button: "Stop" if what is done stays, "Cancel" if nothing of it does.
-        running: the state in which it works.
-        unit: of what done and total count; None if only their share says something.
+        word: on that button: "Stop" if the results so far stay, "Cancel" if they do not.
+        unit: of done and total; None to show only a bar.
         more: called with the state, to draw something beside the button.
     """
 
     @st.fragment(run_every=1)
-    def live():
+    def live() -> None:
         with common.guard():
             state = ask()
-            if state["state"] != running:
+            if state["state"] not in ("running", "preparing"):
                 st.rerun()
             done, total, text = state["done"], state["total"], state["text"]
-            # A download says itself how far it is.
+            # The text of a download has its own figures.
             if total and unit is not None and not text.endswith(" MiB"):
                 text += f": {words.grouped(done)} of {words.grouped(total)} {unit}"
             if state["eta_seconds"] is not None:
