@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -152,7 +152,7 @@ def _additions(
 ) -> Iterator[tuple[int, list]]:
     """Yields (images added, skipped files with reasons) of each addition."""
     if files and label:
-        given = [(str(path), _File(path)) for path in files]
+        given = [(str(path), cast("IO[bytes]", _File(path))) for path in files]
         yield additions.add(folder, name, label, given, show)
     if zip_:
         yield additions.add_zip(folder, name, zip_, show)

@@ -98,21 +98,21 @@ def doctor(
     from engine.doctor import doctor
 
     found = doctor.examine(home)
-    mended = doctor.fix(found) if fix else []
-    if mended:
+    fixed = doctor.fix(found) if fix else []
+    if fixed:
         found = doctor.examine(home)
-    failed = [each for each in mended if each.severity == "error"]
+    failed = [each for each in fixed if each.severity == "error"]
     sound = doctor.sound(found) and not failed
     if json_:
         json_out(
             {
                 "sound": sound,
-                "mended": [each.to_dict() for each in mended],
+                "mended": [each.to_dict() for each in fixed],
                 "findings": [each.to_dict() for each in found],
             }
         )
     else:
-        for each in mended:
+        for each in fixed:
             _finding("fixed" if each.severity == "ok" else "error", each)
         for each in found:
             _finding(each.severity, each)

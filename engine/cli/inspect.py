@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from engine.data.datasets import Dataset
+    from engine.host.background import JobState
     from engine.inspection.findings import Finding
     from engine.inspection.inspection import Inspection
 
@@ -87,7 +88,7 @@ def inspect(
         raise GraftError(ended["error"])
 
 
-def _inspected(asked: tuple, start: Callable[..., None]) -> tuple[Inspection, dict]:
+def _inspected(asked: tuple, start: Callable[..., None]) -> tuple[Inspection, JobState]:
     """(the Inspection, its last state), once there is one.
 
     Args:
@@ -96,12 +97,13 @@ def _inspected(asked: tuple, start: Callable[..., None]) -> tuple[Inspection, di
     """
     from engine.inspection import inspection
 
-    ended = {"state": "missing"}
-    while ended["state"] == "missing":  # one for another backbone may have been in progress
+    while True:
         start(*asked)
         ended = watched(
             lambda: inspection.state(*asked), lambda: inspection.cancel(*asked), kept=KEPT
         )
+        if ended["state"] != "missing":  # one for another backbone may have been in progress
+            break
     found = inspection.open_inspection(*asked)
     if found is None:
         raise GraftError(ended["error"] or "the inspection was cancelled")
