@@ -167,7 +167,7 @@ def test_one_that_disagrees_says_so_everywhere(moved_run, own_home, monkeypatch,
     assert ended.value.code == 1 and said.out.strip().splitlines()[-1] == str(found["path"])
     assert "DOES NOT AGREE" in said.err
 
-    # Calibrated anew, the run answers otherwise, so what was kept no longer counts.
+    # After another calibration the run answers differently, so the kept export is outdated.
     homes.write_json(moved_run.path / "confidence.json", {"temperature": 1.5})
     assert exports.kept(moved_run, "litert") is None
 
