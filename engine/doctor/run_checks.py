@@ -222,7 +222,7 @@ def _checkpoints(run: runs.Run) -> Iterator[Finding]:
             fix = None if active else partial(remove, folder)
             yield Finding("checkpoints", "warning", text, remedy, fix)
         else:
-            remedy = "no other is undamaged: restore one from a backup, or resume from the beginning"
+            remedy = "no other is undamaged: restore it from a backup, or resume from the start"
             yield Finding("checkpoints", "error", text, remedy)
     for folder in sorted(store.path.glob(".ckpt-*")):
         if not active and folder.exists():

@@ -15,6 +15,7 @@ from engine.data.unreadable import Unreadable
 from engine.errors import DatasetError
 from engine.predict import calibration, confidence, evaluation, reference
 from engine.predict.classifier import Classifier
+from engine.runs import files
 
 if TYPE_CHECKING:
     from engine.runs.runs import Run
@@ -75,7 +76,7 @@ def remember(run: Run, home: Path, progress: Callable[[int, int], object] | None
     """
     model, dataset = Classifier(run), datasets.open_dataset(run.recipe.dataset, home)
     split = dataset.split(run.recipe.split)
-    known = homes.read_json(run.path / "split.json") or {}
+    known = homes.read_json(run.path / files.SPLIT) or {}
     if tuple(run.classes) != dataset.classes or any(
         set(dataset.contents[split[part]]) != set(known.get(part, ())) for part in PARTS
     ):

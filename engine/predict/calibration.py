@@ -15,11 +15,12 @@ import numpy as np
 
 from engine import home as homes
 from engine.errors import DamagedFile, RunError
+from engine.runs import files
 
 if TYPE_CHECKING:
     from engine.runs.runs import Run
 
-FILE = "confidence.json"
+FILE = files.CONFIDENCE
 BINS = 10
 """Bins of the reliability diagram, of equal width (Naeini, Cooper, Hauskrecht 2015, AAAI)."""
 DRAWS = 300

@@ -19,7 +19,7 @@ from engine.errors import DamagedModel, ImageError, RunError
 from engine.host.parallel import cores, ordered_map
 from engine.images import decode
 from engine.predict import calibration
-from engine.runs import manifest
+from engine.runs import files, manifest
 
 if TYPE_CHECKING:
     from engine.runs.runs import Run
@@ -85,7 +85,7 @@ class Classifier:
     """
 
     def __init__(self, run: Run, threads: int | None = None):
-        model = run.path / "inference.tflite"
+        model = run.path / files.LITERT
         if not model.exists():
             raise RunError(
                 f"run {run.id} has no model to predict with (status: {run.status}); choose a "
@@ -95,7 +95,7 @@ class Classifier:
 
         architecture = run.architecture
         if not architecture:
-            raise DamagedModel(run.id, "architecture.json is missing")
+            raise DamagedModel(run.id, f"{files.ARCHITECTURE} is missing")
         self.run = run
         self.classes = list(architecture["classes"])
         self.size = architecture["image_size"]

@@ -26,13 +26,14 @@ from engine.errors import RunError
 from engine.host.parallel import ordered_map
 from engine.images import decode
 from engine.predict import embedding
+from engine.runs import files
 
 if TYPE_CHECKING:
     from engine.predict.classifier import Answer, Classifier
     from engine.predict.reference import Reference
     from engine.runs.runs import Run
 
-HEAD = "head.npz"
+HEAD = files.HEAD
 PATCHES = 8
 """Patches along each side. Occlusion covers two by two at a time, so covers overlap by half."""
 NEAREST = 5

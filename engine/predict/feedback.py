@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engine.runs.runs import Run
 
 _CONTENT = re.compile(r"[0-9a-f]{64}")
+_MARKS = "marks.json"
 _NO_IMAGE = "there is no such marked image"
 
 
@@ -80,12 +81,12 @@ def unmark(run: Run, content: str) -> None:
 def marks(run: Run) -> list[dict]:
     """All marks of a run, oldest first: content (SHA-256), name, answer, label, time (unix s)."""
     try:
-        return json.loads((_folder(run) / "marks.json").read_text())
+        return json.loads((_folder(run) / _MARKS).read_text())
     except FileNotFoundError:
         return []
     except ValueError:
         raise DatasetError(
-            f"{_folder(run) / 'marks.json'} is damaged; delete it to start again"
+            f"{_folder(run) / _MARKS} is damaged; delete it to start again"
         ) from None
 
 
@@ -157,8 +158,8 @@ def collect(run: Run, home: Path, name: str) -> tuple[DatasetSpec, int, list[tup
 
 
 def _write(folder: Path, rows) -> None:
-    homes.write_json(folder / "marks.json", rows)
+    homes.write_json(folder / _MARKS, rows)
 
 
 def _folder(run) -> Path:
-    return run.path.parent.parent / "feedback" / run.id
+    return run.home / homes.FEEDBACK / run.id

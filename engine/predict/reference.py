@@ -25,12 +25,13 @@ from engine.data.splits import PARTS
 from engine.errors import RunError
 from engine.images import measures, thumbnails
 from engine.predict import embedding
+from engine.runs import files
 
 if TYPE_CHECKING:
     from engine.data.datasets import Dataset
     from engine.runs.runs import Run
 
-FILE, THUMBS = "reference.npz", "thumbs.bin"
+FILE, THUMBS = files.REFERENCE, "thumbs.bin"
 MOST = {"train": 3000, "validation": 1000, "test": 1000}
 """Most images of each part, the same share of each class. They are enough for distances and
 intervals, and limit the time for a large dataset (3,000 photos with MobileNetV2 0.35 take 7 s on 2
