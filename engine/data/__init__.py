@@ -1,1 +1,1 @@
-"""Datasets: where images come from, how they are prepared, divided and curated. Light."""
+"""Datasets: where images come from, how they are prepared, divided and curated."""

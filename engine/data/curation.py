@@ -1,48 +1,57 @@
-"""Curation: what people decide about single images, step by step; the files are never touched.
+"""Curation: people's decisions about single images, step by step. Image files are never changed.
 
-Light. Each step (images excluded, relabelled, moved to a part) is a line of
-`GRAFT_HOME/curation/KEY.jsonl`, KEY being the dataset's. A step can be undone and redone at any time;
-those that are not undone make up the overlay (`engine.data.overlay`) that a recipe names.
+Each step (images excluded, relabelled or moved to another part) is a line of
+`GRAFT_HOME/curation/KEY.jsonl`, where KEY is the dataset's. A step can be undone and redone at any
+time. All steps that are not undone form the overlay (`engine.data.overlay`) that a recipe names.
 """
+
+from __future__ import annotations
 
 import csv
 import io
 import json
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import filelock
+import numpy as np
 
+from engine import home as homes
 from engine.data import datasets, overlay, splits
+from engine.data.overlay import Decision
 from engine.errors import DatasetError
+from engine.recipe import DatasetSpec
 
-ACTIONS = {"exclude": "leave out", "include": "take back in", "relabel": "relabel", "move": "move"}
+ACTIONS = {"exclude": "leave out", "include": "include", "relabel": "relabel", "move": "move"}
+"""What a decision does, and its name for people."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One click's decisions.
+    """The decisions of one click.
 
     Attributes:
-        number: counted from 1.
+        number: from 1.
         time: unix seconds.
         text: what was done, for people.
-        decisions: list of dicts: content (SHA-256), name, do (one of `ACTIONS`), to (a class's name,
-            or a part), before (the class or part until then).
+        decisions: list of dicts: content (SHA-256), name, do (one of `ACTIONS`), to (a class's
+            name, or a part), before (the earlier class or part).
         undone: whether it has been undone.
     """
 
     number: int
     time: float
     text: str
-    decisions: list
+    decisions: list[Decision]
     undone: bool
 
 
-def steps(home, spec) -> list[Step]:
+def steps(home: Path, spec: DatasetSpec) -> list[Step]:
     """All steps, oldest first.
 
     Args:
@@ -57,8 +66,8 @@ def steps(home, spec) -> list[Step]:
     return list(_steps(path, status.st_size, status.st_mtime_ns))
 
 
-def current(home, spec) -> str:
-    """Id of the overlay that all steps make up that are not undone; "" for none."""
+def current(home: Path, spec: DatasetSpec) -> str:
+    """Id of the overlay of all steps that are not undone; "" for none."""
     path = _path(home, spec)
     try:
         status = path.stat()
@@ -67,9 +76,9 @@ def current(home, spec) -> str:
     return _current(Path(home), path, status.st_size, status.st_mtime_ns)
 
 
-# A page asks at every rerun: 50,000 decisions take half a second to read and to fold.
+# Cached, since pages ask in every rerun, and 50,000 decisions take half a second to read.
 @lru_cache(maxsize=16)
-def _steps(path, size, changed) -> tuple[Step, ...]:
+def _steps(path: Path, size: int, changed: int) -> tuple[Step, ...]:
     made, undone = [], {}
     for line in _lines(path):
         if "step" in line:
@@ -83,58 +92,54 @@ def _steps(path, size, changed) -> tuple[Step, ...]:
 
 
 @lru_cache(maxsize=16)
-def _current(home, path, size, changed) -> str:
+def _current(home: Path, path: Path, size: int, changed: int) -> str:
     return overlay.save(home, _folded(_steps(path, size, changed)))
 
 
-def decide_about(home, spec, text: str, dataset, indices, do: str, to="", parts=None) -> str:
-    """`decide` about images of an open Dataset; arguments as of both.
+def adopt(home: Path, spec: DatasetSpec, identity: str, text: str) -> None:
+    """Copies an overlay's decisions, as one step, to another dataset with the same images.
 
-    Args:
-        to: one class or part, or for relabel a list of classes, one for each image.
+    Raises:
+        DatasetError: if the overlay is not on this host.
     """
-    each = [to] * len(indices) if isinstance(to, str) else to
-    made = decisions(dataset, indices, do, "", parts)
-    return decide(home, spec, text, [d | {"to": t} for d, t in zip(made, each, strict=True)])
-
-
-def adopt(home, spec, identity: str, text: str) -> None:
-    """Takes an overlay's decisions over as one step of another dataset that holds the same images under
-    the same names. Raises DatasetError if the overlay is not on this host."""
     made = [d | {"before": ""} for d in overlay.load(home, identity)["decisions"]]
     with _lock(home, spec):
         _append(_path(home, spec), {"t": time.time(), "text": text, "decisions": made})
 
 
-def decisions(dataset, indices, do: str, to: str = "", parts: dict | None = None) -> list[dict]:
+def decisions(
+    dataset: datasets.Dataset,
+    indices: Sequence[int] | np.ndarray,
+    do: str,
+    to: str | Sequence[str] = "",
+    parts: splits.Parts | None = None,
+) -> list[Decision]:
     """Decisions about images, ready for `decide`.
 
     Args:
         dataset: an open Dataset.
         indices: of its images.
         do: "exclude", "include", "relabel" or "move".
-        to: the class's name for relabel, the part for move.
-        parts: of the present split; gives the part that an image is moved from.
+        to: the class's name for relabel, the part for move; or one for each image.
+        parts: of the current split, for the part that an image is moved from.
     """
     moved = parts or {} if do == "move" else {}
     where = {i: part for part, members in moved.items() for i in members.tolist()}
-    made = []
-    for i in map(int, indices):
-        before = where.get(i, "") if do == "move" else dataset.classes[dataset.labels[i]]
-        made.append(
-            {
-                "content": str(dataset.contents[i]),
-                "name": dataset.names[i],
-                "do": do,
-                "to": to,
-                "before": before,
-            }
-        )
-    return made
+    each = [to] * len(indices) if isinstance(to, str) else to
+    return [
+        {
+            "content": str(dataset.contents[i]),
+            "name": dataset.names[i],
+            "do": do,
+            "to": target,
+            "before": where.get(i, "") if do == "move" else dataset.classes[dataset.labels[i]],
+        }
+        for i, target in zip(map(int, indices), each, strict=True)
+    ]
 
 
-def decide(home, spec, text: str, made: list[dict]) -> str:
-    """Adds a step; returns the id of the overlay with it.
+def decide(home: Path, spec: DatasetSpec, text: str, made: Sequence[Decision]) -> str:
+    """Adds a step; returns the id of the overlay that includes it.
 
     Args:
         home: Graft's home.
@@ -143,36 +148,37 @@ def decide(home, spec, text: str, made: list[dict]) -> str:
         made: of `decisions`.
 
     Raises:
-        DatasetError: if nothing was chosen, a part or class is unknown, or too little would be left;
-            nothing is changed then.
+        DatasetError: if no image is selected, a part or class is unknown, or fewer than two classes
+            would have images; nothing is changed then.
     """
     if not made:
-        raise DatasetError("no image is chosen; choose some first")
+        raise DatasetError("no image is selected; select some first")
     plain = datasets.open_dataset(spec.model_copy(update={"overlay": ""}), home)
     for decision in made:
         known = {"relabel": plain.classes, "move": splits.PARTS}.get(decision["do"])
         if known is not None and decision["to"] not in known:
             raise DatasetError(
-                f"{decision['to']!r} is none of {', '.join(known)}; choose one of them"
+                f"{decision['to']!r} is not one of {', '.join(known)}; choose one of them"
             )
     with _lock(home, spec):
         found = steps(home, spec)
-        step = Step(len(found) + 1, time.time(), text, made, False)
+        step = Step(len(found) + 1, time.time(), text, list(made), False)
         identity = _checked(home, plain, [*found, step])
-        _append(_path(home, spec), {"t": step.time, "text": text, "decisions": made})
+        _append(_path(home, spec), {"t": step.time, "text": text, "decisions": step.decisions})
     return identity
 
 
-def undo(home, spec, number: int | None = None, again: bool = False) -> str:
-    """Undoes a step, by default the last one that holds; or does one again.
+def undo(home: Path, spec: DatasetSpec, number: int | None = None, again: bool = False) -> str:
+    """Undoes or redoes a step.
 
     Args:
-        home, spec: as for `decide`.
-        number: of the step.
-        again: redo it instead; by default the one that was made last of those undone.
+        home: Graft's home.
+        spec: the prepared dataset's DatasetSpec.
+        number: of the step; None for the last one that can be undone or redone.
+        again: whether to redo it.
 
     Returns:
-        The id of the overlay as it is then.
+        The id of the overlay afterwards.
 
     Raises:
         DatasetError: if there is no such step.
@@ -182,27 +188,23 @@ def undo(home, spec, number: int | None = None, again: bool = False) -> str:
         fitting = [step.number for step in found if step.undone == again]
         number = number or (fitting[-1] if fitting else None)
         if number not in fitting:
-            raise DatasetError(f"there is no step to {'do again' if again else 'undo'}")
-        after = [
-            Step(
-                s.number, s.time, s.text, s.decisions, not again if s.number == number else s.undone
-            )
-            for s in found
-        ]
+            raise DatasetError(f"there is no step to {'redo' if again else 'undo'}")
+        after = [replace(s, undone=not again) if s.number == number else s for s in found]
         plain = datasets.open_dataset(spec.model_copy(update={"overlay": ""}), home)
         identity = _checked(home, plain, after)
         _append(_path(home, spec), {"t": time.time(), "step": number, "undone": not again})
     return identity
 
 
-def in_words(home, identity: str) -> str:
+def in_words(home: Path, identity: str) -> str:
     """What an overlay changes: "10 left out, 3 relabelled"; "" for none."""
     made = overlay.load(home, identity)["decisions"] if identity else []
     return overlay.in_words(overlay.counts(made))
 
 
-def to_csv(home, spec) -> str:
-    """All decisions that hold, a line each: name, content, action, to, before, time, why."""
+def to_csv(home: Path, spec: DatasetSpec) -> str:
+    """The decisions of all steps that are not undone, as CSV: name, content, action, to, before,
+    time, why."""
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(["name", "sha256", "action", "to", "before", "time", "why"])
@@ -215,17 +217,17 @@ def to_csv(home, spec) -> str:
         if key in holding:
             when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(step.time))
             row = [decision[k] for k in ("name", "content", "do", "to", "before")]
-            # A name that a spreadsheet would take for a formula stays text.
+            # The quote keeps a spreadsheet from reading a name as a formula.
             writer.writerow(
                 ["'" + v if v[:1] in "=+-@" and v else v for v in row] + [when, step.text]
             )
-    # A name that is no text (Linux allows any bytes) is written with its odd bytes as numbers.
+    # Names may have bytes that are not UTF-8 (Linux allows any): these are written as numbers.
     return file.getvalue().encode("utf-8", "backslashreplace").decode()
 
 
-def _folded(found) -> list[dict]:
-    """The decisions that hold after all steps: later ones replace earlier ones of their kind."""
-    held = {}
+def _folded(found: Sequence[Step]) -> list[Decision]:
+    """The decisions after all steps: later ones replace earlier ones of the same kind."""
+    held: dict[tuple[str, str, str], Decision] = {}
     for step in found:
         if step.undone:
             continue
@@ -237,38 +239,38 @@ def _folded(found) -> list[dict]:
     return list(held.values())
 
 
-def _key(decision):
+def _key(decision: Decision) -> tuple[str, str, str]:
     return decision["name"], decision["content"], decision["do"]
 
 
-def _checked(home, plain, found) -> str:
-    """The overlay of steps, after trying that it leaves a dataset. Raises DatasetError."""
+def _checked(home: Path, plain: datasets.Dataset, found: Sequence[Step]) -> str:
+    """The id of the overlay of steps. Raises DatasetError if too few images would be left."""
     folded = _folded(found)
     overlay.apply({"decisions": folded}, plain.contents, plain.names, plain.labels, plain.classes)
     return overlay.save(home, folded)
 
 
-def _path(home, spec) -> Path:
-    return Path(home) / "curation" / f"{datasets.key(spec)}.jsonl"
+def _path(home: Path, spec: DatasetSpec) -> Path:
+    return Path(home) / homes.CURATION / f"{datasets.key(spec)}.jsonl"
 
 
-def _lock(home, spec) -> filelock.FileLock:
+def _lock(home: Path, spec: DatasetSpec) -> filelock.FileLock:
     path = _path(home, spec)
     path.parent.mkdir(exist_ok=True)
     return filelock.FileLock(path.with_suffix(".lock"))
 
 
-def _lines(path) -> list[dict]:
+def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
-    # A last line without its end was being written when the process was killed.
+    # A last line without its end was not written completely.
     return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
 
-def _append(path, line) -> None:
-    """Adds a line, brought to the disk; a torn one before it is removed."""
+def _append(path: Path, line: dict[str, Any]) -> None:
+    """Adds a line, synced to the disk, after removing an incomplete one."""
     with open(path, "ab+") as file:
         file.seek(0)
         data = file.read()

@@ -1,30 +1,33 @@
-"""Overlays: what people decided about single images, apart from the files, which stay as they are.
+"""Overlays: people's decisions about single images. The image files stay as they are.
 
-An overlay is kept under the hash of its decisions, `GRAFT_HOME/overlays/ID.json`, and never changes: a
-recipe that names it says exactly which images a run learnt from. `engine.data.curation` makes them.
+An overlay is the file `GRAFT_HOME/overlays/ID.json`, named by the hash of its decisions. It never
+changes, so a recipe with its id says exactly which images a run is trained on.
+`engine.data.curation` creates overlays.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from engine import home as homes
 from engine.errors import DatasetError
+from engine.host import words
 
 FILE = "overlay.json"
 """Its name in the folder of a run that used it."""
 
+Decision: TypeAlias = dict[str, str]
+"""content (SHA-256), name, do ("exclude", "relabel", "move") and to (a class's name, or a part)."""
 
-def save(home, decisions) -> str:
-    """Keeps decisions; returns their id, "" for none.
 
-    Args:
-        home: Graft's home.
-        decisions: list of dicts with content (SHA-256), name, do ("exclude", "relabel" or "move") and
-            to (a class's name, or a part); their order does not matter.
-    """
+def save(home: Path, decisions: Sequence[Decision]) -> str:
+    """Keeps decisions, in any order; returns their id, "" for none."""
     if not decisions:
         return ""
     rows = sorted(
@@ -39,8 +42,8 @@ def save(home, decisions) -> str:
     return identity
 
 
-def load(home, identity: str) -> dict:
-    """An overlay: id and decisions. Raises DatasetError if it is not on this host."""
+def load(home: Path, identity: str) -> dict[str, Any]:
+    """An overlay: {"id", "decisions"}. Raises DatasetError if it is not on this host."""
     found = homes.read_json(_path(home, identity))
     if found is None:
         raise DatasetError(
@@ -50,17 +53,31 @@ def load(home, identity: str) -> dict:
     return found
 
 
-def apply(decisions, contents, names, labels, classes):
+def apply(
+    decisions: dict[str, Any],
+    contents: np.ndarray,
+    names: Sequence[str],
+    labels: np.ndarray,
+    classes: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Applies an overlay.
+
+    A decision applies to the image with both its name and its content, so it has no effect on a
+    file that has changed.
 
     Args:
         decisions: of `load`.
-        contents: str array (n,); names: list of n; labels: int array (n,); classes: names.
+        contents: str array (n,), SHA-256 of each image.
+        names: of the n images.
+        labels: int array (n,), indices into `classes`.
+        classes: names.
 
     Returns:
-        (rows that stay, int64 array (m,); their labels (m,); the part each was moved to, str array
-        (m,), "" for none; the classes that have images left). A decision holds for the image that has
-        both its name and its content, so it is void for a file that has changed.
+        (rows that stay, int64 array (m,); their labels, int64 array (m,); the part each is moved
+        to, str array (m,), "" for none; the classes that still have images).
+
+    Raises:
+        DatasetError: if fewer than two classes would have images.
     """
     number = {name: i for i, name in enumerate(classes)}
     place = {pair: i for i, pair in enumerate(zip(names, contents.tolist(), strict=True))}
@@ -80,8 +97,9 @@ def apply(decisions, contents, names, labels, classes):
     present = np.unique(labels[rows])
     if len(present) < 2:
         raise DatasetError(
-            f"the decisions about single images leave {len(present)} class"
-            f"{'es' * (len(present) != 1)}; undo some on the Dataset page, since at least two are needed"
+            "the decisions about single images leave "
+            f"{words.plural(len(present), 'class', 'classes')}, and at least two are needed; undo "
+            "some on the Dataset page"
         )
     return (
         rows,
@@ -91,23 +109,23 @@ def apply(decisions, contents, names, labels, classes):
     )
 
 
-def counts(decisions: list) -> dict[str, int]:
+def counts(decisions: Sequence[Decision]) -> dict[str, int]:
     """How many images decisions exclude, relabel and move."""
     return {do: sum(d["do"] == do for d in decisions) for do in ("exclude", "relabel", "move")}
 
 
 def in_words(numbers: dict[str, int]) -> str:
     """`counts` as "10 left out, 3 relabelled"; "" for none."""
-    words = {"exclude": "left out", "relabel": "relabelled", "move": "moved to a part"}
-    return ", ".join(f"{numbers[do]:,} {word}" for do, word in words.items() if numbers[do])
+    done = {"exclude": "left out", "relabel": "relabelled", "move": "moved to another part"}
+    return ", ".join(f"{numbers[do]:,} {word}" for do, word in done.items() if numbers[do])
 
 
 def fingerprint(source: str, identity: str) -> str:
-    """The fingerprint of a dataset with an overlay; without one, the source's own."""
+    """The fingerprint of a dataset with an overlay; for the overlay "", that of the source."""
     if not identity:
         return source
     return hashlib.sha256(f"{source}:{identity}".encode()).hexdigest()
 
 
-def _path(home, identity) -> Path:
-    return Path(home) / "overlays" / f"{identity}.json"
+def _path(home: Path, identity: str) -> Path:
+    return Path(home) / homes.OVERLAYS / f"{identity}.json"

@@ -1,11 +1,20 @@
 """Train, validation and test: disjoint, seeded, decided before anything is trained."""
 
+from __future__ import annotations
+
 import hashlib
 import re
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from engine.errors import DatasetError
+from engine.host import words
+from engine.recipe import SplitSpec
+
+Parts: TypeAlias = dict[str, np.ndarray]
+"""{"train": indices, "validation": indices, "test": indices}."""
 
 PARTS = ("train", "validation", "test")
 OWN_NAMES = {
@@ -13,26 +22,30 @@ OWN_NAMES = {
     "validation": ("validation", "val", "valid", "dev", "eval"),
     "test": ("test", "testing"),
 }
-"""How sources usually call their own parts."""
+"""Usual names of a source's own parts."""
 ADDED = "added"
 """Own part of images that were added in Graft to a source that has parts."""
 
 
 def split(
-    spec, labels, contents, sources, classes, generations=None, moved=None
-) -> dict[str, np.ndarray]:
+    spec: SplitSpec,
+    labels: np.ndarray,
+    contents: np.ndarray,
+    sources: np.ndarray,
+    classes: Sequence[str],
+    generations: np.ndarray | None = None,
+) -> Parts:
     """Divides images into parts.
 
     Args:
-        spec: a SplitSpec.
+        spec: how.
         labels: int array (n,), class indices.
-        contents: str array (n,), a hash of each image's content. Identical images always fall into
-            the same part, so that none is both trained and tested on.
-        sources: str array (n,), the source's own part of each image ("train" where it has none).
+        contents: str array (n,), a hash of each image's content. Identical images are always in the
+            same part, so that none is used both for training and for testing.
+        sources: str array (n,), the source's own part of each image ("train" if it has none).
         classes: names, for messages.
-        generations: int array (n,): in which addition each image came, 0 the first. What came before
-            keeps its part whatever is added; None if all came at once.
-        moved: str array (n,): the part a person put an image into, "" for all others; None for none.
+        generations: int array (n,): the addition that each image came with, 0 the first. Earlier
+            images keep their part whatever is added. None if all came at once.
 
     Returns:
         {"train": indices, "validation": indices, "test": indices}: sorted int64 arrays, disjoint.
@@ -42,124 +55,151 @@ def split(
     """
     if generations is None:
         generations = np.zeros(len(labels), np.int64)
-    parts = divide(spec, labels, contents, sources, generations)
-    return checked(parts if moved is None else move(parts, moved), labels, classes)
+    return checked(divide(spec, labels, contents, sources, generations), labels, classes)
 
 
-def method(spec, sources) -> str:
-    """How a source is divided: a SplitSpec's method, or what its auto comes to. The source's own parts
-    alone decide that: "source" if it has train and at least one of the others, else "stratified"."""
+def method(spec: SplitSpec, sources: np.ndarray) -> str:
+    """How a source is divided: the spec's method, with auto resolved by the source's own parts:
+    "source" if it has train and at least one of the others, else "stratified"."""
     if spec.method != "auto":
         return spec.method
     return "source" if _divides_itself(_own(set(sources.tolist()))) else "stratified"
 
 
-def in_words(spec, sources) -> str:
-    """How a source is divided, in one sentence for people; arguments as of `method`."""
+def in_words(spec: SplitSpec, sources: np.ndarray) -> str:
+    """How a source is divided, in one sentence for people."""
     names, chosen = set(sources.tolist()), method(spec, sources)
     own = _own(names)
     if chosen == "slices":
         return "Each part is a slice of the source."
     if chosen == "stratified":
-        text = "ll images are divided by percentage, every class alike"
+        text = "ll images are divided by percentage within each class"
         if _divides_itself(own):
-            return f"A{text}: those of the source's own {_and(own[1:])} are then trained on, too."
+            return f"A{text}, so the source's own {_and(own[1:])} images may be trained on."
         if spec.method == "auto":
-            return f"The source has no train and test of its own, so a{text}."
+            return f"The source has no train and test parts, so a{text}."
         return f"A{text}."
     text = f"The source has its own {_and(own)}" if own else "The source has no parts of its own"
-    missing = [f"{part} ({getattr(spec, part):g} %)" for part in PARTS if part not in own]
+    missing = [f"{part} ({getattr(spec, part):g}%)" for part in PARTS if part not in own]
     if missing:
-        text += f"; {_and(missing)} {'is' if len(missing) == 1 else 'are'} cut from train"
+        text += f"; {_and(missing)} {'is' if len(missing) == 1 else 'are'} taken from train"
     unused = sorted(names - {ADDED}.union(*OWN_NAMES.values()))
     if unused:
-        count = int(np.isin(sources, unused).sum())
-        text += f"; its {_and(unused)} ({count:,} image{'s' * (count != 1)}) are not used"
+        count = words.plural(int(np.isin(sources, unused).sum()), "image")
+        text += f"; its {_and(unused)} ({count}) {'is' if len(unused) == 1 else 'are'} not used"
     if ADDED in names:
         text += "; images added here are divided by percentage"
     return f"{text}."
 
 
-def _own(names) -> list[str]:
-    """Which of `PARTS` a source has of its own."""
+def _own(names: set[str]) -> list[str]:
+    """The parts of `PARTS` that a source has."""
     return [part for part in PARTS if not names.isdisjoint(OWN_NAMES[part])]
 
 
-def _divides_itself(own) -> bool:
+def _divides_itself(own: list[str]) -> bool:
     return "train" in own and len(own) > 1
 
 
-def _and(words) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+def _and(items: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]]))
 
 
-def divide(spec, labels, contents, sources, generations) -> dict[str, np.ndarray]:
+def divide(
+    spec: SplitSpec,
+    labels: np.ndarray,
+    contents: np.ndarray,
+    sources: np.ndarray,
+    generations: np.ndarray,
+) -> Parts:
     """`split` without its last checks: parts may be empty."""
     chosen = method(spec, sources)
-    if chosen == "slices":
-        parts = {part: _slice(getattr(spec, part), sources) for part in PARTS}
-        overlap = np.intersect1d(parts["train"], parts["test"]).size + sum(
-            np.intersect1d(parts["validation"], parts[other]).size for other in ("train", "test")
+    if chosen == "source":
+        return _own_parts(spec, labels, contents, sources, generations)
+    if chosen == "stratified":
+        return _by_share(np.arange(len(labels)), spec, labels, contents, generations)
+    parts = {part: _slice(getattr(spec, part), sources) for part in PARTS}
+    overlap = sum(map(len, parts.values())) - len(np.unique(np.concatenate([*parts.values()])))
+    if overlap:
+        raise DatasetError(
+            f"the slices share {words.plural(overlap, 'image')}; choose slices that do not "
+            "overlap, such as train[:10%], train[10%:25%] and train[25%:]"
         )
-        if overlap:
-            raise DatasetError(
-                f"the slices share {overlap} images; choose slices that do not overlap, such as "
-                "train[:10%], train[10%:25%] and train[25%:]"
-            )
-    elif chosen == "source":
-        parts = _own_parts(spec, labels, contents, sources, generations)
-    else:
-        parts = _by_share(np.arange(len(labels)), spec, labels, contents, generations)
     return parts
 
 
-def move(parts, moved) -> dict[str, np.ndarray]:
-    """Parts with images moved where a person put them; arguments as of `split`."""
+def move(parts: Parts, moved: np.ndarray) -> Parts:
+    """Parts with some images moved by a person.
+
+    Args:
+        parts: of `divide`.
+        moved: str array (n,), the part that each image is moved to, "" for none.
+    """
     chosen = {part: np.flatnonzero(moved == part) for part in PARTS}
     away = np.concatenate(list(chosen.values()))
     return {part: np.union1d(np.setdiff1d(parts[part], away), chosen[part]) for part in PARTS}
 
 
-def checked(parts, labels, classes) -> dict[str, np.ndarray]:
-    """Parts as sorted int64 arrays. Raises DatasetError for an empty one, and for a class without
-    training images."""
+def checked(parts: Parts, labels: np.ndarray, classes: Sequence[str]) -> Parts:
+    """Parts as sorted int64 arrays.
+
+    Raises:
+        DatasetError: if a part is empty, or a class has no training images.
+    """
     parts = {part: np.sort(np.asarray(parts[part], np.int64)) for part in PARTS}
     for part, indices in parts.items():
         if not len(indices):
             raise DatasetError(
-                f"the {part} part of the split is empty ({len(labels)} images in {len(classes)} "
-                "classes); add images or give it a larger share"
+                f"the {part} part of the split is empty ({words.plural(len(labels), 'image')} in "
+                f"{words.plural(len(classes), 'class', 'classes')}); add images or give it a "
+                "larger share"
             )
     missing = np.setdiff1d(np.arange(len(classes)), labels[parts["train"]])
     if len(missing):
         names = ", ".join(classes[i] for i in missing[:5])
         raise DatasetError(
-            f"no training image is left for {names}; add images of it, give train a larger share or, if "
-            "the source's own parts leave it out, set split.method to stratified"
+            f"no training image is left for {names}; add images of it, give train a larger share, "
+            "or, if the source's own train part has none of it, set split.method to stratified"
         )
     return parts
 
 
-def _by_share(indices, spec, labels, contents, generations):
+def _by_share(
+    indices: np.ndarray,
+    spec: SplitSpec,
+    labels: np.ndarray,
+    contents: np.ndarray,
+    generations: np.ndarray,
+) -> Parts:
     """Images divided by the percentages of a SplitSpec."""
-    test, rest = _cut(indices, spec.test / 100, spec.seed, labels, contents, generations)
-    # Of the rest, so that the share of all images comes out as asked.
-    share = spec.validation / (100 - spec.test)
+    percent_test, percent_validation = float(spec.test), float(spec.validation)
+    test, rest = _cut(indices, percent_test / 100, spec.seed, labels, contents, generations)
+    # A share of the rest that is the wanted share of all images.
+    share = percent_validation / (100 - percent_test)
     validation, train = _cut(rest, share, spec.seed, labels, contents, generations)
     return {"train": train, "validation": validation, "test": test}
 
 
-def _cut(indices, share, seed, labels, contents, generations):
-    """Cuts a share of every class off; returns (cut, rest).
+def _cut(
+    indices: np.ndarray,
+    share: float,
+    seed: int,
+    labels: np.ndarray,
+    contents: np.ndarray,
+    generations: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Takes a share of each class; returns (taken, rest).
 
-    Images are ranked by a hash of seed and content, so neither file names nor order matter. A later
-    generation makes up what the share of all images so far lacks, and moves none of the earlier ones.
+    A hash of seed and content ranks the images, so neither file names nor order matter. A later
+    generation adds what is missing to the share of all images so far, and moves no earlier image.
     """
     ranks = {
         content: hashlib.sha256(f"{seed}:{content}".encode()).digest()
         for content in np.unique(contents[indices]).tolist()
     }
-    taken, seen, cut = {}, {}, {}
+    taken: dict[str, bool] = {}
+    seen: dict[int, int] = {}
+    cut: dict[int, int] = {}
     for generation in np.unique(generations[indices]).tolist():
         present = indices[generations[indices] == generation]
         for label in np.unique(labels[present]).tolist():
@@ -178,14 +218,20 @@ def _cut(indices, share, seed, labels, contents, generations):
     return indices[chosen], indices[~chosen]
 
 
-def _own_parts(spec, labels, contents, sources, generations):
-    """The source's own parts; a missing validation or test part is cut from train. Images that were
-    added later are divided by the percentages."""
+def _own_parts(
+    spec: SplitSpec,
+    labels: np.ndarray,
+    contents: np.ndarray,
+    sources: np.ndarray,
+    generations: np.ndarray,
+) -> Parts:
+    """The source's own parts; a missing validation or test part is taken from train. Images that
+    were added later are divided by the percentages."""
     own = {part: np.flatnonzero(np.isin(sources, names)) for part, names in OWN_NAMES.items()}
     if not len(own["train"]):
         raise DatasetError(
-            f"the source has no train part of its own (it has {', '.join(np.unique(sources))}); "
-            "choose the method auto, stratified or slices"
+            f"the source has no train part (it has {', '.join(np.unique(sources))}); set "
+            "split.method to auto, stratified or slices"
         )
     for part in ("test", "validation"):
         if not len(own[part]):
@@ -193,7 +239,7 @@ def _own_parts(spec, labels, contents, sources, generations):
                 own["train"], getattr(spec, part) / 100, spec.seed, labels, contents, generations
             )
     added = _by_share(np.flatnonzero(sources == ADDED), spec, labels, contents, generations)
-    # A copy of an image that was there before goes where that one is.
+    # A copy of an earlier image goes into the same part.
     before = {c: part for part in PARTS for c in contents[own[part]].tolist()}
     for part in PARTS:
         for index in added[part].tolist():
@@ -208,7 +254,7 @@ _PIECE = re.compile(r"^\s*(?P<name>[\w.-]+)\s*(\[(?P<low>-?\d+%?)?:(?P<high>-?\d
 def _slice(expression: str, sources: np.ndarray) -> np.ndarray:
     """Indices of a TFDS slicing expression such as "train[:10%]" or "train[:50]+test".
 
-    Percentages round to the closest image, as TFDS does
+    Percentages are rounded to the closest image, as in TFDS
     (https://www.tensorflow.org/datasets/splits).
     """
     chosen = []
@@ -227,7 +273,7 @@ def _slice(expression: str, sources: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate(chosen))
 
 
-def _bound(text, default, count):
+def _bound(text: str | None, default: int, count: int) -> int:
     if text is None:
         return default
     value = round(int(text[:-1]) * count / 100) if text.endswith("%") else int(text)

@@ -193,6 +193,11 @@ def _actions(view, chosen, marked, key, preselect, suggested):
         )
 
 
+def _decide(home, view, text, indices, do, to) -> None:
+    made = curation.decisions(view.dataset, indices, do, to, view.parts)
+    curation.decide(home, view.spec, text, made)
+
+
 def _button(view, key, label, text, indices, do, to=""):
     """A button that adds a step of decisions; they are made when it is pressed, not when it is drawn."""
     drawn = clicks.drawing()
@@ -202,7 +207,6 @@ def _button(view, key, label, text, indices, do, to=""):
         icon=":material/visibility_off:" if do == "exclude" else None,
         on_click=clicks.once,
         args=(
-            "curation", what, drawn, curation.decide_about, common.home(), view.spec, text,
-            view.dataset, indices, do, to, view.parts,
+            "curation", what, drawn, _decide, common.home(), view, text, indices, do, to,
         ),
     )  # fmt: skip

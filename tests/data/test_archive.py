@@ -247,7 +247,7 @@ def test_an_upload_that_cannot_be_used_leaves_nothing(tmp_path, own_home):
 def test_only_uploads_are_forgotten(tmp_path, own_home):
     mine = hostile_zips.good(tmp_path / "mine.zip")
     for path in (mine, own_home / "uploads" / ".." / "datasets" / "x", own_home / "uploads" / "x"):
-        with pytest.raises(DatasetError, match="no upload"):
+        with pytest.raises(DatasetError, match="not an upload"):
             uploads.forget_upload(own_home, path)
     assert mine.exists() and (own_home / "datasets").exists()
 

@@ -51,7 +51,7 @@ def test_excluded_relabelled_and_moved_images_change_the_dataset_and_not_the_fil
     assert len(prints) == 4
     assert datasets.fingerprint(spec, own_home) == dataset.fingerprint
     assert files == {p: p.read_bytes() for p in class_folder.rglob("*.jpg")}
-    assert curation.in_words(own_home, ids[-1]) == ("1 left out, 1 relabelled, 1 moved to a part")
+    assert curation.in_words(own_home, ids[-1]) == ("1 left out, 1 relabelled, 1 moved to another part")
 
 
 def test_what_is_decided_about_some_images_moves_no_other_one(own_home):
@@ -97,11 +97,11 @@ def test_any_step_can_be_undone_and_done_again_and_the_same_decisions_have_the_s
 def test_what_would_leave_too_little_is_refused_in_one_sentence_and_changes_nothing(spec, own_home):
     dataset = opened(spec, own_home, "")
     two = np.flatnonzero(dataset.labels < 2)
-    with pytest.raises(DatasetError, match="leave 1 class; undo some"):
+    with pytest.raises(DatasetError, match="leave 1 class, and at least two"):
         curation.decide(own_home, spec, "", curation.decisions(dataset, two, "exclude"))
-    with pytest.raises(DatasetError, match="'purple' is none of blue, green, red"):
+    with pytest.raises(DatasetError, match="'purple' is not one of blue, green, red"):
         curation.decide(own_home, spec, "", curation.decisions(dataset, [0], "relabel", "purple"))
-    with pytest.raises(DatasetError, match="no image is chosen"):
+    with pytest.raises(DatasetError, match="no image is selected"):
         curation.decide(own_home, spec, "", [])
     assert curation.steps(own_home, spec) == [] and curation.current(own_home, spec) == ""
 

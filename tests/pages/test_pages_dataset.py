@@ -145,11 +145,11 @@ def test_the_split_says_what_it_found(page, tmp_path, monkeypatch):
     app = open_page(page, preset="sample", set=sets)
     assert not app.exception
     words = said(app).replace("\\", "")
-    assert "its own train and test; validation (15 %) is cut from train" in words
+    assert "its own train and test; validation (15%) is taken from train" in words
     method = next(box for box in app.selectbox if box.label == "How the images are divided")
     assert method.value == "auto"
     method.select("stratified").run()
-    assert "source's own test are then trained on" in said(app).replace("\\", "")
+    assert "source's own test images may be trained on" in said(app).replace("\\", "")
 
 
 @pytest.mark.parametrize("name", ["Images", "Map", "Counts and sizes", "What the network will see"])

@@ -1,1 +1,1 @@
-"""Where images come from: one module for each kind of source. Light."""
+"""Where images come from: a module for each kind of source."""
