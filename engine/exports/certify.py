@@ -2,6 +2,25 @@
 
 `prepare` chooses and decodes the images to compare on. `certify` lets the export answer them in a
 process that cannot import Graft (`engine.exports.certify_worker`) and compares the answers.
+
+A certificate is plain data:
+
+- run, format, precision, temperature;
+- images (their number) and images_from;
+- equal_labels (share with the same most probable class) and different_labels (number);
+- largest_difference in any probability, and difference: its median and percentile_99 over
+  images; both None if the answers are not probabilities;
+- bounds, and agrees: whether the export keeps to them;
+- unseen: n and equal_labels of the images that the precision was not fitted on; None for float32;
+- images_per_second of the export and graft_images_per_second of the run's own network, both
+  from prepared pixels and in the same process; batch, the batch size;
+- runtime (versions), and imported: which of tensorflow, keras and engine were loaded by the
+  time the export had answered;
+- encoded: a SavedModel's answers to encoded bytes (n, refused, equal_labels,
+  largest_difference); None for other formats;
+- read_difference: the maximum difference, in levels of 255, between the pixels that
+  classify.py reads from the files and Graft's;
+- python, machine, date.
 """
 
 from __future__ import annotations
@@ -149,24 +168,7 @@ def certify(
         report: called with (text, done, total).
 
     Returns:
-        Plain data:
-
-        - run, format, precision, temperature;
-        - images (their number) and images_from;
-        - equal_labels (share with the same most probable class) and different_labels (number);
-        - largest_difference in any probability, and difference: its median and percentile_99 over
-          images; both None if the answers are not probabilities;
-        - bounds, and agrees: whether the export keeps to them;
-        - unseen: n and equal_labels of the images not in `fitted_on`; None for float32;
-        - images_per_second of the export and graft_images_per_second of the run's own network, both
-          from prepared pixels and in the same process; batch, the batch size;
-        - runtime (versions), and imported: which of tensorflow, keras and engine were loaded by the
-          time the export had answered;
-        - encoded: a SavedModel's answers to encoded bytes (n, refused, equal_labels,
-          largest_difference); None for other formats;
-        - read_difference: the maximum difference, in levels of 255, between the pixels that
-          classify.py reads from the files and Graft's;
-        - python, machine, date.
+        The certificate, as described at the top.
 
     Raises:
         GraftError: if the export cannot be loaded or does not answer.

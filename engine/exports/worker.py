@@ -56,7 +56,7 @@ def export(
 
     Returns:
         A dict: `path` of the zip, its size in `bytes`, and its `certificate` (see
-        `engine.exports.certify.certify`). Here the certificate also holds `float16`
+        `engine.exports.certify`). Here the certificate also holds `float16`
         (`engine.exports.half.Stored` as a dict, None for other precisions) and `files` (the SHA-256
         of each of the model's files). Use the export only if the certificate's `agrees` is true.
 
