@@ -1,12 +1,12 @@
 """What events, checkpoints and an open page cost the training host.
 
-On a host that other things share, two runs of the same work differ by more than is looked for here. So
-what callbacks cost is clocked inside the fit that they are part of (all they do is done on its thread,
-while it waits), and what a page costs is compared as near together as can be: in one run through the
-worker, some seconds with its Train page open and some without, in turns. The page is open on another computer, as it is for people: `benchmarks.viewer`
-asks the server for all that a browser asks for. A last run with Chromium on this very host shows that
-what is asked for is drawn, and what a browser on the training host takes beside: it gets idle time only
-(nice 19, and the idle scheduling class where `chrt` is there).
+On a shared host, two runs of the same work differ by more than these costs. So callbacks are timed
+inside the fit (all their work is done on its thread, while it waits), and the cost of a page is
+measured within one run: a few seconds with its Train page open and a few without, alternating. The
+page is open on another computer, as for most users: `benchmarks.viewer` sends the same requests as
+a browser. A last run with Chromium on this host shows that the charts are really drawn, and what a
+browser on the training host uses. It gets idle time only (nice 19, and the idle scheduling class
+where `chrt` exists).
 """
 
 import contextlib
@@ -31,10 +31,10 @@ EPOCHS = 80
 PHOTO_EPOCHS = 3
 CHROMIUM_EPOCHS = 15
 WINDOW = 6.0  # seconds with the page open, then without
-EVERY = 0.5  # seconds between two looks at processor times
+EVERY = 0.5  # seconds between two readings of processor times
 DRAWN = """[...document.querySelectorAll(".graft-chart")]
     .reduce((sum, box) => sum + Number(box.dataset.drawn || 0), 0)"""
-"""How often the charts of the page were drawn: the proof that it was alive."""
+"""How often the page drew its charts: proof that it was alive."""
 
 
 def run(home, quick) -> dict:
@@ -59,14 +59,14 @@ def run(home, quick) -> dict:
 
 
 def photos(epochs):
-    """The preset `flowers` with its second stage alone, so many epochs."""
+    """The preset `flowers` with its second stage only, for this many epochs."""
     data = load_preset("flowers").to_dict()
     data["stages"] = [data["stages"][1] | {"epochs": epochs}]
     return load_preset("flowers").from_dict(data)
 
 
 def unfrozen(epochs):
-    """The preset `sample` with its second stage alone, so many epochs."""
+    """The preset `sample` with its second stage only, for this many epochs."""
     data = load_preset("sample").to_dict()
     data["stages"] = [data["stages"][1] | {"epochs": epochs}]
     return load_preset("sample").from_dict(data)
@@ -74,18 +74,18 @@ def unfrozen(epochs):
 
 @contextlib.contextmanager
 def server_of(home):
-    """Graft's server; gives its address and process."""
-    sys.path.append(str(PROJECT / "tests"))
-    from browser_support import server
+    """Graft's server; yields its address and process."""
+    from tests.support.browser import server
 
     with server(home, home / "server.log") as (address, process):
         yield address, psutil.Process(process.pid)
 
 
 def toggled(job, address, server) -> dict:
-    """Opens and closes the run's page until it ends; compares the pace of what lies in either time.
+    """Opens and closes the run's page until the run ends, and compares its pace with and without.
 
-    The pace is that of the batch events, milliseconds for each image since the one before."""
+    The pace comes from the batch events: seconds for each image since the event before.
+    """
     wait_for(job, "batch")
     windows, used = [], {True: 0.0, False: 0.0}
     viewers = []
@@ -102,8 +102,8 @@ def toggled(job, address, server) -> dict:
     common.figures(job)  # raises if it failed
     paces = [
         (e["t"], 1 / e["images_per_second"]) for e in job.events()[0] if e["event"] == "batch"
-    ][5:]  # the first ones wait for the graph to be traced
-    windows.pop()  # the end of the run falls into it
+    ][5:]  # the first ones wait until the graph is traced
+    windows.pop()  # the run ended in it
     seconds = [[pace for t, pace in paces if begun + 0.5 < t < end] for _, begun, end in windows]
     took = {True: 0.0, False: 0.0}
     for is_open, begun, end in windows:
@@ -125,7 +125,7 @@ def wait_for(job, kind) -> None:
 
 @contextlib.contextmanager
 def distant_page(address, job):
-    """A viewer of the run's page while the block lasts; fills the dict it gives at the end."""
+    """A viewer of the run's page while the block lasts; it fills the dict it yields at the end."""
     command = [sys.executable, "-m", "benchmarks.viewer", address, "train", f"run={job.id}"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     viewer, found = subprocess.Popen(["nice", "-n", "19", *command], cwd=PROJECT, **pipes), {}
@@ -139,8 +139,7 @@ def distant_page(address, job):
 
 def with_chromium(home, recipe, address, process) -> dict:
     """A run watched by a headless Chromium on this host; empty if there is none."""
-    sys.path.append(str(PROJECT / "tests"))
-    from browser_support import chromium
+    from tests.support.browser import chromium
 
     if not chromium():
         return {}
@@ -151,7 +150,7 @@ def with_chromium(home, recipe, address, process) -> dict:
 
 @contextlib.contextmanager
 def idle_browser(home, executable):
-    """A headless Chromium that takes only what nobody else wants."""
+    """A headless Chromium that uses only idle time."""
     from playwright.sync_api import sync_playwright
 
     chrt = f"{shutil.which('chrt')} --idle 0 " if shutil.which("chrt") else ""
@@ -161,7 +160,7 @@ def idle_browser(home, executable):
     options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
     with sync_playwright() as playwright:
         for child in psutil.Process().children():
-            if child.name() == "node":  # Playwright's own half, which hears all that the page hears
+            if child.name() == "node":  # Playwright's driver, which receives all the page receives
                 child.nice(19)
         browser = playwright.chromium.launch(executable_path=wrapper, args=options)
         try:
@@ -171,18 +170,21 @@ def idle_browser(home, executable):
 
 
 def watched(job, server, browser=None, address="") -> dict:
-    """Waits for a run's end, its page open in a browser if there is one; returns its figures, and
-    processor seconds of all."""
+    """Waits for a run's end, with its page open in a browser if there is one.
+
+    Returns:
+        Its figures and the processor seconds of server, worker and browser.
+    """
     wait_for(job, "phase")
     worker, page, drawn, samples, helpers, offset = (
         psutil.Process(job.state["pid"]), None, None, [], [], 0
     )  # fmt: skip
     if browser:
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
-        # At idle priority a page may be long in coming; it comes while TensorFlow starts.
+        # At idle priority a page may load slowly; it loads while TensorFlow starts.
         page.goto(f"{address}/train?run={job.id}", wait_until="commit", timeout=120_000)
     while job.status in runs.ACTIVE:
-        if browser and len(samples) % 10 == 0:  # a look through all processes is not for nothing
+        if browser and len(samples) % 10 == 0:  # listing all processes costs time
             helpers = [
                 p for p in psutil.Process().children(recursive=True) if "chrom" in p.name().lower()
             ]
@@ -194,7 +196,7 @@ def watched(job, server, browser=None, address="") -> dict:
         if page and any(event["event"] == "stage_end" for event in news):
             drawn = page.evaluate(DRAWN)
         if page:
-            page.wait_for_timeout(1000 * EVERY)  # lets its events come in
+            page.wait_for_timeout(1000 * EVERY)  # lets it handle its events
         else:
             time.sleep(EVERY)
     found = common.figures(job)
@@ -214,7 +216,7 @@ def processor_seconds(processes) -> float:
     """User and system seconds so far."""
     total = 0.0
     for process in processes:
-        # One of Chromium's helpers may have ended; the worker ends when the run does.
+        # One of Chromium's helpers may have ended, and the worker ends with the run.
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             total += times.user + times.system
@@ -222,7 +224,7 @@ def processor_seconds(processes) -> float:
 
 
 def pairs(windows) -> tuple[list, list]:
-    """Median seconds of an epoch (without, with) of neighbouring windows, as two equally long lists."""
+    """Median seconds (without, with) of neighbouring windows, as two lists of equal length."""
     medians = [(is_on, statistics.median(seconds)) for is_on, seconds in windows if seconds]
     without, with_ = [], []
     for (is_on, one), (_, other) in zip(medians, medians[1:], strict=False):
@@ -232,7 +234,7 @@ def pairs(windows) -> tuple[list, list]:
 
 
 def ratio(without, with_) -> float:
-    """Median of the ratios of neighbours: what another process took at one time is in both."""
+    """Median of the ratios of neighbours: both contain the load of other processes at that time."""
     return statistics.median(b / a for a, b in zip(without, with_, strict=True))
 
 
@@ -250,8 +252,8 @@ def rows(subject, events, page) -> list:
             [1000 * (events["bare"] + events["inside"])],
             "ms",
             1.03,
-            f"an epoch without them, and with the time spent in them, {100 * inside:.1f} % "
-            f"(clocked; {events['epochs']} epochs, {events['bytes'] / 2**20:.0f} MiB a checkpoint)",
+            f"an epoch without them, and with the time spent in them, {inside:.1%} "
+            f"(timed; {events['epochs']} epochs, {events['bytes'] / 2**20:.0f} MiB a checkpoint)",
             1 + events["inside"] / events["bare"],
         ),
         common.row(
@@ -260,9 +262,9 @@ def rows(subject, events, page) -> list:
             [1000 * statistics.median(other[1])],
             "ms",
             1.03,
-            f"an image; median of {len(single)} ratios of neighbouring windows of {WINDOW:.0f} s, "
-            f"quartiles {quartiles[0]:.3f} to {quartiles[2]:.3f}; the server takes {server:.3f} of a "
-            f"core, {view['reruns'] / view['seconds']:.1f} requests a second",
+            f"per image; median of {len(single)} ratios of neighbouring windows of {WINDOW:.0f} s, "
+            f"quartiles {quartiles[0]:.3f} to {quartiles[2]:.3f}; the server uses {server:.3f} "
+            f"of a core, {view['reruns'] / view['seconds']:.1f} requests per second",
             open_,
         ),
         common.row(
@@ -279,7 +281,7 @@ def chromium_rows(shown) -> list:
     seconds = found["during"]["clock"]
     return [
         common.row(
-            "processor seconds a second of Chromium, were it on the training host",
+            "processor seconds per second of Chromium on the training host",
             [],
             [found["during"]["browser"] / seconds],
             "s",
@@ -289,21 +291,22 @@ def chromium_rows(shown) -> list:
     ]
 
 
-# -- in a process of its own: a fit whose callbacks are clocked ------------------------------------
+# -- in a separate process: a fit whose callbacks are timed ------------------------------------
 
 
-def clocked_fit(home, path) -> dict:
-    """A stage's fit as the worker does it, with the time clocked that its callbacks take."""
+def timed_fit(home, path) -> dict:
+    """A stage's fit as in the worker, with the time of its callbacks."""
     common.use_worker_environment()
     import keras
 
     from engine.data import prepare_worker
-    from engine.models import modeling, session
+    from engine.models import modeling, optimizers, session
     from engine.recipe import load
     from engine.runs import events, runs
     from engine.train import input_pipeline, stages
-    from engine.train import reporter as callbacks
+    from engine.train.progress import Progress
     from engine.train.resume import Keeper
+    from engine.train.work import Work
 
     recipe = load(path)
     run = runs.create(recipe, home)
@@ -316,31 +319,29 @@ def clocked_fit(home, path) -> dict:
     pixels = input_pipeline.Pixels(
         dataset, both, recipe.image_size, recipe.resize, recipe.memory_budget
     )
-    steps = -(-len(split["train"]) // recipe.batch_size)
-    work = stages.Work(
-        recipe, bundle, dataset, pixels, split, home, steps, log, lambda: "", None,
-        Keeper(run.path, home),
-    )  # fmt: skip
+    keeper = Keeper(run.path, home)
+    work = Work(recipe, bundle, dataset, pixels, split, home, log, lambda: "", None, keeper)
     stage = recipe.stages[0]
     modeling.apply_stage(bundle, stage)
-    stages.compile_(bundle.model, stage, work)
-    facts = {"best_before": None, "batch_size": recipe.batch_size, "steps_per_epoch": steps}
-    reporter = callbacks.Reporter(0, work, 0, len(split["train"]), [3.0], facts)
+    optimizers.compile_(bundle.model, stage, work.steps, recipe.head.label_smoothing)
+    callbacks = stages.callbacks(work, Progress(0, 0), float("inf"))
     spent = {"with": [], "inside": 0.0}
 
     class Toggle(keras.callbacks.Callback):
-        """Passes on to the reporter what happens, and clocks the time that takes."""
+        """Calls the callbacks, and measures the time they take."""
 
         on, began = False, 0.0
 
         def set_model(self, model):
             super().set_model(model)
-            reporter.set_model(model)
+            for callback in callbacks:
+                callback.set_model(model)
 
         def pass_on(self, name, *arguments):
             if self.on:
                 begun = time.perf_counter()
-                getattr(reporter, name)(*arguments)
+                for callback in callbacks:
+                    getattr(callback, name)(*arguments)
                 spent["inside"] += time.perf_counter() - begun
 
         def on_epoch_begin(self, epoch, logs=None):
@@ -363,12 +364,12 @@ def clocked_fit(home, path) -> dict:
     bundle.model.fit(
         input_pipeline.training_batches(pixels, split["train"], *shared, 0),
         epochs=stage.epochs,
-        steps_per_epoch=steps,
+        steps_per_epoch=work.steps,
         validation_data=input_pipeline.evaluation_batches(pixels, split["validation"], *shared),
         verbose=0,
         callbacks=[Toggle()],
     )
-    # Clocked inside, so that an epoch with them can be taken without them too.
+    # Timed inside, so that an epoch without them is known too.
     with_ = statistics.mean(spent["with"])
     inside = spent["inside"] / len(spent["with"])
     return {
@@ -376,11 +377,11 @@ def clocked_fit(home, path) -> dict:
         "inside": inside,
         "bare": with_ - inside,
         "epochs": len(spent["with"]),
-        "bytes": reporter.work.keeper.store.bytes,
+        "bytes": keeper.store.bytes,
     }
 
 
 if __name__ == "__main__":
     from pathlib import Path
 
-    print(json.dumps(clocked_fit(Path(sys.argv[1]), sys.argv[2])))
+    print(json.dumps(timed_fit(Path(sys.argv[1]), sys.argv[2])))

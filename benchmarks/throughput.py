@@ -1,8 +1,8 @@
-"""How near Graft comes to bare decoding and bare forward passes; all in one process, in turns.
+"""How close Graft is to bare decoding and bare forward passes; in one process, alternating.
 
-Bare: `engine.images.decode.load` over encoded photos, and the converted network over decoded pixels, both
-in as many threads as there are cores and with nothing else. Their times are added, as both keep all
-cores busy.
+Bare means `engine.images.decode.load` over encoded photos, and the converted network over decoded
+pixels, each in as many threads as there are cores and with nothing else. Their times are added:
+each of them keeps all cores busy.
 """
 
 import statistics
@@ -30,11 +30,11 @@ def run(home, quick) -> dict:
     run = runs.create(recipe, home)
     session.prepare_device(recipe, events.EventLog(run.path / "events.jsonl"))
     bundle = modeling.build(recipe, list(dataset.classes), home)
-    # A finished run as far as predictions go; the head's weights do not change what it costs.
+    # Enough of a finished run to predict; the head's weights do not change the time.
     architecture = modeling.architecture(bundle) | {"classes": list(dataset.classes)}
     homes.write_json(run.path / "architecture.json", architecture)
     common.say("writing a classifier")
-    keep.write(bundle, run)
+    keep.write(bundle, run.path)
     pixels = input_pipeline.Pixels(dataset, photos, recipe.image_size, recipe.resize, 2048)
     pixels.get(photos)
     rounds = 1 if quick else ROUNDS
@@ -77,7 +77,7 @@ def consume(iterator) -> None:
 
 
 def features(bundle, recipe, dataset, photos, data, pixels, home, rounds) -> dict:
-    """The feature pass of a frozen stage, with what it is made of."""
+    """The feature pass of a frozen stage, and its components."""
     from engine.features import cache, compute
     from engine.models import litert, modeling
     from engine.train import input_pipeline
@@ -111,7 +111,7 @@ def features(bundle, recipe, dataset, photos, data, pixels, home, rounds) -> dic
 
 
 def batch(run, data, pixels, photos, rounds) -> dict:
-    """Predictions of many photos, with what they are made of."""
+    """Predictions of many photos, and their components."""
     from engine import Classifier
     from engine.models import litert
 
@@ -127,7 +127,7 @@ def batch(run, data, pixels, photos, rounds) -> dict:
 
 
 def single(run, data, pixels, count) -> dict:
-    """One photo at a time through a warm classifier; medians, photo by photo in turns."""
+    """One photo at a time with a warm classifier; medians, alternating photo by photo."""
     from engine import Classifier
     from engine.images import decode as images
     from engine.models import litert
@@ -140,16 +140,16 @@ def single(run, data, pixels, count) -> dict:
     for content in data[: count + 5]:
         bare.append(timed(lambda c=content: network(images.load(c, 224, recipe.resize))))
         graft.append(timed(lambda c=content: classifier.predict([c])))
-    # The first few are slower for both: caches and threads come into being.
+    # The first few are slower for both: caches are filled and threads started.
     return {"bare": statistics.median(bare[5:]), "graft": statistics.median(graft[5:])}
 
 
 def steps(bundle, recipe, dataset, photos, pixels, rounds) -> dict:
-    """Training steps of all layers, in images/s, and TensorFlow's bare forward pass."""
+    """Training steps of all layers and TensorFlow's bare forward pass, in images/s."""
     import keras
     import tensorflow as tf
 
-    from engine.models import modeling
+    from engine.models import modeling, optimizers
     from engine.train import input_pipeline
 
     common.say("training steps")
@@ -158,7 +158,7 @@ def steps(bundle, recipe, dataset, photos, pixels, rounds) -> dict:
     modeling.apply_stage(bundle, stage)
     model, labels, classes = bundle.model, dataset.labels, len(dataset.classes)
     model.compile(
-        optimizer=modeling.optimizer(stage, 10),
+        optimizer=optimizers.optimizer(stage, 10),
         loss=keras.losses.CategoricalCrossentropy(),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=False,
@@ -229,7 +229,7 @@ def rows(found, count) -> list:
             [speed / 3 for speed in steps["forward"]],
             steps["graft"],
             "images/s",
-            note="baseline: a third of TensorFlow's bare forward pass, as a step costs about three; "
-            "more is better",
+            note="baseline: a third of TensorFlow's bare forward pass, as a step costs about "
+            "three; more is better",
         ),
     ]

@@ -1,1 +1,4 @@
-"""What a recipe will take on this host, and which recipe and rate suit. Light, but for the workers."""
+"""Time and memory of a recipe on this host; proposals of recipes and learning rates.
+
+Light, except the workers.
+"""

@@ -1,6 +1,6 @@
-"""The preflight: what a run will take, told before it starts, and compared with what it took.
+"""The preflight: time and memory of a run, predicted before it starts and compared afterwards.
 
-Light: no TensorFlow. `engine.estimate.preflight_worker` does the measuring, in a process of its own that
+Light: no TensorFlow. `engine.estimate.preflight_worker` measures, in a separate process that
 `engine.estimate.probes` starts and watches:
 
     probes.start("preflight", recipe, home)
@@ -8,8 +8,12 @@ Light: no TensorFlow. `engine.estimate.preflight_worker` does the measuring, in 
     print(preflight.estimate(recipe, home)["text"])
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -17,22 +21,25 @@ from engine import home as homes
 from engine.data import datasets
 from engine.errors import GraftError
 from engine.estimate import probes
+from engine.host.words import duration, memory, percent
+from engine.recipe import Recipe
 from engine.runs.events import effective
+from engine.runs.runs import Run
 
 KIND = "preflight"
 BUSY = 0.15
-"""Share of the processor from which on other work is named."""
+"""Share of the processor from which other work is mentioned."""
 FILE = "preflight.json"
 """In a run's folder: what was predicted for it."""
 
 
-def estimate(recipe, home) -> dict | None:
-    """What a probe predicted for a recipe on this host.
+def estimate(recipe: Recipe, home: Path) -> dict | None:
+    """The prediction of a probe for a recipe on this host.
 
     Features that have been computed since the probe are no longer counted.
 
     Args:
-        recipe: a Recipe.
+        recipe: the recipe.
         home: Graft's home.
 
     Returns:
@@ -42,8 +49,8 @@ def estimate(recipe, home) -> dict | None:
     return found and updated(found, recipe, home)
 
 
-def updated(found: dict, recipe, home) -> dict:
-    """A prediction with the features that are known by now left out of it."""
+def updated(found: dict, recipe: Recipe, home: Path) -> dict:
+    """A prediction without the time for features that have been computed since."""
     stages = []
     for row in found["stages"]:
         missing = _missing(row, recipe, home) if row.get("store") else None
@@ -60,8 +67,8 @@ def updated(found: dict, recipe, home) -> dict:
     return answer | {"text": sentence(answer, recipe)}
 
 
-def _missing(row, recipe, home) -> int | None:
-    """Records that a stage's store lacks now; None if it cannot be told."""
+def _missing(row: dict, recipe: Recipe, home: Path) -> int | None:
+    """Records that a stage's store lacks now; None if that is unknown."""
     folder = Path(home) / "cache" / "features" / row["store"]
     try:
         dataset = datasets.open_dataset(recipe.dataset, home)
@@ -78,56 +85,34 @@ def _missing(row, recipe, home) -> int | None:
     return int((~known[rows]).sum()) if rows.max() < len(known) else None
 
 
-def attach(run, home) -> None:
+def attach(run: Run, home: Path) -> None:
     """Copies the prediction for a run's recipe, if there is one, into the run's folder."""
     found = estimate(run.recipe, home) if (Path(home) / "probes").is_dir() else None
     if found:
         homes.write_json(run.path / FILE, found)
 
 
-def compare(run) -> list[dict]:
-    """What was predicted for a run beside what it took.
+def compare(run: Run) -> list[dict]:
+    """What was predicted for a run, and what it took.
 
     Args:
-        run: a Run, perhaps still going on.
+        run: may still be in progress.
 
     Returns:
-        Rows for the stages in order and one for the whole, empty if nothing was predicted: stage
-        (a name; "total" for the whole), path, actual_path, epochs, actual_epochs, and for each of
-        seconds, images_per_second and peak_memory_mb the prediction, under that name, and the
-        actual figure, under actual_…; None where there is none (yet).
+        Rows for the stages in order and one for the whole run, empty if nothing was predicted:
+        stage (a name; "total" for the whole), path, actual_path, epochs, actual_epochs, and for
+        each of seconds, images_per_second and peak_memory_mb the prediction, under that name, and
+        the actual figure, under actual_…; None where there is none (yet).
     """
     found = homes.read_json(run.path / FILE)
     if not found:
         return []
     events = effective(run.events()[0])
-    rows = []
-    for number, (row, stage) in enumerate(zip(found["stages"], run.recipe.stages, strict=False)):
-        own = [e for e in events if e.get("stage") == number]
-        begun = next((e for e in own if e["event"] == "stage_start"), {})
-        ended = next((e for e in own if e["event"] == "stage_end"), {})
-        epochs = [e for e in own if e["event"] == "epoch"]
-        # The first epoch also traces the graph, and decodes.
-        speeds = [e["images_per_second"] for e in epochs if e.get("images_per_second")]
-        seconds = None
-        if ended:
-            before = (begun.get("seconds") or 0) + (begun.get("conversion_seconds") or 0)
-            seconds = ended["seconds"] + before
-        rows.append(
-            {
-                "stage": row["name"],
-                "path": row["path"],
-                "actual_path": begun.get("path"),
-                "epochs": stage.epochs,
-                "actual_epochs": len(epochs),
-                "seconds": row["seconds"],
-                "actual_seconds": seconds,
-                "images_per_second": row["images_per_second"],
-                "actual_images_per_second": median(speeds[1:] or speeds) if speeds else None,
-                "peak_memory_mb": row["host_memory_mb"],
-                "actual_peak_memory_mb": ended.get("peak_memory_mb"),
-            }
-        )
+    pairs = zip(found["stages"], run.recipe.stages, strict=False)
+    rows = [
+        _compared(row, stage.epochs, [e for e in events if e.get("stage") == number])
+        for number, (row, stage) in enumerate(pairs)
+    ]
     over = any(e["event"] == "end" for e in events)
     peaks = [r["actual_peak_memory_mb"] for r in rows if r["actual_peak_memory_mb"]]
     total = {
@@ -146,32 +131,59 @@ def compare(run) -> list[dict]:
     return [*rows, total]
 
 
+def _compared(row: dict, epochs: int, events: list[dict]) -> dict:
+    """A row of `compare` for one stage: its prediction and its events."""
+    begun = next((e for e in events if e["event"] == "stage_start"), {})
+    ended = next((e for e in events if e["event"] == "stage_end"), {})
+    done = [e for e in events if e["event"] == "epoch"]
+    # The first epoch also includes tracing the graph, and decoding.
+    speeds = [e["images_per_second"] for e in done if e.get("images_per_second")]
+    seconds = None
+    if ended:
+        before = (begun.get("seconds") or 0) + (begun.get("conversion_seconds") or 0)
+        seconds = ended["seconds"] + before
+    return {
+        "stage": row["name"],
+        "path": row["path"],
+        "actual_path": begun.get("path"),
+        "epochs": epochs,
+        "actual_epochs": len(done),
+        "seconds": row["seconds"],
+        "actual_seconds": seconds,
+        "images_per_second": row["images_per_second"],
+        "actual_images_per_second": median(speeds[1:] or speeds) if speeds else None,
+        "peak_memory_mb": row["host_memory_mb"],
+        "actual_peak_memory_mb": ended.get("peak_memory_mb"),
+    }
+
+
 # -- words --------------------------------------------------------------------------------------
 
 
-def sentence(answer: dict, recipe) -> str:
+def sentence(answer: dict, recipe: Recipe) -> str:
     """A prediction in one sentence."""
     room, peak = memory(answer["available_memory_mb"]), memory(answer["peak_memory_mb"])
     proposed = answer["proposed_batch_size"]
     if proposed is not None:
-        text = f"Batches of {recipe.batch_size} would take about {peak}, and {room} are free here; "
+        text = f"Batches of {recipe.batch_size} would take about {peak}, and {room} is free here; "
         if proposed > 1:
             return f"{text}batches of {proposed} fit."
-        return f"{text}take one image at a time, a smaller image_size or a smaller memory_budget."
-    # A figure measured beside other work is honest only with these words.
+        return f"{text}set batch_size to 1, or use a smaller image_size or memory_budget."
+    # A figure measured beside other work is misleading without this.
     busy = ""
     if answer["others_share"] > BUSY:
-        busy = f" (measured while other work took {answer['others_share']:.0%} of the processor)"
+        share = percent(answer["others_share"], 0)
+        busy = f" (measured while other work used {share} of the processor)"
     longest = max(answer["stages"], key=lambda row: row["seconds"])
     return (
-        f"About {duration(answer['seconds'])} in all on {answer['device']}{busy}, of which stage "
-        f"{longest['name']} takes {duration(longest['seconds'])}; at most about {peak} of the {room} "
-        "that are free."
+        f"About {duration(answer['seconds'])} in total on {answer['device']}{busy}; stage "
+        f"{longest['name']} takes {duration(longest['seconds'])} of it; peak memory is about "
+        f"{peak} of the {room} that is free."
     )
 
 
 def table(found: dict) -> tuple[list[str], list[list[str]]]:
-    """A prediction as (column names, rows of text): the stages, what is around them, the total."""
+    """A prediction as (column names, rows of text): the stages, start and finish, the total."""
     rows = [
         [
             row["name"],
@@ -189,15 +201,15 @@ def table(found: dict) -> tuple[list[str], list[list[str]]]:
 
 
 def comparison(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
-    """What `compare` found as (column names, rows of text), each cell "predicted / actual"."""
+    """Rows of `compare` as (column names, rows of text), each cell "predicted / actual"."""
 
-    def both(row, name, text):
+    def both(row: dict, name: str, text: Callable[[Any], str]) -> str:
         if row[name] is None and row["actual_" + name] is None:
             return ""
         return f"{text(row[name])} / {text(row['actual_' + name])}"
 
-    def speed(value):
-        return "-" if value is None else f"{value:,.0f}"
+    def speed(value: float | None) -> str:
+        return "–" if value is None else f"{value:,.0f}"
 
     columns = ["predicted / actual", "epochs", "time", "images/s", "peak memory"]
     return columns, [
@@ -210,24 +222,3 @@ def comparison(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
         ]
         for row in rows
     ]
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for people: "0.4 s", "8 s", "2 min 05 s", "1 h 12 min"."""
-    if seconds is None:
-        return "-"
-    if seconds < 9.5:
-        return f"{seconds:.1f} s" if seconds < 2 else f"{seconds:.0f} s"
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-
-
-def memory(mb: float | None) -> str:
-    """MiB for people: "812 MiB", "2.4 GiB"."""
-    if mb is None:
-        return "-"
-    return f"{mb:.0f} MiB" if mb < 1000 else f"{mb / 1024:.1f} GiB"

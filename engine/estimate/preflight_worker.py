@@ -1,40 +1,47 @@
-"""What a run of a recipe will take on this host, measured in a short probe: minutes, memory, speed.
+"""What a run of a recipe takes on this host: time, memory and speed, measured in a short probe.
 
-Heavy: imports TensorFlow; `engine.host.background_worker` runs it in a process of its own. It walks the path of
-`engine.train.training` with the real dataset and the real model, and times a little of each part. What it
-has to make on the way (a prepared dataset, a converted network, some features) is kept, and the
-launch finds it. `engine.estimate.preflight` is the light side, for pages and the CLI.
+Heavy: imports TensorFlow; `engine.host.background_worker` runs it in a separate process. It does
+what `engine.train.training` does, with the real dataset and the real model, and times a little of
+each part. A prepared dataset, a converted network and computed features are kept for the launch.
+`engine.estimate.preflight` is the light side, for pages and the CLI.
 """
+
+from __future__ import annotations
 
 import math
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import psutil
 
 from engine.data import datasets, prepare_worker
-from engine.estimate import trial_steps
+from engine.estimate import memory, trial_steps
 from engine.estimate.preflight import sentence
 from engine.features import cache, compute
 from engine.features import store as features
+from engine.features.pixels import Pixels
 from engine.host import device
+from engine.host.background import Report
+from engine.host.log import Silent
 from engine.host.parallel import ordered_map
 from engine.images import decode as images
 from engine.models import boundary, convert, litert, modeling, session
-from engine.train import input_pipeline, keep
+from engine.recipe import Recipe
+from engine.train import keep
 
 VERSION = 1
 IMAGES = 32
-"""Real images that are decoded, and classified, for a figure."""
+"""Real images that are decoded and classified for a measurement."""
 PASS_SECONDS = 2
 """About how long the trial of the feature pass takes."""
 KERAS_AGAINST_LITERT = 5
-"""A forward pass in TensorFlow takes about so many times as long as in LiteRT on a CPU (facts)."""
+"""How many times as long a forward pass takes in TensorFlow as in LiteRT on a CPU, measured on
+MobileNetV2 0.35."""
 
 
 @dataclass
@@ -42,52 +49,64 @@ class Setting:
     """What all stages of a recipe share: see `engine.train.training.train` for the names.
 
     Attributes:
-        room: MiB that a run may take of the memory that batches live in.
-        decode: seconds of an image's decoding and resizing, all cores at work.
-        used: how many images are in the training and validation parts.
+        room: MiB that a run may take of the memory that holds batches.
+        decode: seconds to decode and resize an image, with all cores.
+        used: number of images in the training and validation parts.
     """
 
-    recipe: object
+    recipe: Recipe
     home: Path
-    dataset: object
-    split: dict
-    bundle: object
-    pixels: object
+    dataset: datasets.Dataset
+    split: dict[str, np.ndarray]
+    bundle: modeling.Bundle
+    pixels: Pixels
     room: float
     decode: float
     used: int
 
 
 class Progress:
-    """Turns finished parts into `report(text, done, total, eta_seconds)`."""
+    """Counts finished parts.
 
-    def __init__(self, report, total):
+    Args:
+        report: shows progress.
+        total: number of parts.
+    """
+
+    def __init__(self, report: Report, total: int):
         self._report, self._total, self._done, self._begun = report, total, 0, time.time()
 
-    def __call__(self, text):
-        """A part begins, so the one before it is done."""
+    def __call__(self, text: str) -> None:
+        """A part starts, so the one before it is done."""
         spent = time.time() - self._begun
         left = spent / self._done * (self._total - self._done) if self._done else None
         self._report(text, self._done, self._total, left)
         self._done = min(self._done + 1, self._total)
 
-    def data(self, text, done, total):
-        """Preparing a dataset counts images, not parts."""
+    def data(
+        self, text: str, done: int = 0, total: int | None = None, eta: float | None = None
+    ) -> None:
+        """Shows the preparation of the dataset, which counts images, not parts."""
         spent = time.time() - self._begun
         self._report(text, done, total, spent / done * (total - done) if done and total else None)
 
-    def features(self, phase, text, done, total):
+    def features(
+        self, phase: str, text: str, done: int, total: int | None, always: bool = False
+    ) -> None:
+        """Shows the feature pass, within a part."""
         self._report(text, self._done, self._total, None)
 
 
-def measure(recipe, home, stage, report, available_mb=None) -> dict:
+def measure(
+    recipe: Recipe, home: Path, stage: int, report: Report, available_mb: float | None = None
+) -> dict:
     """Measures a recipe on this host.
 
     Args:
         recipe: a Recipe.
         home: Graft's home.
-        stage: not used; other probes are of one stage.
-        report: called with (text, done, total, eta_seconds).
+        stage: not used; other kinds of probes measure one stage.
+        report: shows progress.
         available_mb: MiB that a run may take; None asks the system.
 
     Returns:
@@ -96,21 +115,21 @@ def measure(recipe, home, stage, report, available_mb=None) -> dict:
         network"), feature_seconds, conversion_seconds, decode_seconds, check_seconds,
         records_missing, setup_seconds, step_seconds, epoch_seconds, seconds (all epochs with
         validation, and everything before but check_seconds), images_per_second, peak_memory_mb (the
-        most until this stage's end) and host_memory_mb (the same of the host, which on a GPU is
-        something else); finish_seconds (export and evaluation); seconds in all; peak_memory_mb and
-        host_memory_mb of the whole; available_memory_mb; proposed_batch_size, an int if the recipe's
-        own would take too much, else None; others_share, of the processor's time that went to other
-        processes meanwhile, 0 to 1; text, one sentence. Seconds are those of a launch after this
-        probe.
+        most until this stage's end) and host_memory_mb (the same for the host's memory, which
+        differs if there is a GPU); finish_seconds (export and evaluation); seconds in total;
+        peak_memory_mb and host_memory_mb of the whole; available_memory_mb; proposed_batch_size, an
+        int if the recipe's own needs too much memory, else None; others_share, the share of the
+        processor's time that other processes took meanwhile, 0 to 1; text, one sentence. Seconds
+        are those of a launch after this probe.
 
     Raises:
-        GraftError: what a launch would end with: an unreadable dataset, missing weights.
+        GraftError: what a launch would fail with: an unreadable dataset, missing weights.
     """
     home, begun = Path(home), psutil.Process().create_time()
     others = _Others()
     progress = Progress(report, 3 + 2 * len(recipe.stages))
     progress("Opening the dataset")
-    session.prepare_device(recipe, session.Silent())
+    session.prepare_device(recipe, Silent())
     ready = datasets.state(recipe.dataset, home)["state"] == "ready"
     opening = time.time()
     dataset = prepare_worker.ingest(recipe.dataset, home, progress.data)
@@ -121,10 +140,10 @@ def measure(recipe, home, stage, report, available_mb=None) -> dict:
     startup = time.time() - begun - extra
 
     used = np.concatenate([split["train"], split["validation"]])
-    pixels = input_pipeline.Pixels(dataset, used, recipe.image_size, recipe.resize, 0)
+    pixels = Pixels(dataset, used, recipe.image_size, recipe.resize, 0)
     few = used[:: max(1, len(used) // IMAGES)][:IMAGES]
     decode = _seconds(lambda: pixels.get(few)) / len(few)
-    room = trial_steps.available_mb() if available_mb is None else available_mb
+    room = memory.available_mb() if available_mb is None else available_mb
     setting = Setting(recipe, home, dataset, split, bundle, pixels, room, decode, len(used))
     found, proposals = _stages(setting, progress)
     progress("Trying the export")
@@ -149,13 +168,13 @@ def measure(recipe, home, stage, report, available_mb=None) -> dict:
 
 
 class _Others:
-    """How much of the processor other processes take, from its making on."""
+    """The share of the processor that other processes take from now on."""
 
     def __init__(self):
         self._begun = self._now()
 
     @staticmethod
-    def _now():
+    def _now() -> np.ndarray:
         times, own = psutil.cpu_times(), psutil.Process().cpu_times()
         idle = times.idle + getattr(times, "iowait", 0)
         return np.array([sum(times[:8]), idle, own.user + own.system])
@@ -165,65 +184,62 @@ class _Others:
         return float(np.clip((whole - idle - own) / max(whole, 1e-9), 0, 1))
 
 
-def _seconds(function) -> float:
+def _seconds(function: Callable[[], object]) -> float:
     begun = time.perf_counter()
     function()
     return time.perf_counter() - begun
 
 
-def _stages(setting, progress):
-    """(a dict for each stage, the batch sizes proposed by those that would take too much)."""
+def _stages(setting: Setting, progress: Progress) -> tuple[list[dict], list[int]]:
+    """(a dict for each stage, the batch sizes proposed by those that need too much memory)."""
     recipe, bundle = setting.recipe, setting.bundle
     weights = bundle.model.get_weights()
-    learnt: set[int] = set()  # variables that a stage before changes
+    trained: set[int] = set()  # variables that earlier stages change
     whole = [bool(features.why_not(recipe, s.trainable)) for s in recipe.stages]
     decoded_bytes = setting.used * recipe.image_size**2 * 3
     keeps = decoded_bytes <= recipe.memory_budget * 2**20
     undecoded = setting.used
-    found, proposals = [], []
+    found: list[dict] = []
+    proposals = []
     for number, stage in enumerate(recipe.stages):
         progress(f"Stage {stage.name}: its frozen part")
         modeling.apply_stage(bundle, stage)
         cached, row = None, _no_features()
         if not whole[number]:
-            cached, row = _features(setting, number, learnt, progress.features)
+            cached, row = _features(setting, number, trained, progress.features)
         if cached and keeps and any(whole[number + 1 :]):
             undecoded = max(0, undecoded - math.ceil(row["records_missing"] / row["slots"]))
         elif not cached and keeps:
             row["decode_seconds"], undecoded = undecoded * setting.decode, 0
         progress(f"Stage {stage.name}: trying steps")
-        # What a run holds besides, here but not in the probe: decoded pixels, and the best weights
-        # so far. Encoded images and features are mapped from files, and count as resident.
+        # What a run holds beside the probe's own memory: decoded pixels, and the best weights so
+        # far. Encoded images and features are mapped from files, and count as resident.
         held = 4 * bundle.model.count_params()
         held += decoded_bytes * (keeps and undecoded < setting.used)
         mapped = row.pop("bytes", 0) + _mapped_bytes(setting)
-        trial = trial_steps.measure(
-            setting.bundle, recipe, number, setting.split, setting.dataset.labels, cached,
-            setting.room, held / 2**20,
-        )  # fmt: skip
+        steps = trial_steps.Trial(
+            bundle, recipe, number, setting.split, setting.dataset.labels, cached
+        )
+        row |= trial_steps.measure(steps, setting.room, held / 2**20)
         if cached:
             cached.close()
-        learnt |= {id(v) for v in bundle.model.trainable_variables}
-        learnt |= {id(v) for v in bundle.model.non_trainable_variables if _moves(v, bundle)}
+        trained |= {id(v) for v in bundle.model.trainable_variables}
+        trained |= {id(v) for v in bundle.model.non_trainable_variables if _moves(v, bundle)}
         bundle.model.set_weights(weights)
         if not keeps and not cached:
             # Decoding runs beside a GPU's steps, and shares a CPU's cores with them.
-            decoding = setting.used * setting.decode
-            beside = trial["epoch_seconds"] if trial_steps.on_gpu() else 0
-            trial["epoch_seconds"] += max(0, decoding - beside)
-        parts = ("feature_seconds", "conversion_seconds", "decode_seconds")
-        row |= trial | {
+            beside = row["epoch_seconds"] if memory.on_gpu() else 0
+            row["epoch_seconds"] += max(0, setting.used * setting.decode - beside)
+        row |= {
             "name": stage.name,
             "path": "cached features" if cached else "whole network",
-            "seconds": sum(row[k] for k in parts)
-            + trial["setup_seconds"]
-            + stage.epochs * trial["epoch_seconds"],
+            "seconds": _stage_seconds(row, stage.epochs),
         }
         row["host_memory_mb"] += (held + mapped) / 2**20
-        if not trial_steps.on_gpu():
+        if not memory.on_gpu():
             row["peak_memory_mb"] = row["host_memory_mb"]
         for name in ("peak_memory_mb", "host_memory_mb"):
-            # A process' highest never falls, and a run is asked for it at the end of each stage.
+            # A process' peak never falls, and a run reports it at the end of each stage.
             row[name] = max([row[name], *(before[name] for before in found)])
         proposed = row.pop("proposed_batch_size")
         proposals += [proposed] * (proposed is not None)
@@ -231,16 +247,22 @@ def _stages(setting, progress):
     return found, proposals
 
 
-def _mapped_bytes(setting) -> int:
-    """Encoded images of the training and validation parts, as far as they are mapped."""
+def _stage_seconds(row: dict, epochs: int) -> float:
+    """Seconds of a stage, with all epochs and everything before them."""
+    before = ("feature_seconds", "conversion_seconds", "decode_seconds", "setup_seconds")
+    return sum(row[name] for name in before) + epochs * row["epoch_seconds"]
+
+
+def _mapped_bytes(setting: Setting) -> int:
+    """Bytes of the encoded images of the training and validation parts that are mapped."""
     packed = setting.dataset.path / "images.bin"
     share = setting.used / max(1, len(setting.dataset))
     return int(packed.stat().st_size * share) if packed.exists() else 0
 
 
-def _moves(variable, bundle) -> bool:
-    """Whether a variable that does not learn changes in the stage that was applied last: a moving
-    statistic of updating batch normalization."""
+def _moves(variable: keras.Variable, bundle: modeling.Bundle) -> bool:
+    """Whether a variable that is not trained changes in the current stage: a moving statistic of
+    updating batch normalization."""
     return any(
         variable is v
         for layer in modeling.leaf_layers(bundle.model)
@@ -257,12 +279,14 @@ def _no_features() -> dict:
     return dict.fromkeys(names, 0.0) | {"records_missing": 0}
 
 
-def _features(setting, number, learnt, report):
+def _features(
+    setting: Setting, number: int, trained: set[int], report: Callable
+) -> tuple[compute.Cached | None, dict]:
     """Tries the feature pass of a stage on images whose features are not known yet.
 
     Returns:
-        (an `engine.features.compute.Cached` to take steps on, its part of the stage's row), or (None, the row
-        of a stage without) where the run will take the whole network after all.
+        (features to take steps on, their part of the stage's row), or (None, the row of a stage
+        without features) where the run will use the whole network after all.
     """
     recipe, dataset, split, home = setting.recipe, setting.dataset, setting.split, setting.home
 
@@ -275,8 +299,8 @@ def _features(setting, number, learnt, report):
     cached = prepare(split["train"][: compute.PROBE_IMAGES])  # converts, if nobody has yet
     if cached is None:
         return None, _no_features()
-    store, first = cached._store, cached.facts
-    rows = compute._rows_needed(dataset, split, store.views)
+    store, first = cached.store, cached.facts
+    rows = compute.rows_needed(dataset, split, store.views)
     if 4 * store.width * len(rows) > cache.limit(home):
         cached.close()
         return None, _no_features()
@@ -285,12 +309,12 @@ def _features(setting, number, learnt, report):
     lacking = np.unique(missing // store.views)
     place = store.rows(dataset.contents) // store.views
     wanted = split["train"][np.isin(place[split["train"]], lacking)]
-    # Twenty a second where the first were known and nothing was tried: a guess, to choose how many.
+    # Where the first were known and nothing was timed, 20 a second is a guess to choose how many.
     pace = first["seconds"] / first["computed"] if first["computed"] else 0.05
     count = int(np.clip(PASS_SECONDS / (pace * store.views), 8, 256))
     cached.close()
     begun = time.perf_counter()
-    # The same again: its conversion is kept now, so this is what a launch will find.
+    # The same again: its conversion is kept now, so this is what a launch finds.
     cached = prepare(wanted[:count] if len(wanted) else split["train"][: compute.PROBE_IMAGES])
     if cached is None:
         return None, _no_features()
@@ -298,22 +322,23 @@ def _features(setting, number, learnt, report):
     spent = time.perf_counter() - begun
     rest = len(missing) - facts["computed"]
     each = facts["seconds"] / facts["computed"] if facts["computed"] else pace
-    # Without a measured pace, what is evicted later cannot be told in seconds.
+    # Without a measured pace, nothing is known about what an eviction costs in seconds.
     name = store.path.name if facts["computed"] else None
     conversion = facts["conversion_seconds"]
     made = first["conversion_seconds"] - conversion
-    prefix = boundary.cut(setting.bundle).prefix
-    if learnt & {id(v) for v in prefix.weights}:
-        # A stage before changes what is frozen here, so nothing that is known now will be of use.
+    part = boundary.cut(setting.bundle)
+    assert part is not None  # its features were just computed
+    if trained & {id(v) for v in part.prefix.weights}:
+        # An earlier stage changes what is frozen here, so no known features can be used.
         rest, name = len(rows), None
         if facts["runtime"].startswith("LiteRT"):
-            conversion += made if made > 1 else _conversion(prefix)
+            conversion += made if made > 1 else _conversion(part.prefix)
     row = _no_features() | {
         "feature_seconds": rest * each,
         "conversion_seconds": conversion,
         "check_seconds": max(0.0, spent - facts["seconds"] - facts["conversion_seconds"]),
         "records_missing": int(rest),
-        # What `engine.estimate.preflight.updated` needs to count again.
+        # For `engine.estimate.preflight.updated`, which counts again.
         "store": name,
         "slots": store.views,
         "records": len(rows),
@@ -325,7 +350,7 @@ def _features(setting, number, learnt, report):
     return cached, row
 
 
-def _conversion(model) -> float:
+def _conversion(model: keras.Model) -> float:
     with tempfile.TemporaryDirectory() as folder:
         return _seconds(lambda: convert.to_litert(model, Path(folder) / "network.tflite"))
 
@@ -333,25 +358,25 @@ def _conversion(model) -> float:
 # -- the end of a run ---------------------------------------------------------------------------
 
 
-def _finish(setting, found) -> float:
+def _finish(setting: Setting, found: list[dict]) -> float:
     """Seconds of export and evaluation.
 
-    Export is one conversion and a saved file; evaluation and its check send the test and validation
+    Export is one conversion and a saved file. Evaluation and its check send the test and validation
     images, and 64 of the latter again, through LiteRT, and those 64 through two Keras models that
-    are traced first. A conversion and a feature pass of the whole backbone, where the probe did
-    both, are the measure of this; otherwise an export is really made, and tried on a few images.
+    are traced first. If the probe converted and ran the whole backbone for features, the estimate
+    follows from that; otherwise a real export is made and tried on a few images.
     """
     bundle, recipe, dataset, split = (
         setting.bundle, setting.recipe, setting.dataset, setting.split,
     )  # fmt: skip
-    trial = next((row["trial"] for row in found if "trial" in row), {})
+    trial: dict = next((row["trial"] for row in found if "trial" in row), {})
     each, exporting = trial.get("each", 0), trial.get("made", 0)
     if not each or exporting < 1:
         modeling.restore_dropout(bundle)
         with tempfile.TemporaryDirectory() as folder:
-            run = SimpleNamespace(path=Path(folder))
-            exporting = _seconds(lambda: keep.write(keep.in_float32(bundle, recipe.head), run))
-            network = litert.Network(run.path / "inference.tflite")
+            path = Path(folder)
+            exporting = _seconds(lambda: keep.write(keep.in_float32(bundle, recipe.head), path))
+            network = litert.Network(path / "inference.tflite")
             size, resize = recipe.image_size, recipe.resize
             few = split["train"][:IMAGES].tolist()
 

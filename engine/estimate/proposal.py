@@ -1,11 +1,15 @@
-"""Which recipe to start from for a dataset: one whose backbone has seen images of its kind.
+"""The recipe to start from for a dataset: one whose backbone was trained on similar images.
 
-Light: no TensorFlow. Pages ask when a dataset is chosen, the command `inspect` when no recipe is given.
+Light: no TensorFlow. Pages use it when a dataset is chosen, the command `inspect` when no recipe is
+given.
 """
+
+from __future__ import annotations
 
 import socket
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.data.sources import collection
 from engine.models import backbones
@@ -23,8 +27,8 @@ class Proposal:
 
     Attributes:
         preset: the preset it comes from.
-        recipe: plain data, every field of a Recipe; its dataset is the preset's own.
-        warning: sentences for people where the preset's backbone had to be replaced, else "".
+        recipe: plain data, every field of a Recipe; its dataset is that of the preset.
+        warning: sentences for people if the preset's backbone had to be replaced, else "".
     """
 
     preset: str
@@ -32,12 +36,12 @@ class Proposal:
     warning: str = ""
 
 
-def preset_for(dataset: dict, home) -> str:
-    """The preset that suits a dataset: "sample" for the built-in drawings and for what was added to
-    them, "flowers" for everything else.
+def preset_for(dataset: dict, home: Path) -> str:
+    """The preset for a dataset: "sample" for the built-in drawings and collections based on them,
+    "flowers" for everything else.
 
     Args:
-        dataset: the recipe's group of that name as plain data; it may still be incomplete.
+        dataset: the recipe's `dataset` as plain data; it may be incomplete.
         home: Graft's home.
     """
     if dataset["source"] == "saved" and dataset["name"] in collection.names(home):
@@ -46,15 +50,15 @@ def preset_for(dataset: dict, home) -> str:
     return DRAWINGS if dataset["source"] == "sample" else PHOTOS
 
 
-def propose(dataset: dict, home) -> Proposal:
+def propose(dataset: dict, home: Path) -> Proposal:
     """The recipe to start from for a dataset.
 
     Args:
         dataset, home: as for `preset_for`.
 
     Returns:
-        The Proposal. Where the backbone's weights are neither on this host nor can be downloaded,
-        its recipe starts from the built-in backbone, and its warning says what that costs.
+        The Proposal. If the backbone's weights are not on this host and cannot be downloaded, its
+        recipe uses the built-in backbone, and its warning says how much accuracy that costs.
     """
     name = preset_for(dataset, home)
     recipe = load_preset(name).to_dict()
@@ -69,15 +73,16 @@ def propose(dataset: dict, home) -> Proposal:
         name,
         recipe,
         f"The ImageNet weights of {title} are not on this host and cannot be downloaded "
-        f"({WEIGHTS_HOST} cannot be reached), so this recipe starts from {own['backbone']['name']}, "
-        "which has seen only generated drawings: on photos, expect about 15 percentage points less "
-        f"accuracy. To get the weights, connect this host to the internet or put {path.name} into "
+        f"({WEIGHTS_HOST} cannot be reached), so this recipe uses {own['backbone']['name']}, "
+        "which was trained on generated drawings only: on photos, expect about 15 percentage "
+        "points less accuracy. To get the weights, connect this host to the internet or put "
+        f"{path.name} into "
         f"{path.parent}, then choose the preset {name} on Configure",
     )
 
 
 def _reachable(host: str) -> bool:
-    """Whether a host takes connections; behind a proxy the download itself has to find out."""
+    """Whether a host accepts connections; behind a proxy, only the download itself can show it."""
     if urllib.request.getproxies():
         return True
     try:

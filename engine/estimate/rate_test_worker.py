@@ -1,62 +1,74 @@
-"""The learning-rate range test of one stage (`engine.estimate.rate_test` says what it is), measured.
+"""The learning-rate range test of one stage, measured; see `engine.estimate.rate_test`.
 
-Heavy: TensorFlow. It runs in a process of its own (`engine.host.background_worker`); ask through `engine.estimate.probes`.
+Heavy: imports TensorFlow. It runs in a separate process (`engine.host.background_worker`) that
+`engine.estimate.probes` starts.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from engine.data import prepare_worker
+from engine.data.datasets import Dataset
 from engine.estimate import rate_test
 from engine.features import compute, store
+from engine.features.pixels import Pixels
+from engine.host.background import Report
+from engine.host.log import Silent
+from engine.host.words import plural
 from engine.images import augment
-from engine.models import modeling, session
-from engine.recipe import StageSpec
+from engine.models import modeling, optimizers, session
+from engine.recipe import Recipe, StageSpec
 from engine.train import input_pipeline, stages
+from engine.train.work import Work
 
 HEAD_STEPS = 200
-"""Most steps that stand for the stages before, where these run the whole network."""
+"""Most steps of the head that replace earlier stages which run the whole network."""
 
 
-def measure(recipe, home, stage, report) -> dict:
-    """Runs the range test at the beginning of a stage.
+def measure(recipe: Recipe, home: Path, stage: int, report: Report) -> dict:
+    """Runs the range test at the start of a stage.
 
-    A head with random weights would spoil the test of a later stage, so the stages before are
-    trained as the recipe says where their frozen part can be cached; one that runs the whole
-    network is left out, and if no head has been trained then, at most one pass of the head alone
-    takes its place.
+    A head with random weights would distort the test of a later stage, so earlier stages are
+    trained as in the recipe if their frozen part can be cached. A stage that runs the whole network
+    is skipped; if no head has been trained by then, at most one pass of the head alone replaces it.
 
     Args:
-        recipe: a Recipe; `learning_rate` and `schedule` of the stage are not used.
+        recipe: `learning_rate` and `schedule` of the stage are not used.
         home: Graft's home.
         stage: index of the stage.
-        report: called with (text, done, total, eta_seconds).
+        report: shows progress.
 
     Returns:
-        A dict: version 1; stage (name); number (its index); rates, losses, smoothed (equally long
-        lists, up to where the test ended; None where the loss was no number); suggestion (or None);
+        A dict: version 1; stage (name); number (its index); rates, losses, smoothed (lists of the
+        same length, up to where the test ended; None where the loss was NaN); suggestion (or None);
         present (the recipe's rate); seconds; text, one sentence.
 
     Raises:
         GraftError: one sentence.
     """
     rate_test.check_stage(recipe, stage)
-    begun, report = time.time(), _timed(report)
-    session.prepare_device(recipe, session.Silent())
+    begun = time.time()
+    session.prepare_device(recipe, Silent())
     dataset = prepare_worker.ingest(recipe.dataset, home, report)
-    split, labels = dataset.split(recipe.split), dataset.labels
+    split = dataset.split(recipe.split)
     report(f"Building {recipe.backbone.title}", 0, None)
     bundle = modeling.build(recipe, list(dataset.classes), home)
-    pixels = input_pipeline.Pixels(
+    pixels = Pixels(
         dataset,
         np.concatenate([split["train"], split["validation"]]),
         recipe.image_size,
         recipe.resize,
         recipe.memory_budget,
     )
-    task = _Task(recipe, home, dataset, split, labels, bundle, pixels, report)
+    task = _Task(recipe, home, dataset, split, bundle, pixels, report)
     replaced = _go_to(task, stage)
     tried, losses = _sweep(task, stage)
     smoothed, suggestion = rate_test.suggest(tried, losses)
@@ -75,42 +87,65 @@ def measure(recipe, home, stage, report) -> dict:
     }
 
 
+@dataclass
 class _Task:
-    """What all steps of the measurement share."""
+    """What all steps of the measurement share; see `engine.train.work.Work` for the names."""
 
-    def __init__(self, recipe, home, dataset, split, labels, bundle, pixels, report):
-        self.recipe, self.home, self.dataset, self.split = recipe, home, dataset, split
-        self.labels, self.bundle, self.pixels, self.report = labels, bundle, pixels, report
-        self.classes = len(dataset.classes)
-        self.weights = None
-        if recipe.class_weights == "balanced":  # as engine.train.training weighs them
-            counts = np.bincount(labels[split["train"]], minlength=self.classes)
-            self.weights = counts.sum() / (self.classes * counts)
+    recipe: Recipe
+    home: Path
+    dataset: Dataset
+    split: dict[str, np.ndarray]
+    bundle: modeling.Bundle
+    pixels: Pixels
+    report: Report
 
-    def frozen_report(self, phase, text, done, total):
+    def features_report(
+        self, phase: str, text: str, done: int, total: int | None, always: bool = False
+    ) -> None:
         """`report` as `engine.features.compute` calls it."""
         self.report(text, done, total)
 
-    def compile(self, model, stage):
-        """Readies a model for `train_on_batch` with a stage's optimizer and a rate that can be set."""
+    def features(
+        self, recipe: Recipe, number: int, split: dict[str, np.ndarray]
+    ) -> compute.Cached | None:
+        """The features of a stage; None where it runs the whole network.
+
+        Args:
+            recipe, number: the recipe and the stage's index in it.
+            split: the images.
+        """
+        stage = recipe.stages[number]
+        modeling.apply_stage(self.bundle, stage)
+        if store.why_not(recipe, stage.trainable):
+            return None
+        return compute.prepare(
+            self.bundle, recipe, number, self.dataset, self.pixels, split, self.home,
+            self.features_report,
+        )[0]  # fmt: skip
+
+    def compile(self, model: keras.Model, stage: StageSpec) -> None:
+        """Compiles a model for `train_on_batch` with a stage's optimizer at a settable rate."""
         smoothing = self.recipe.head.label_smoothing
         model.compile(
-            # A plain number, not a schedule: the optimizer then keeps the rate as a variable.
-            optimizer=modeling.optimizer(stage.model_copy(update={"schedule": "constant"}), 1),
+            # A number, not a schedule: the optimizer then keeps the rate as a variable.
+            optimizer=optimizers.optimizer(stage.model_copy(update={"schedule": "constant"}), 1),
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=smoothing),
             jit_compile=False,
         )
 
-    def batches(self, recipe, number, cached=None):
+    def batches(
+        self, recipe: Recipe, number: int, cached: compute.Cached | None = None
+    ) -> Iterator[tuple[tf.Tensor, ...]]:
         """Whole batches of a stage's training images, in the recipe's order.
 
         The last batch of an epoch may hold a handful of images, whose loss says little, so it is
-        passed over, unless there is no other.
+        skipped unless it is the only one.
         """
-        train = self.split["train"]
+        train, labels, classes = self.split["train"], self.dataset.labels, len(self.dataset.classes)
         whole = min(recipe.batch_size, len(train))
+        weights = stages.class_weights(recipe, labels[train], classes)
         found = input_pipeline.training_batches(
-            self.pixels, train, self.labels, self.classes, recipe, number, 0, self.weights, cached
+            self.pixels, train, labels, classes, recipe, number, 0, weights, cached
         )
         return (batch for batch in found if batch[1].shape[0] == whole)
 
@@ -118,59 +153,42 @@ class _Task:
 # -- the stages before ------------------------------------------------------------------------
 
 
-def _go_to(task, number):
-    """Brings the model to where a stage begins; returns the stages that were not trained as the
-    recipe says, a list of (name, steps of the head alone that stood for it)."""
+def _go_to(task: _Task, number: int) -> list[tuple[str, int]]:
+    """Brings the model to where a stage starts; returns the stages that were not trained as in the
+    recipe, a list of (name, steps of the head alone that replaced it)."""
     recipe, replaced, trained = task.recipe, [], False
-    steps = -(-len(task.split["train"]) // recipe.batch_size)
-    work = stages.Work(
-        recipe, task.bundle, task.dataset, task.pixels, task.split, task.home, steps,
-        events=None, ask=lambda: "", report=None, initial=task.bundle.model.get_weights(),
+    work = Work(
+        recipe, task.bundle, task.dataset, task.pixels, task.split, task.home,
+        events=Silent(), ask=lambda: "", report=_nothing,
+        initial=task.bundle.model.get_weights(),
     )  # fmt: skip
     step = 0
-    for before in range(number):
-        if _can_be_cached(task, before):
-            text = f"Training stage {recipe.stages[before].name} before it"
-            total = steps * recipe.stages[before].epochs
-            work.events = session.Silent(
-                lambda at, since=step, text=text, total=total: task.report(text, at - since, total)
-            )
-            work.report = lambda phase, text, done, total, always=False: (
-                phase == "features" and task.report(text, done, total)
-            )
+    for before, stage in enumerate(recipe.stages[:number]):
+        if cached := task.features(recipe, before, task.split):
+            cached.close()  # `run_stage` opens them again
+            work.events = Silent(_steps_of(task, stage, step, work.steps * stage.epochs))
             _, step = stages.run_stage(before, work, step)
-            trained = True
         else:
-            replaced.append((recipe.stages[before].name, 0 if trained else _head(task, before)))
-            trained = True
+            replaced.append((stage.name, 0 if trained else _head(task, before)))
+        trained = True
     return replaced
 
 
-def _can_be_cached(task, number) -> bool:
-    """Whether a stage trains on cached features; computes them, and `run_stage` finds them."""
-    recipe = task.recipe
-    if store.why_not(recipe, recipe.stages[number].trainable):
-        return False
-    modeling.apply_stage(task.bundle, recipe.stages[number])
-    cached, _ = compute.prepare(
-        task.bundle,
-        recipe,
-        number,
-        task.dataset,
-        task.pixels,
-        task.split,
-        task.home,
-        task.frozen_report,
-    )
-    if cached:
-        cached.close()
-    return cached is not None
+def _steps_of(task: _Task, stage: StageSpec, since: int, total: int) -> Callable[[int], None]:
+    """Shows the steps of a stage before the one that is tested."""
+    text = f"Training stage {stage.name} before it"
+    return lambda step: task.report(text, step - since, total)
 
 
-def _head(task, number) -> int:
-    """Trains the head alone for at most one pass in a stage's stead; returns the number of steps."""
+def _nothing(phase: str, text: str, done: int, total: int | None, always: bool = False) -> None:
+    """Shows no progress: the features are computed, and the steps are shown by the events."""
+
+
+def _head(task: _Task, number: int) -> int:
+    """Trains the head alone for at most one pass in place of a stage; returns the number of
+    steps."""
     stage = task.recipe.stages[number]
-    # The rate of a stage that trains the network would hardly move a new head; a frozen one's does.
+    # The rate of a stage that trains the network would hardly move a new head.
     own = {"trainable": "none"} if stage.trainable == "none" else StageSpec().model_dump()
     stage = stage.model_copy(update=own | {"epochs": 1})
     modeling.apply_stage(task.bundle, stage)
@@ -187,29 +205,23 @@ def _head(task, number) -> int:
 # -- the test ---------------------------------------------------------------------------------
 
 
-def _sweep(task, number):
-    """The test itself: (rates, losses), two equally long lists."""
-    recipe, bundle = task.recipe, task.bundle
-    stage, train = recipe.stages[number], task.split["train"]
+def _sweep(task: _Task, number: int) -> tuple[list[float], list[float]]:
+    """The test itself: (rates, losses), of the same length."""
+    recipe, train = task.recipe, task.split["train"]
     in_an_epoch = max(1, len(train) // recipe.batch_size)
-    epochs = max(stage.epochs, -(-rate_test.STEPS // in_an_epoch))
-    stage = stage.model_copy(update={"epochs": epochs})
-    stages = list(recipe.stages)
-    stages[number] = stage
-    recipe = recipe.model_copy(update={"stages": tuple(stages)})
-    modeling.apply_stage(bundle, stage)
-    cached = None
-    if not store.why_not(recipe, stage.trainable):
-        # Of a large dataset only the images that the test will see: the first of the first epoch.
-        order = augment.epoch_order(len(train), recipe.shuffle_buffer, [recipe.seed, number, 0, 0])
-        seen = train[order][: rate_test.STEPS * recipe.batch_size]
-        part = {"train": seen, "validation": seen[:0]}
-        cached, _ = compute.prepare(
-            bundle, recipe, number, task.dataset, task.pixels, part, task.home, task.frozen_report
-        )
-    model = cached.suffix if cached else bundle.model
+    epochs = max(recipe.stages[number].epochs, -(-rate_test.STEPS // in_an_epoch))
+    stage = recipe.stages[number].model_copy(update={"epochs": epochs})
+    before, after = recipe.stages[:number], recipe.stages[number + 1 :]
+    recipe = recipe.model_copy(update={"stages": (*before, stage, *after)})
+    # Of a large dataset only the images of the test: the first of the first epoch.
+    order = augment.epoch_order(len(train), recipe.shuffle_buffer, [recipe.seed, number, 0, 0])
+    seen = train[order][: rate_test.STEPS * recipe.batch_size]
+    cached = task.features(recipe, number, {"train": seen, "validation": seen[:0]})
+    model = cached.suffix if cached else task.bundle.model
     task.compile(model, stage)
-    tried, losses, mean, lowest = [], [], 0.0, np.inf
+    tried: list[float] = []
+    losses: list[float] = []
+    mean, lowest = 0.0, np.inf
     planned = rate_test.sweep(stage.optimizer)
     task.report("Raising the learning rate", 0, len(planned))
     for rate, batch in zip(planned, task.batches(recipe, number, cached), strict=False):
@@ -223,51 +235,37 @@ def _sweep(task, number):
         lowest = min(lowest, smoothed)
         if not smoothed <= rate_test.DIVERGED * lowest:
             break
-    # A batch read ahead may still be under way, so the store is left to the end of the process.
+    # A batch may still be read ahead, so the store stays open until the process ends.
     return tried, losses
 
 
 # -- words ------------------------------------------------------------------------------------
 
 
-def _sentence(name, tried, smoothed, suggestion, replaced) -> str:
+def _sentence(
+    name: str,
+    tried: list[float],
+    smoothed: np.ndarray,
+    suggestion: float | None,
+    replaced: list[tuple[str, int]],
+) -> str:
     spent = f"over {len(tried)} steps from {tried[0]:.1g} to {tried[-1]:.1g}"
     if suggestion is None:
         text = (
-            f"The loss of stage {name} never fell clearly {spent}, so there is nothing to suggest "
-            "(there may be little left to learn where the stage begins)"
+            f"The loss of stage {name} never fell clearly {spent}, so no rate is suggested "
+            "(the network may be trained well already where the stage starts)"
         )
         limit = rate_test.rise(tried, smoothed)
         if limit is not None:
-            text += f"; it rose from about {limit:.1e} on"
+            text += f"; it rose from about {limit:.1e}"
     else:
         text = f"The loss of stage {name} fell best around {suggestion:.1e} {spent}"
     for other, steps in replaced:
-        stood = f"{steps} steps of the head alone stood for" if steps else "nothing stood for"
-        text += f"; {stood} stage {other}, which runs the whole network"
+        by = f"replaced by {plural(steps, 'step')} of the head alone" if steps else "skipped"
+        text += f"; stage {other} runs the whole network and was {by}"
     return text + "."
 
 
-def _plain(values) -> list:
+def _plain(values: Sequence[float] | np.ndarray) -> list[float | None]:
     """Numbers for JSON, which has no NaN."""
     return [float(v) if np.isfinite(v) else None for v in values]
-
-
-def _timed(report):
-    """`report` that works out the time left from what one text has done so far.
-
-    The first item is left out of the pace: it waits for graphs to be traced.
-    """
-    last = {"text": None}
-
-    def timed(text, done=0, total=None):
-        now = time.time()
-        if text != last["text"]:
-            last.update(text=text, time=now, done=done)
-        elif last["done"] == 0 and done:
-            last.update(time=now, done=done)
-        gone = done - last["done"]
-        eta = (now - last["time"]) / gone * (total - done) if gone > 0 and total else None
-        report(text, done, total, eta)
-
-    return timed

@@ -1,1 +1,1 @@
-"""Features: what a frozen part gives for every image, computed once and kept."""
+"""Features: the outputs of a frozen part for every image, computed once and kept."""

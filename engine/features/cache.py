@@ -1,43 +1,48 @@
-"""What Graft keeps so as not to compute it again: features and converted networks, within a bound.
+"""The cache of features and converted networks, with a size limit.
 
 GRAFT_HOME/cache/
     settings.json      {"limit_gib": 10}
     features/KEY/      one store (`engine.features.store`)
     networks/KEY/      network.tflite, a frozen part converted for LiteRT
 
-Everything in it can be deleted at any time: it is computed again when it is needed. An entry in use
-is locked (flock, shared), and the least recently used of the others go first when room is needed.
+Everything in it can be deleted at any time; it is computed again when it is needed. An entry in use
+is locked (flock, shared). When space is needed, the least recently used entries that are not locked
+are deleted first.
 """
+
+from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
+from typing import TextIO
 
 from engine import home as homes
 from engine.errors import DamagedFile, GraftError
 
 DEFAULT_LIMIT_GIB = 10.0
 RESERVE = 2**30
-"""Bytes that are left free on the disk whatever the limit says: runs must still be written."""
+"""Bytes that stay free on the disk whatever the limit is: runs need room for their files."""
 KINDS = {"features": "Cached features", "networks": "Converted network"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in the cache.
+    """One entry of the cache.
 
     Attributes:
         kind: "features" or "networks".
         path: its folder.
         title: for people.
-        bytes: what it takes on the disk.
-        used: when it was used last, unix seconds.
+        bytes: its size on the disk.
+        used: when it was last used, unix seconds.
         busy: whether a run uses it now.
     """
 
@@ -54,7 +59,7 @@ def key(identity: dict) -> str:
     return sha256(dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def entries(home) -> list[Entry]:
+def entries(home: Path) -> list[Entry]:
     """Everything in the cache, most recently used first."""
     found = []
     for kind in KINDS:
@@ -62,7 +67,7 @@ def entries(home) -> list[Entry]:
             known = identity(path)
             if path.name.startswith(".") or known is None:
                 continue
-            with contextlib.suppress(FileNotFoundError):  # it may go while we look
+            with contextlib.suppress(FileNotFoundError):  # it may be deleted meanwhile
                 used = (path / "used").stat().st_mtime
                 size = sum(f.stat().st_blocks * 512 for f in path.iterdir())
                 title = known.get("title", path.name)
@@ -71,26 +76,30 @@ def entries(home) -> list[Entry]:
 
 
 def identity(path: Path) -> dict | None:
-    """What decides an entry's values, with its title; None if there is no entry.
+    """The data that decides an entry's values, with its title; None if there is no entry.
 
-    Of a damaged one only a title is known: it is like no other, and is evicted like all others.
+    A damaged entry has only a title: it matches nothing, and is evicted like all others.
     """
     try:
         return homes.read_json(path / "identity.json")
-    except NotADirectoryError:  # a file that is none of ours
+    except NotADirectoryError:  # a file that Graft did not write
         return None
     except DamagedFile:
         return {"title": f"damaged entry {path.name}"}
 
 
-def limit(home) -> int:
+def limit(home: Path) -> int:
     """Bytes that the cache may take."""
     settings = homes.read_json(Path(home) / "cache" / "settings.json", {})
     return int(settings.get("limit_gib", DEFAULT_LIMIT_GIB) * 2**30)
 
 
-def set_limit(home, gib: float) -> None:
-    """Bounds the cache, and makes it fit at once. Raises GraftError for a bound below 0."""
+def set_limit(home: Path, gib: float) -> None:
+    """Sets the cache's limit, and evicts what exceeds it.
+
+    Raises:
+        GraftError: for a limit outside 0 to 100,000 GiB.
+    """
     if not 0 <= gib <= 100_000:
         raise GraftError(f"the cache's limit must be 0 to 100000 GiB; {gib:g} was given")
     folder = Path(home) / "cache"
@@ -99,7 +108,7 @@ def set_limit(home, gib: float) -> None:
     make_room(home, 0)
 
 
-def make_room(home, needed: int, keep: Path | None = None) -> bool:
+def make_room(home: Path, needed: int, keep: Path | None = None) -> bool:
     """Evicts the least recently used entries until `needed` more bytes fit.
 
     Args:
@@ -113,7 +122,7 @@ def make_room(home, needed: int, keep: Path | None = None) -> bool:
     present = entries(home)
     total = sum(entry.bytes for entry in present)
 
-    def fits():
+    def fits() -> bool:
         free = shutil.disk_usage(home).free
         return total + needed <= limit(home) and needed + RESERVE <= max(free, RESERVE)
 
@@ -132,14 +141,14 @@ def delete(entry: Entry) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        # Renamed first: nobody ever opens a half-deleted entry.
+        # Renamed first, so that no process opens a half-deleted entry.
         aside = entry.path.with_name(f".deleted-{secrets.token_hex(4)}")
         os.rename(entry.path, aside)
         shutil.rmtree(aside, ignore_errors=True)
     return True
 
 
-def clear(home) -> tuple[int, int]:
+def clear(home: Path) -> tuple[int, int]:
     """Deletes everything that no run uses; returns (bytes freed, entries that stay)."""
     freed = stay = 0
     for entry in entries(home):
@@ -150,14 +159,17 @@ def clear(home) -> tuple[int, int]:
     return freed, stay
 
 
-def acquire(home, kind: str, identity: dict, fill=None) -> tuple[Path, object]:
-    """The folder of an entry, made if missing, and the shared lock that keeps it from eviction.
+def acquire(
+    home: Path, kind: str, identity: dict, fill: Callable[[Path], None] | None = None
+) -> tuple[Path, TextIO]:
+    """The folder of an entry, created if missing, and the shared lock that protects it from
+    eviction.
 
     Args:
         home: Graft's home.
         kind: "features" or "networks".
         identity: plain data; everything that decides the values, and a "title".
-        fill: called with a folder aside to write files into, before it takes its place.
+        fill: called with a temporary folder to write files into, before it is renamed.
 
     Returns:
         (folder, open lock file); the entry is in use until the lock file is closed.
@@ -169,20 +181,21 @@ def acquire(home, kind: str, identity: dict, fill=None) -> tuple[Path, object]:
         if not (path / "identity.json").exists():
             _make(path, identity, fill)
         try:
-            lock = open(path / "lock")  # noqa: SIM115  returned open: closing it gives it up
-        except FileNotFoundError:  # evicted this moment
+            lock = open(path / "lock")  # noqa: SIM115  returned open; closing releases it
+        except FileNotFoundError:  # evicted meanwhile
             continue
         fcntl.flock(lock, fcntl.LOCK_SH)
         with contextlib.suppress(FileNotFoundError):
-            # The same file still, and not one that was renamed away between the two calls?
+            # Still the same file, or was it renamed between the two calls?
             if os.path.samestat(os.fstat(lock.fileno()), os.stat(path / "lock")):
                 os.utime(path / "used")
                 return path, lock
         lock.close()
 
 
-def _make(path, identity, fill):
-    """Makes an entry aside and puts it in place whole; if another was quicker, theirs stays."""
+def _make(path: Path, identity: dict, fill: Callable[[Path], None] | None) -> None:
+    """Creates an entry in a temporary folder and renames it; if another process was faster, its
+    entry stays."""
     aside = path.with_name(f".making-{secrets.token_hex(4)}")
     aside.mkdir()
     try:
@@ -199,7 +212,7 @@ def _make(path, identity, fill):
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _busy(path) -> bool:
+def _busy(path: Path) -> bool:
     with open(path / "lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

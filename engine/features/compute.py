@@ -1,37 +1,45 @@
-"""The frozen part of a stage, run once: features computed, kept, checked and handed to training.
+"""The frozen part of a stage, run once: features computed, kept, checked and given to training.
 
-Heavy: imports Keras. On a CPU the frozen part is converted for LiteRT, several times quicker there
-than TensorFlow and equal to about 1e-5; on a GPU TensorFlow runs it. Decoding, resizing and the
-forward pass of different images overlap.
+Heavy: imports Keras. Decoding, resizing and the forward pass of different images overlap.
 """
+
+from __future__ import annotations
 
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import islice
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from engine.data.datasets import Dataset
 from engine.features import cache
 from engine.features import store as features
-from engine.host.parallel import cores, ordered_map
+from engine.features.pixels import Pixels
+from engine.features.runtime import Runtime, open_runtime, title_of
+from engine.host.log import PhaseReport
 from engine.images import augment
-from engine.models import boundary, convert, litert, modeling
+from engine.models import boundary
+from engine.models.modeling import Bundle
+from engine.recipe import Recipe
 
 PROBE_IMAGES = 8
 TOLERANCE = 1e-3
-"""Largest difference in probability between the cached and the whole network that is accepted in
-float32; LiteRT and TensorFlow differ by about 1e-5."""
+"""Largest accepted difference in probability between the cached and the whole network in float32;
+LiteRT and TensorFlow differ by about 1e-5."""
 HALF_TOLERANCE = 0.1
-"""The same in mixed precision, where the whole network's own answers are rounded to 8 or 11 bits."""
-GPU_BATCH = 64
+"""The same in mixed precision, where the whole network's answers are rounded to 8 or 11 bits."""
 LARGEST_RECORD = 4
 """A boundary is cached if its record is no larger than the pixels as float32, 4 bytes a value: a
 larger one lies so early in the network that reading it costs more than computing it."""
+
+Split = dict[str, np.ndarray]
+"""Indices of the images in each part: "train" and "validation" are read here."""
 
 
 @dataclass
@@ -40,31 +48,32 @@ class Cached:
 
     Attributes:
         suffix: the part to train.
-        views: views of each image.
-        exact: whether these are all views there are.
-        facts: plain data for the `stage_start` event: path, runtime, computed, known, bytes,
-            seconds, images_per_second, conversion_seconds, difference.
+        views: number of views of each image.
+        exact: whether these are all possible views.
+        facts: plain data for the `stage_start` event: path, runtime, views, exact, computed, known,
+            borrowed, bytes, seconds, images_per_second, conversion_seconds, difference.
+        store: holds the features.
     """
 
     suffix: keras.Model
     views: int
     exact: bool
     facts: dict
-    _store: features.FeatureStore
+    store: features.FeatureStore
     _rows: np.ndarray
-    _shapes: list
+    _shapes: list[tuple[int, ...]]
 
-    def close(self):
-        """Lets the store be evicted."""
-        self._store.close()
+    def close(self) -> None:
+        """Releases the store, which may then be evicted."""
+        self.store.close()
 
-    def fetch(self, chosen, view=None):
+    def fetch(self, chosen: tf.Tensor, view: tf.Tensor | None = None):
         """Features of images, inside tf.data.
 
         Args:
             chosen: int64 tensor (b,), images of the dataset.
-            view: int64 tensor (b,), the view of each (`engine.features.store.draw_views`); None for the
-                plain ones.
+            view: int64 tensor (b,), the view of each (`engine.features.store.draw_views`); None for
+                the plain ones.
 
         Returns:
             A float32 tensor (b, ...), or a tuple of them where the boundary has several.
@@ -78,16 +87,21 @@ class Cached:
         parts = self.parts(flat, tf.reshape)
         return parts[0] if len(parts) == 1 else tuple(parts)
 
-    def read(self, chosen, view) -> np.ndarray:
+    def read(self, chosen: np.ndarray, view: np.ndarray | int) -> np.ndarray:
         """Records of images: float32 array (b, width)."""
-        return self._store.read(self._rows[chosen] + view)
+        return self.store.read(self._rows[chosen] + view)
 
-    def image(self, index) -> int:
-        """An image's place in the store, which its random views are drawn from."""
-        return int(self._rows[index]) // self._store.views
+    def image(self, index: int) -> int:
+        """An image's place in the store, from which its random views are drawn."""
+        return int(self._rows[index]) // self.store.views
 
-    def parts(self, flat, reshape=np.reshape) -> list:
-        """Records taken apart into the boundary's tensors."""
+    def parts(self, flat, reshape: Callable = np.reshape) -> list:
+        """Splits records into the boundary's tensors.
+
+        Args:
+            flat: (b, width).
+            reshape: of the library that `flat` comes from.
+        """
         found, place = [], 0
         for shape in self._shapes:
             size = math.prod(shape)
@@ -96,19 +110,29 @@ class Cached:
         return found
 
 
-def prepare(bundle, recipe, number, dataset, pixels, split, home, report, keep_pixels=True):
-    """Makes the features of a stage, as far as they are not there yet.
+def prepare(
+    bundle: Bundle,
+    recipe: Recipe,
+    number: int,
+    dataset: Dataset,
+    pixels: Pixels,
+    split: Split,
+    home: Path,
+    report: PhaseReport,
+    keep_pixels: bool = True,
+) -> tuple[Cached | None, str | None]:
+    """Computes the features of a stage that are not in the cache yet.
 
     Args:
         bundle: after `engine.models.modeling.apply_stage`.
         recipe, number: the recipe and the stage's index in it.
         dataset, pixels, split: the images.
         home: Graft's home.
-        report: called with (phase, text, done, total); may raise to stop: what was computed stays.
+        report: shows progress; may raise to stop: computed features stay.
         keep_pixels: whether a later stage needs the decoded pixels.
 
     Returns:
-        (Cached, None), or (None, a sentence's end that says why the whole network runs).
+        (Cached, None), or (None, a clause that says why the stage runs the whole network).
     """
     stage = recipe.stages[number]
     why = features.why_not(recipe, stage.trainable)
@@ -117,46 +141,42 @@ def prepare(bundle, recipe, number, dataset, pixels, split, home, report, keep_p
     part = boundary.cut(bundle)
     if part is None:
         return None, "the network cannot be cut there"
-    count, exact = features.views(recipe)
     slots = features.layout(recipe)[0]
-    if part.width > LARGEST_RECORD * recipe.image_size**2 * 3 // 4:
-        return None, "what the frozen part gives takes more room than the images"
-    rows = _rows_needed(dataset, split, slots)
-    size = 4 * part.width * len(rows)
-    if size > cache.limit(home):
-        return None, (
-            f"its features would take {size / 2**30:.1f} GiB, above the cache's limit of "
-            f"{cache.limit(home) / 2**30:.1f} GiB"
-        )
+    rows = rows_needed(dataset, split, slots)
+    why = _too_large(part, recipe, len(rows), home)
+    if why:
+        return None, why
     begun = time.time()
     title = title_of(bundle, stage.trainable, recipe.image_size)
-    runtime, run, network, closing = open_runtime(bundle, recipe, part, title, home, report)
+    runtime = open_runtime(bundle, recipe, part, title, home, report)
     converted = time.time() - begun
     with contextlib.ExitStack() as undo:
-        undo.callback(closing)
-        store = open_store(home, recipe, dataset, part, network, runtime, title)
+        undo.callback(runtime.close)
+        store = open_store(home, recipe, dataset, part, runtime, title)
         undo.callback(store.close)
         borrowed = store.borrow(rows)
         missing = rows[~store.known(rows)]
-        if not cache.make_room(home, 4 * part.width * len(missing), keep=store.path):
+        needed = 4 * part.width * len(missing)
+        if not cache.make_room(home, needed, keep=store.path):
             return None, (
-                f"its features need {4 * part.width * len(missing) / 2**30:.2f} GiB more, which the "
-                "cache's limit or the free space on the disk does not allow"
+                f"its features need {needed / 2**30:.2f} GiB more, and the cache's limit or the "
+                "free disk space does not allow it"
             )
         pixels_of = _pixels_of(store, recipe, dataset, pixels, split, missing, keep_pixels)
-        computed, seconds = fill(store, run, missing, pixels_of, recipe.image_size, report)
+        computed, seconds = fill(store, runtime, missing, pixels_of, recipe.image_size, report)
         places = _places(store, dataset, pixels, split, slots)
+        count, exact = features.views(recipe)
         cached = Cached(part.suffix, count, exact, {}, store, places, part.shapes)
         difference = _difference(cached, bundle, recipe, pixels, split["train"])
         cached.facts = {
             "path": "cached features",
-            "runtime": runtime,
+            "runtime": runtime.name,
             "views": count,
             "exact": exact,
             "computed": computed,
             "known": len(rows) - len(missing),
             "borrowed": borrowed,
-            "bytes": size,
+            "bytes": 4 * part.width * len(rows),
             "seconds": seconds,
             "images_per_second": len(missing) / seconds if len(missing) else None,
             "conversion_seconds": converted,
@@ -165,48 +185,55 @@ def prepare(bundle, recipe, number, dataset, pixels, split, home, report, keep_p
         tolerance = TOLERANCE if keras.config.dtype_policy().name == "float32" else HALF_TOLERANCE
         if not difference <= tolerance:
             return None, (
-                f"cached features gave probabilities that differ by {difference:.2g} from the whole "
-                "network's"
+                f"probabilities from cached features differ by {difference:.2g} from those of the "
+                "whole network"
             )
-        # From here on the store is the caller's to close.
+        # From here on the caller closes the store.
         undo.pop_all()
-        closing()
+        runtime.close()
         return cached, None
 
 
-def _rows_needed(dataset, split, slots):
+def _too_large(part: boundary.Cut, recipe: Recipe, records: int, home: Path) -> str | None:
+    """Why features are not worth their size or do not fit into the cache; None if they do."""
+    if part.width > LARGEST_RECORD * recipe.image_size**2 * 3 // 4:
+        return "the outputs of the frozen part are larger than the images"
+    size, limit = 4 * part.width * records, cache.limit(home)
+    if size > limit:
+        return (
+            f"its features would take {size / 2**30:.1f} GiB, more than the cache's limit of "
+            f"{limit / 2**30:.1f} GiB"
+        )
+    return None
+
+
+def rows_needed(dataset: Dataset, split: Split, slots: int) -> np.ndarray:
     """Rows of all training and validation images: every view of the former, the plain one of the
-    latter."""
+    latter. int64 array, sorted."""
     order = np.unique(np.asarray(dataset.contents, dtype="S64"))
     place = np.searchsorted(order, np.asarray(dataset.contents, dtype="S64")) * slots
     train = place[split["train"]][:, None] + np.arange(slots)
     return np.unique(np.concatenate([train.ravel(), place[split["validation"]]]))
 
 
-def _name(bundle) -> str:
-    return f"{bundle.name} {bundle.alpha:g}" if bundle.alpha else bundle.name
-
-
-def title_of(bundle, trainable: str, size: int) -> str:
-    """A frozen part for people: "MobileNetV2 0.35 frozen, 224 px"."""
-    words = "frozen" if trainable == "none" else f"frozen below {trainable}"
-    return f"{_name(bundle)} {words}, {size} px"
-
-
-def open_store(home, recipe, dataset, part, network, runtime, title) -> features.FeatureStore:
+def open_store(
+    home: Path, recipe: Recipe, dataset: Dataset, part: boundary.Cut, runtime: Runtime, title: str
+) -> features.FeatureStore:
     """The store of a frozen part's features over a dataset.
 
     Args:
-        recipe: resize, augmentation, cached_views and seed are read (`engine.features.store.layout`).
+        home: Graft's home.
+        recipe: resize, augmentation, cached_views and seed are read (see `store.layout`).
+        dataset: the images.
         part: the Cut.
-        network, runtime: of `open_runtime`.
+        runtime: computes the features.
         title: of `title_of`.
     """
     slots, drawn = features.layout(recipe)
     identity = {
         "title": f"{dataset.title}, {title}",
-        "network": network,
-        "runtime": runtime,
+        "network": runtime.network,
+        "runtime": runtime.name,
         "resize": recipe.resize,
     }
     return features.FeatureStore(
@@ -214,90 +241,10 @@ def open_store(home, recipe, dataset, part, network, runtime, title) -> features
     )
 
 
-# -- the runtime ------------------------------------------------------------------------------
-
-
-def network_key(bundle, part, pooling) -> str:
-    """Hash of everything that decides what a frozen part gives for given pixels: the backbone, its
-    weights, the boundary, the image size, preprocessing, pooling, and Keras' version."""
-    identity = sha256()
-    for value in (
-        bundle.name, bundle.alpha, bundle.preprocessing, bundle.image_size, part.place, part.shapes,
-        pooling if part.place == () else None, keras.__version__, tf.__version__,
-    ):  # fmt: skip
-        identity.update(repr(value).encode())
-    for weight in part.prefix.weights:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
-        identity.update(f"{value.dtype}{value.shape}".encode() + value.tobytes())
-    return identity.hexdigest()
-
-
-def open_runtime(bundle, recipe, part, title, home, report):
-    """What computes features here.
-
-    Args:
-        bundle: the built model; recipe: its head is read.
-        part: the Cut, whose prefix is run.
-        title: of `title_of`.
-        home: Graft's home, where a converted network is kept.
-        report: called with (phase, text, done, total).
-
-    Returns:
-        (its name, a function from an iterable of pixels to an iterator of flat records, the
-        network's hash, a function that gives it up).
-    """
-    network = network_key(bundle, part, recipe.head.pooling)
-    if tf.config.list_physical_devices("GPU"):
-        name = f"TensorFlow, {keras.config.dtype_policy().name}"
-        return name, lambda images: _in_batches(part.prefix, images), network, lambda: None
-    path, lock = cache.acquire(
-        home,
-        "networks",
-        {"title": title, "network": network, "runtime": "litert"},
-    )
-    model = path / "network.tflite"
-    if not model.exists():
-        report("features", "Converting the frozen part for this host, once", 0, None)
-        convert.to_litert(_float32_prefix(bundle, recipe, part), model)
-    interpreter = litert.Network(model)
-
-    def run(images):
-        def one(values):
-            return np.concatenate([output.ravel() for output in interpreter(values())])
-
-        return ordered_map(one, images, interpreter.threads)
-
-    return "LiteRT, float32", run, network, lock.close
-
-
-def _float32_prefix(bundle, recipe, part):
-    """The frozen part computing in float32: what LiteRT runs, whatever the stage trains in."""
-    policy = keras.config.dtype_policy().name
-    if policy == "float32":
-        return part.prefix
-    keras.config.set_dtype_policy("float32")
-    try:
-        return boundary.cut(modeling.rebuilt(bundle, recipe.head), part.place).prefix
-    finally:
-        keras.config.set_dtype_policy(policy)
-
-
-def _in_batches(prefix, images):
-    """Runs a Keras model over an iterator of functions that give pixels; decoding runs ahead."""
-    forward = tf.function(lambda x: keras.tree.flatten(prefix(x, training=False)))
-    decoded = ordered_map(lambda values: values(), images, cores())
-    while batch := list(islice(decoded, GPU_BATCH)):
-        values = np.stack(batch).astype(np.float32)
-        values = np.concatenate([values, np.zeros((GPU_BATCH - len(batch), *values.shape[1:]))])
-        outputs = [np.asarray(o, np.float32) for o in forward(tf.constant(values, tf.float32))]
-        for i in range(len(batch)):
-            yield np.concatenate([output[i].ravel() for output in outputs])
-
-
 # -- the pass ---------------------------------------------------------------------------------
 
 
-def _view(values, recipe, view, exact, place):
+def _view(values: np.ndarray, recipe: Recipe, view: int, exact: bool, place: int) -> np.ndarray:
     """One view of an image: uint8 array (size, size, 3)."""
     if view == 0:
         return values
@@ -323,20 +270,27 @@ def _pixels_of(store, recipe, dataset, pixels, split, missing, keep):
     return pixels_of
 
 
-def fill(store, run, missing, pixels_of, size, report) -> tuple[int, float]:
+def fill(
+    store: features.FeatureStore,
+    runtime: Runtime,
+    missing: np.ndarray,
+    pixels_of: Callable[[int], np.ndarray | None],
+    size: int,
+    report: PhaseReport,
+) -> tuple[int, float]:
     """Computes missing records; returns (how many, seconds).
 
-    An image that can no longer be read gets none: another one's features under its content's hash
-    would be believed by every later run.
+    An image that can no longer be read gets none: every later run would trust another image's
+    features under its content's hash.
 
     Args:
-        store: the FeatureStore.
-        run: of `open_runtime`.
+        store: takes the records.
+        runtime: computes them.
         missing: int64 array, rows of the store.
         pixels_of: gives a row's pixels, uint8 array (size, size, 3), or None if its image cannot be
             read; called in threads.
         size: of the images.
-        report: called with (phase, text, done, total); may raise to stop: what was computed stays.
+        report: shows progress; may raise to stop: computed records stay.
     """
     order, lost = missing.tolist(), set()
 
@@ -351,44 +305,50 @@ def fill(store, run, missing, pixels_of, size, report) -> tuple[int, float]:
         return values
 
     begun = time.time()
-    for done, (row, record) in enumerate(zip(order, run(map(ask, order)), strict=True), 1):
+    for done, (row, record) in enumerate(zip(order, runtime.run(map(ask, order)), strict=True), 1):
         if row not in lost:
             store.write(row, record)
         if done % 16 == 0 or done == len(order):
-            report("features", "Computing features, once for all epochs", done, len(order))
+            report("features", "Preparing features", done, len(order))
     return len(order) - len(lost), time.time() - begun
 
 
-def _places(store, dataset, pixels, split, slots) -> np.ndarray:
-    """First row of each image, int64 array; of an image without records, that of the next one of
+def _places(
+    store: features.FeatureStore, dataset: Dataset, pixels: Pixels, split: Split, slots: int
+) -> np.ndarray:
+    """First row of each image, int64 array; for an image without records, that of the next one of
     its class and part that has them (`engine.data.unreadable`).
 
-    What the store holds decides, not what this process could read: so it comes out the same when the
-    run is taken up.
+    This depends on what the store holds, not on what this process could read, so it is the same
+    when the run is resumed.
     """
-    rows = store.rows(dataset.contents)
+    rows, lost = store.rows(dataset.contents), pixels.unreadable
     places = rows.copy()
     for part, views in (("train", slots), ("validation", 1)):
         indices = split[part]
         there = np.zeros(len(dataset), bool)
         there[indices] = store.known(rows[indices][:, None] + np.arange(views)).all(axis=1)
         for index in indices[~there[indices]].tolist():
-            peer = next((p for p in pixels.unreadable.peers(index) if there[p]), None)
+            assert lost is not None  # without it, reading the image raised
+            peer = next((p for p in lost.peers(index) if there[p]), None)
             if peer is None:
-                pixels.unreadable.none_left(index)
+                lost.none_left(index)
             places[index] = rows[peer]
     return places
 
 
-def _difference(cached, bundle, recipe, pixels, train) -> float:
+def _difference(
+    cached: Cached, bundle: Bundle, recipe: Recipe, pixels: Pixels, train: np.ndarray
+) -> float:
     """Largest difference in probability between cached features and the whole network, on a few
     training images, and their last view."""
     step = max(1, len(train) // PROBE_IMAGES)
-    # Evenly spread ones first; further ones only in the place of those that can no longer be read.
+    # Evenly spread images first; further ones only in place of those that can no longer be read.
     order = np.concatenate([train[begin::step] for begin in range(step)]).tolist()
     readable = ((i, found) for i in order if (found := pixels.own(i)) is not None)
     probes = dict(islice(readable, PROBE_IMAGES))
     if not probes:
+        assert pixels.unreadable is not None
         pixels.unreadable.give_up("no training image can be read any more")
     slots = cached.views if cached.exact else cached.views + 1
     values = [

@@ -1,1 +1,4 @@
-"""Backbones and the networks built on them. Light: backbones, freezing, litert; the rest imports Keras."""
+"""Backbones and the networks built on them.
+
+Light: backbones, freezing, litert. The rest imports Keras.
+"""

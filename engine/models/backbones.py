@@ -1,7 +1,8 @@
-"""The catalogue of backbones: what can be chosen, what it costs, and what it is made of.
+"""The catalogue of backbones: names, sizes, accuracies and layers.
 
-Light: reads committed data and imports neither Keras nor TensorFlow, so pages and the CLI may use
-it freely. `engine/models/make_catalogue.py` writes the data; `engine/models/modeling.py` builds the networks.
+Light: reads committed data and imports neither Keras nor TensorFlow, so pages and the CLI can use
+it. `engine/models/make_catalogue.py` writes the data; `engine/models/modeling.py` builds the
+networks.
 
     backbone = get("MobileNetV2", alpha=0.35)
     backbone.params, backbone.image_size, backbone.preprocessing   # 410208, 224, "tf"
@@ -11,11 +12,14 @@ A new backbone is one line in `_FAMILIES`, one in make_catalogue's table of bloc
 of `python -m engine.models.make_catalogue`.
 """
 
+from __future__ import annotations
+
 import difflib
 import functools
 import gzip
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +39,10 @@ class Layer:
 
     Attributes:
         name: the Keras layer's name.
-        params: all its numbers, moving statistics included.
+        params: all its parameters, including moving statistics.
         batch_norm: whether it is a BatchNormalization layer.
-        learnable: how many of `params` a gradient can change when the layer is trainable. It is
-            below `params` for batch normalization (moving statistics) and input normalization.
+        learnable: number of `params` that gradients can change. It is below `params` for batch
+            normalization (moving statistics) and input normalization.
     """
 
     name: str
@@ -56,12 +60,12 @@ class Block:
 
     @property
     def params(self) -> int:
-        """All numbers of the block, moving statistics included."""
+        """All parameters of the block, including moving statistics."""
         return sum(layer.params for layer in self.layers)
 
     @property
     def batch_norm_layers(self) -> int:
-        """How many of the layers are batch normalization."""
+        """Number of batch-normalization layers."""
         return sum(layer.batch_norm for layer in self.layers)
 
 
@@ -72,20 +76,20 @@ class Backbone:
     Attributes:
         name: as in a recipe, and in `keras.applications`.
         family: of networks described by one paper, for grouping.
-        alphas: width multipliers that have pretrained weights; empty where there is no choice.
-        default_alpha: used when the recipe names none; None where there is no choice.
-        alpha: the width that this entry's figures are for; None where there is no choice.
-        params: numbers without the top, at `alpha`.
+        alphas: width multipliers with pretrained weights; empty if there is one width only.
+        default_alpha: used when the recipe gives none; None if there is one width only.
+        alpha: the width that this entry describes; None if there is one width only.
+        params: parameters without the top, at `alpha`.
         image_size: height and width it was trained on, in pixels.
         min_image_size: the smallest it can be built for, in pixels.
         preprocessing: "tf" (pixels to -1..1), "torch" (ImageNet mean and deviation), "caffe"
             (blue-green-red, ImageNet mean) or "included" (done inside the network).
         top1: accuracy of the complete network on ImageNet's validation images, in percent, or None.
         weights_mb: size of the weights without the top in megabytes (4 bytes a parameter).
-        features: channels of the last feature map, so the length of the pooled vector.
-        source: where `top1` comes from.
-        weights_file: the name Keras gives the downloaded file under KERAS_HOME/models, at
-            `image_size`; None for a network with no download.
+        features: channels of the last feature map, which is the length of the pooled vector.
+        source: of `top1`.
+        weights_file: the name of the downloaded file under KERAS_HOME/models, at `image_size`;
+            None for a network without a download.
     """
 
     name: str
@@ -154,7 +158,7 @@ _ALPHAS = {
     "MobileNetV3Large": {0.75: (73.3, MOBILENET_V3), 1.0: (75.6, MOBILENET_V3)},
 }  # fmt: skip
 
-# Sizes for which these families have weights of their own; any other size takes those for 224.
+# Sizes with their own weights in these families; all other sizes use those for 224.
 _WEIGHT_SIZES = {"MobileNet": (128, 160, 192, 224), "MobileNetV2": (96, 128, 160, 192, 224)}
 
 
@@ -169,7 +173,7 @@ def names() -> list[str]:
 
 
 def variants() -> list[tuple[str, float | None]]:
-    """Every name with every width: what the data file holds."""
+    """Every name with every width: the entries of the data file."""
     return [(name, alpha) for name in names() for alpha in _ALPHAS.get(name, {None: None})]
 
 
@@ -218,12 +222,12 @@ def blocks(name: str, alpha: float | None = None) -> tuple[Block, ...]:
 
 
 def weights_path(name: str, alpha: float | None = None, image_size: int = 224) -> Path | None:
-    """Where Keras looks for the ImageNet weights before it downloads them.
+    """The path where Keras looks for the ImageNet weights before it downloads them.
 
     Args:
         name, alpha: as in `get`.
-        image_size: in pixels; MobileNet and MobileNetV2 have a file for each of some sizes, but
-            for 224 only where alpha is above 1 (keras issue 16452).
+        image_size: in pixels; MobileNet and MobileNetV2 have files for several sizes, but only
+            for 224 if alpha is above 1 (keras issue 16452).
 
     Returns:
         The path, whether or not the file is there; None for GraftSmall, which needs no download.
@@ -236,7 +240,7 @@ def weights_path(name: str, alpha: float | None = None, image_size: int = 224) -
     return root / "models" / file if file else None
 
 
-def blocks_to_json(blocks) -> list:
+def blocks_to_json(blocks: Sequence[Block]) -> list:
     """Blocks as plain lists, `[[block, [[layer, params, learnable, batch_norm], …]], …]`."""
     return [
         [b.name, [[x.name, x.params, x.learnable, int(x.batch_norm)] for x in b.layers]]
@@ -244,7 +248,7 @@ def blocks_to_json(blocks) -> list:
     ]
 
 
-def blocks_from_json(data) -> tuple[Block, ...]:
+def blocks_from_json(data: list) -> tuple[Block, ...]:
     """The inverse of `blocks_to_json`."""
     return tuple(
         Block(name, tuple(Layer(n, p, bool(bn), learnable) for n, p, learnable, bn in layers))
@@ -252,8 +256,8 @@ def blocks_from_json(data) -> tuple[Block, ...]:
     )
 
 
-def _check(name, alpha):
-    """The width to use, or BackboneError in one sentence."""
+def _check(name: str, alpha: float | None) -> float | None:
+    """The width to use. Raises BackboneError, one sentence."""
     if name not in names():
         near = difflib.get_close_matches(str(name), names(), 3, 0.5)
         folded = {n.lower(): n for n in names()}
@@ -267,7 +271,7 @@ def _check(name, alpha):
         having = ", ".join(_ALPHAS)
         raise BackboneError(
             f"{name} comes in one width, so backbone.alpha must be left out; {alpha:g} was given "
-            f"(widths go with {having})"
+            f"(backbones with several widths: {having})"
         )
     if alpha not in widths:
         allowed = ", ".join(f"{w:g}" for w in widths)
@@ -287,5 +291,5 @@ def _data() -> dict:
     return json.loads(gzip.decompress(DATA.read_bytes()))
 
 
-def _entry(name, alpha) -> dict:
+def _entry(name: str, alpha: float | None) -> dict:
     return _data()[data_key(name, alpha)]

@@ -1,24 +1,29 @@
-"""Batch normalization in training by TensorFlow's one fused operation in place of Keras' several.
+"""Batch normalization in training by one fused TensorFlow operation instead of several.
 
-Keras computes moments, scale and shift one after another, each a pass over the activations with more
-of them backwards. The fused operation gives the same outputs, gradients and moving statistics to
-float32's rounding (tests/test_batch_norm.py); a training step of all layers of MobileNetV2 0.35 with
-batch norm updated took 0.44 instead of 0.64 s on 2 cores.
+Keras computes moments, scale and shift one after another, each in a pass over the activations, and
+more of them backwards. The fused operation gives the same outputs, gradients and moving statistics
+up to float32 rounding (tests/models/test_batch_norm.py). A training step of all layers of
+MobileNetV2 0.35 with batch norm updated took 0.44 s instead of 0.64 s on 2 cores.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 SMALLEST_EPSILON = 1.001e-5
-"""The operation silently uses no smaller one, which cuDNN asks for."""
+"""The operation silently raises smaller values to this one, a limit of cuDNN."""
 
 
-def use_fused(model) -> None:
-    """Makes a network's batch normalization run fused wherever it follows the batch.
+def use_fused(model: keras.Model) -> None:
+    """Makes a network's batch normalization run fused wherever it normalizes by the batch.
 
-    Only how it is computed changes: weights, configuration and file stay Keras'. Layers run as Keras
-    runs them while they are frozen or predict, and where they normalize another axis than the last of
-    four, lack scale or shift, or compute in half precision (where Keras takes the moments in float32).
+    Only the computation changes; weights, configuration and file are those of Keras. Layers run as
+    in Keras while they are frozen or predict, and if they normalize another axis than the last of
+    four, lack scale or shift, or compute in half precision (for which Keras takes the moments in
+    float32).
 
     Args:
         model: a built keras.Model, nested models included.
@@ -30,7 +35,7 @@ def use_fused(model) -> None:
             layer.call = _call(layer)
 
 
-def _applicable(layer) -> bool:
+def _applicable(layer: keras.Layer) -> bool:
     return (
         layer.compute_dtype == "float32"
         and layer.scale
@@ -41,7 +46,7 @@ def _applicable(layer) -> bool:
     )
 
 
-def _call(layer):
+def _call(layer: keras.Layer) -> Callable:
     plain = layer.call
 
     def call(inputs, training=None, mask=None):
@@ -55,7 +60,7 @@ def _call(layer):
             epsilon=layer.epsilon,
             is_training=True,
         )
-        # The operation gives the unbiased variance; Keras follows that of the batch itself.
+        # The operation gives the unbiased variance; Keras uses that of the batch itself.
         count = tf.cast(tf.size(inputs) // tf.size(mean), tf.float32)
         variance = variance * (count - 1) / count
         for moving, now in ((layer.moving_mean, mean), (layer.moving_variance, variance)):

@@ -1,8 +1,10 @@
-"""Where a stage's frozen part ends: the network cut in two, which share their weights with it.
+"""Where a stage's frozen part ends: the network is cut there into two parts that share its weights.
 
-Heavy: imports Keras. Everything downstream of the first weight that learns is live; the tensors that
-live operations take from the rest are the boundary. A network with branches may have several.
+Heavy: imports Keras. Everything after the first weight that learns is live; the tensors that live
+operations take from the rest are the boundary. A network with branches may have several.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -19,7 +21,7 @@ class Cut:
     Attributes:
         prefix: from pixels to the boundary's tensors, or to the pooled features where the whole
             backbone is frozen. Nothing in it learns.
-        suffix: from those to probabilities, with the network's own layers: training it trains them.
+        suffix: from those to probabilities, with the network's own layers, which it trains.
         shapes: of the boundary's tensors, without the batch axis.
         place: positions of the boundary's operations in the backbone; () for the pooled features.
     """
@@ -35,24 +37,31 @@ class Cut:
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
 
-def cut(bundle, place=None) -> Cut | None:
-    """Cuts the network at the boundary of the stage that was applied last.
+def cut(bundle: modeling.Bundle) -> Cut | None:
+    """Cuts the network at the boundary of the current stage.
 
     Args:
         bundle: after `engine.models.modeling.apply_stage`.
-        place: a boundary found before on the same network, instead of that stage's.
 
     Returns:
-        The Cut; None if nothing with weights is frozen, so that there is nothing to gain.
+        The Cut; None if nothing with weights is frozen, so there is nothing to gain.
     """
-    if place is None:
-        place = _boundary(bundle)
-        if place is None:
-            return None
+    place = _boundary(bundle)
+    return None if place is None else cut_at(bundle, place)
+
+
+def cut_at(bundle: modeling.Bundle, place: tuple[int, ...]) -> Cut:
+    """Cuts the network at a known boundary.
+
+    Args:
+        bundle: a built model.
+        place: see `Cut`.
+    """
     if place == ():
         prefix = keras.Model(bundle.model.inputs[0], bundle.features)
         suffix = keras.Model(bundle.features, bundle.model.outputs[0], name="head_only")
         return Cut(prefix, suffix, [tuple(bundle.features.shape[1:])], ())
+    assert bundle.graph is not None  # a boundary was found in it
     tensors = [bundle.graph[p][2][0] for p in place]
     inner = keras.Model(bundle.backbone.inputs[0], tensors)
     pixels = bundle.model.inputs[0]
@@ -68,10 +77,10 @@ def cut(bundle, place=None) -> Cut | None:
     return Cut(prefix, keras.Model(inputs, x, name="unfrozen"), shapes, place)
 
 
-def _boundary(bundle) -> tuple[int, ...] | None:
+def _boundary(bundle: modeling.Bundle) -> tuple[int, ...] | None:
     if bundle.graph is None:
         return None
-    live = graph.live_operations(bundle)
+    live = graph.live_operations(bundle.graph)
     if not live:
         return ()
     frozen = [entry for place, entry in enumerate(bundle.graph) if place not in live]
@@ -84,6 +93,6 @@ def _boundary(bundle) -> tuple[int, ...] | None:
         if place in live or not any(id(tensor) in needed for tensor in outputs):
             continue
         if len(outputs) > 1 or not inputs:
-            return None  # the input itself is part of the boundary: nothing would be saved
+            return None  # the input itself is part of the boundary: nothing would be gained
         found.append(place)
     return tuple(found)

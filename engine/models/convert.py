@@ -1,6 +1,9 @@
-"""From a Keras model to a LiteRT file. Heavy: imports TensorFlow."""
+"""Converts a Keras model to a LiteRT file. Heavy: imports TensorFlow."""
+
+from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -9,15 +12,15 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from engine import home as homes
 
 
-def to_litert(model, path) -> None:
+def to_litert(model: keras.Model, path: Path) -> None:
     """Converts a Keras model to a LiteRT file that takes one image at a time.
 
-    The weights are made constants before the conversion. Keras' own export goes through a SavedModel
-    on disk instead, which took five times as long for a network that is no quicker
-    (`python -m benchmarks --only choices`).
+    The weights become constants before the conversion. Keras' own export writes a SavedModel first,
+    which took five times as long for a network that is not faster (`python -m benchmarks --only
+    choices`).
 
     Args:
-        model: with one input (None, size, size, 3); all outputs are kept, in their order.
+        model: with one input (None, size, size, 3); all outputs are kept in order.
         path: of the .tflite file, which appears in one step.
     """
     shape = [1, *model.inputs[0].shape[1:]]
@@ -31,4 +34,4 @@ def to_litert(model, path) -> None:
         homes.to_disk(aside)
         os.replace(aside, path)
     finally:
-        aside.unlink(missing_ok=True)  # the disk was full
+        aside.unlink(missing_ok=True)  # left over if the disk was full

@@ -1,21 +1,27 @@
-"""Which layers of a backbone learn in a stage, and the map of it that the Configure page shows.
+"""Which layers of a backbone are trained in a stage, and the freeze map of the Configure page.
 
-Light: works on the catalogue's block tables, without Keras. The grammar of `trainable`:
+Light: works on the catalogue's block tables, without Keras. Values of `trainable`:
 
-    none            only the head learns
-    all             the whole backbone learns
+    none            only the head
+    all             the whole backbone
     last N blocks   the N blocks nearest to the head
-    from LAYER      that layer and every one after it; a block's name stands for its first layer
+    from LAYER      that layer and every one after it; a block's name means its first layer
 
-Batch normalization follows `batch_norm`: with "keep" none of those layers learns and their moving
-statistics stand still; with "update" those inside the trainable part learn and follow the images.
+Batch normalization follows `batch_norm`: with "keep" none of these layers is trained and their
+moving statistics do not change; with "update" those in the trainable part are trained and their
+statistics follow the images.
 """
+
+from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.errors import RecipeError
+from engine.models.backbones import Block
+from engine.recipe import StageSpec
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,11 @@ class Cell:
     """One block (or the head, or the total) in one stage.
 
     Attributes:
-        state: "frozen", "trainable", or "partly" where some layers learn and others do not. Kept
-            batch normalization does not count against "trainable".
+        state: "frozen", "trainable", or "partly" where only some layers are trained. Kept batch
+            normalization does not count against "trainable".
         batch_norm: "keep", "update", or "none" where there is no batch normalization.
-        trainable: numbers that gradients change.
-        frozen: all other numbers; moving statistics are always among these.
+        trainable: parameters that gradients change.
+        frozen: all other parameters; these always include moving statistics.
     """
 
     state: str
@@ -44,7 +50,7 @@ class Row:
         name: the block's name, "head" or "total".
         kind: "block", "head" or "total".
         layers: number of weight-bearing layers (0 for the head).
-        params: all numbers.
+        params: all parameters.
         cells: one for each stage, in order.
     """
 
@@ -55,17 +61,19 @@ class Row:
     cells: tuple[Cell, ...]
 
 
-def trainable_names(blocks, trainable: str, batch_norm: str = "keep") -> frozenset[str]:
-    """Names of the backbone's layers that learn.
+def trainable_names(
+    blocks: Sequence[Block], trainable: str, batch_norm: str = "keep"
+) -> frozenset[str]:
+    """Names of the backbone's layers that are trained.
 
     Args:
         blocks: the backbone's blocks, input to output.
         trainable: none, all, last N blocks, or from LAYER.
-        batch_norm: "keep" leaves batch-normalization layers out, "update" lets them in.
+        batch_norm: "keep" excludes batch-normalization layers, "update" includes them.
 
     Raises:
         RecipeError: with the field `trainable`, for more blocks than there are, an unknown layer,
-            or text outside the grammar.
+            or any other text.
     """
     layers = [layer for block in blocks for layer in block.layers]
     chosen = layers[_start(blocks, trainable) :]
@@ -73,24 +81,24 @@ def trainable_names(blocks, trainable: str, batch_norm: str = "keep") -> frozens
 
 
 def head_params(features: int, hidden: int, classes: int) -> int:
-    """Numbers in a head: weights and biases of the hidden layer, if any, and of the last one."""
+    """Parameters of a head: weights and biases of the hidden layer, if any, and of the last one."""
     first = (features + 1) * hidden if hidden else 0
     return first + ((hidden or features) + 1) * classes
 
 
-def freeze_map(blocks, stages, head_params: int) -> list[Row]:
-    """What learns in every stage, block by block.
+def freeze_map(blocks: Sequence[Block], stages: Sequence[StageSpec], head_params: int) -> list[Row]:
+    """What is trained in every stage, block by block.
 
     Args:
         blocks: the backbone's blocks, input to output.
-        stages: of the recipe; each has `trainable` and `batch_norm`.
-        head_params: numbers in the head, which learns in every stage.
+        stages: of the recipe; `trainable` and `batch_norm` are read.
+        head_params: parameters of the head, which is trained in every stage.
 
     Returns:
         A row for each block, then the head's, then the total.
 
     Raises:
-        RecipeError: as `trainable_names`, with the path of the stage's field.
+        RecipeError: as in `trainable_names`, with the path of the stage's field.
     """
     learning = []
     for i, stage in enumerate(stages):
@@ -111,7 +119,7 @@ def freeze_map(blocks, stages, head_params: int) -> list[Row]:
     return [*rows, Row("total", "total", layers, params, total)]
 
 
-def _start(blocks, trainable) -> int:
+def _start(blocks: Sequence[Block], trainable: str) -> int:
     """Index of the first layer of the trainable part."""
     sizes = [len(block.layers) for block in blocks]
     if trainable == "none":
@@ -137,7 +145,7 @@ def _start(blocks, trainable) -> int:
         positions[block.name] = sum(sizes[:i])
     positions |= {x.name: i for i, x in enumerate(x for b in blocks for x in b.layers)}
     if named[1] not in positions:
-        # Block names first: a name such as block_13_add is no weight-bearing layer, but near.
+        # Block names first: block_13_add, for example, has no weights but resembles one.
         near = difflib.get_close_matches(named[1], list(positions), 3, 0.5)
         hint = f"did you mean {' or '.join(near)}" if near else (
             f"blocks are {', '.join(b.name for b in blocks[:3])} … {blocks[-1].name}"
@@ -149,21 +157,21 @@ def _start(blocks, trainable) -> int:
     return positions[named[1]]
 
 
-def _cell(block, names) -> Cell:
+def _cell(block: Block, names: frozenset[str]) -> Cell:
     learns = [x for x in block.layers if x.name in names]
     trainable = sum(x.learnable for x in learns)
     norms = [x for x in block.layers if x.batch_norm]
     batch_norm = "none"
     if norms:
         batch_norm = "update" if any(x in learns for x in norms) else "keep"
-    # Layers nothing can change (input normalization), and kept batch norm, say nothing of a block.
+    # Layers without trainable weights (input normalization) and kept batch norm do not count.
     telling = [x for x in block.layers if x.learnable and not x.batch_norm] or norms
     learning = sum(x in learns for x in telling)
     return Cell(_state(learning, len(telling)), batch_norm, trainable, block.params - trainable)
 
 
-def _total(cells) -> Cell:
-    states = {cell.state for cell in cells[:-1]}  # the head, last, always learns
+def _total(cells: Sequence[Cell]) -> Cell:
+    states = {cell.state for cell in cells[:-1]}  # the last is the head, always trained
     state = states.pop() if len(states) == 1 else "partly" if states else "trainable"
     norms = {cell.batch_norm for cell in cells} - {"none"}
     batch_norm = "update" if "update" in norms else "keep" if norms else "none"
@@ -175,7 +183,7 @@ def _total(cells) -> Cell:
     )
 
 
-def _state(learning, count) -> str:
+def _state(learning: int, count: int) -> str:
     if not learning:
         return "frozen"
     return "trainable" if learning == count else "partly"

@@ -1,7 +1,11 @@
-"""Running a converted network in LiteRT, with no TensorFlow: for predictions and for feature passes."""
+"""Runs a converted network in LiteRT, without TensorFlow, for predictions and feature passes."""
+
+from __future__ import annotations
 
 import re
+from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
@@ -9,24 +13,24 @@ from engine.host.parallel import cores
 
 
 class Network:
-    """A converted network, ready to be called from several threads at once.
+    """A converted network that may be called from several threads at once.
 
-    A one-thread interpreter for each calling thread is quicker than one with many threads, and its
-    sums do not depend on the number of cores.
+    A one-thread interpreter for each calling thread is faster than one with many threads, and its
+    results do not depend on the number of cores.
 
     Args:
         model: path of a .tflite file that takes one image (1, size, size, 3), float32 0 to 255.
-        threads: how many callers are served at once; by default, one for each core.
+        threads: number of calls served at once; None for one per core.
 
     Raises:
-        ValueError or RuntimeError: if the file is no network that LiteRT can run.
+        ValueError or RuntimeError: if LiteRT cannot run the file.
     """
 
-    def __init__(self, model, threads: int | None = None):
+    def __init__(self, model: Path, threads: int | None = None):
         from ai_edge_litert.interpreter import Interpreter
 
         self.threads = threads or cores()
-        self._idle = SimpleQueue()
+        self._idle: SimpleQueue[Any] = SimpleQueue()
         content = model.read_bytes()
         for _ in range(self.threads):
             interpreter = Interpreter(model_content=content, num_threads=1)
@@ -57,7 +61,7 @@ class Network:
 
 
 def _place(name: str) -> int:
-    """An output's place among those of the Keras model: names are Identity, Identity_1 … (files of
-    Keras' own export: StatefulPartitionedCall_1:0, :1 …)."""
+    """An output's place among those of the Keras model: names are Identity, Identity_1 … (in files
+    of Keras' own export StatefulPartitionedCall_1:0, :1 …)."""
     found = re.search(r"^Identity_(\d+)$|:(\d+)$", name)
     return int(found[1] or found[2]) if found else 0

@@ -1,8 +1,10 @@
-"""Writes engine/backbones.json.gz from the installed Keras: `python -m engine.models.make_catalogue`.
+"""Writes backbones.json.gz from the installed Keras: `python -m engine.models.make_catalogue`.
 
-Heavy, and needed only when Keras, GraftSmall or the list of backbones changes. Each network is
-built without weights, so nothing is downloaded.
+Heavy. Run it when Keras, GraftSmall or the list of backbones changes. Each network is built without
+weights, so nothing is downloaded.
 """
+
+from __future__ import annotations
 
 import gzip
 import inspect
@@ -10,12 +12,14 @@ import json
 import math
 import re
 
+import keras
+
 from engine.models import backbones
 from engine.models.backbones import Block, Layer
-from engine.models.pretrained import leaf_layers
+from engine.models.graph import leaf_layers
 
-# family: (pattern, block) pairs, tried in order; \1 stands for the first group. A layer that none
-# matches (Keras numbers it automatically) belongs to the block of the layer before it.
+# family: (pattern, block) pairs, tried in order; \1 is the first group. A layer that matches none
+# (Keras numbers it automatically) belongs to the block of the layer before it.
 BY_NAME = {
     "GraftSmall": [(r"^([a-z]+\d*)_", r"\1")],
     "MobileNet": [(r"^conv1", "stem"), (r"^conv_(?:dw|pw)_(\d+)", r"block_\1")],
@@ -50,27 +54,25 @@ BY_END = {
 }  # fmt: skip
 
 
-def read_blocks(model, family: str) -> tuple[Block, ...]:
+def read_blocks(model: keras.Model, family: str) -> tuple[Block, ...]:
     """Groups a Keras model's weight-bearing layers into the family's natural blocks."""
     leaves = leaf_layers(model)
     named = BY_NAME.get(family) or BY_END[family]
-    found = [_match(leaf.name, named) for leaf in leaves]
+    names = [""] * len(leaves)
     order = range(len(leaves)) if family in BY_NAME else reversed(range(len(leaves)))
     current = "stem" if family in BY_NAME else "top"
     for i in order:
-        current = found[i] = found[i] or current
-    grouped = {}
-    for leaf, block in zip(leaves, found, strict=True):
+        current = names[i] = _match(leaves[i].name, named) or current
+    grouped: dict[str, list[Layer]] = {}
+    for leaf, block in zip(leaves, names, strict=True):
         if leaf.weights:
             grouped.setdefault(block, []).append(_layer(leaf))
     return tuple(Block(name, tuple(layers)) for name, layers in grouped.items())
 
 
-def build_plain(name: str, alpha: float | None, size: int | None = None):
+def build_plain(name: str, alpha: float | None, size: int | None = None) -> keras.Model:
     """A catalogue network with random weights and no top, in a cleared Keras session."""
-    import keras
-
-    keras.backend.clear_session()  # so that Keras numbers its automatic names from the start
+    keras.backend.clear_session()  # so that Keras starts numbering layers again
     shape = (size, size, 3) if size else None
     if name == "GraftSmall":
         from engine.models.builtin import network
@@ -82,8 +84,7 @@ def build_plain(name: str, alpha: float | None, size: int | None = None):
 
 
 def weights_file(name: str, alpha: float | None, size: int) -> str | None:
-    """The file name Keras would ask its cache for; nothing is fetched."""
-    import keras
+    """The name of the file that Keras would download; nothing is downloaded."""
     from keras.src.utils import file_utils
 
     if name == "GraftSmall":
@@ -110,7 +111,7 @@ def weights_file(name: str, alpha: float | None, size: int) -> str | None:
 
 
 def entry(name: str, alpha: float | None, family: str, size: int) -> dict:
-    """What the data file says of one variant."""
+    """The data file's entry for one variant."""
     model = build_plain(name, alpha)
     return {
         "params": model.count_params(),
@@ -120,7 +121,7 @@ def entry(name: str, alpha: float | None, family: str, size: int) -> dict:
     }
 
 
-def _match(name, patterns):
+def _match(name: str, patterns: list[tuple[str, str]]) -> str | None:
     for pattern, block in patterns:
         match = re.search(pattern, name)
         if match:
@@ -128,15 +129,13 @@ def _match(name, patterns):
     return None
 
 
-def _layer(leaf):
-    import keras
-
+def _layer(leaf: keras.Layer) -> Layer:
     learnable = sum(math.prod(v.shape) for v in leaf.trainable_weights)
     is_norm = isinstance(leaf, keras.layers.BatchNormalization)
     return Layer(leaf.name, leaf.count_params(), is_norm, learnable)
 
 
-def main():
+def main() -> None:
     """Builds every variant and writes the data file."""
     data = {}
     for family, _, _, members in backbones._FAMILIES:
@@ -147,7 +146,9 @@ def main():
                     data[key] = entry(name, alpha, family, size)
                     print(f"{key}: {len(data[key]['blocks'])} blocks", flush=True)
     text = json.dumps(data, separators=(",", ":"))
-    backbones.DATA.write_bytes(gzip.compress(text.encode(), 9, mtime=0))  # same bytes every time
+    backbones.DATA.write_bytes(
+        gzip.compress(text.encode(), 9, mtime=0)
+    )  # the same bytes every time
     print(f"{backbones.DATA}: {backbones.DATA.stat().st_size / 1000:.0f} kB, {len(text)} unpacked")
 
 

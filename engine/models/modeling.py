@@ -1,26 +1,30 @@
-"""From a recipe to a Keras model: pixels in, probabilities out, everything between inside it.
+"""From a recipe to a Keras model: pixels in, probabilities out.
 
-Heavy: imports Keras. The model of every recipe has the same outline, so that training, export,
+Heavy: imports Keras. The model of every recipe has the same structure, so that training, export,
 explanations and prediction need no special cases:
 
     pixels (size, size, 3), 0..255 → preprocessing → backbone, one nested Functional layer
       → features (pooled vector) → [hidden] → dropout → logits → probabilities (float32)
 
-All of it is built-in Keras layers, so a saved file loads in safe mode. The precision policy is the
-caller's: set it before `build`.
+All layers are Keras' own, so a saved file loads in safe mode. Set the precision policy before
+`build`.
 """
+
+from __future__ import annotations
 
 import hashlib
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import keras
 import numpy as np
 
-from engine.models import backbones, batch_norm, freezing, graph, pretrained
+from engine.models import backbones, batch_norm, freezing, graph
 from engine.models.backbones import Block
-from engine.models.pretrained import leaf_layers
-from engine.recipe import schedules
+from engine.models.graph import Operations, leaf_layers
+from engine.models.sources import keras_applications, run
+from engine.recipe import HeadSpec, Recipe, StageSpec
 
 HEAD_LAYERS = ("features", "hidden", "dropout", "logits", "probabilities")
 """Names of the layers on top of the backbone, in order; hidden and dropout may be missing."""
@@ -37,22 +41,21 @@ _RESCALING = {
 
 @dataclass
 class Bundle:
-    """A built model with what is known of its parts.
+    """A built model and its parts.
 
     Attributes:
-        model: the whole, input `pixels` (batch, size, size, 3) float32 in 0..255, output
+        model: the whole network, input `pixels` (batch, size, size, 3) float32 in 0..255, output
             (batch, classes) float32.
         backbone: the nested model inside it; its layers carry the names in `blocks`.
         blocks: the backbone's blocks, input to output.
-        preprocessing: "tf", "torch", "caffe" or "included" (see `engine.models.backbones.Backbone`).
+        preprocessing: "tf", "torch", "caffe" or "included" (see `backbones.Backbone`).
         name: the backbone's name in the catalogue, also where it came from another run.
         alpha: its width, or None.
         image_size, min_image_size: in pixels.
-        origin: the recipe's own words for the backbone, such as "run:ID".
+        origin: the backbone's name in the recipe, such as "run:ID".
         feature_map, features: the model's symbolic tensors before and after pooling.
-        graph: (operation, inputs, outputs) of the backbone, in order; None where an operation is
-            used twice, so that it has no one place. Taken when the model is built: a layer that
-            becomes part of a second model no longer tells its tensors.
+        graph: the backbone's operations (`engine.models.graph.operations`), or None. Read when the
+            model is built: a layer that becomes part of a second model no longer gives its tensors.
     """
 
     model: keras.Model
@@ -64,59 +67,67 @@ class Bundle:
     image_size: int
     min_image_size: int
     origin: str
-    feature_map: object = None
-    features: object = None
-    graph: list | None = None
+    feature_map: keras.KerasTensor = field(init=False)
+    features: keras.KerasTensor = field(init=False)
+    graph: Operations | None = field(init=False)
 
-    def __post_init__(self):
-        self.feature_map = self.layer("features").input
-        self.features = self.layer("features").output
+    def __post_init__(self) -> None:
+        pooling = self.model.get_layer("features")
+        self.feature_map, self.features = pooling.input, pooling.output
         self.graph = graph.operations(self.backbone)
 
-    def layer(self, name):
+    def layer(self, name: str) -> keras.Layer | None:
         """A layer of the head, or None."""
         return next((layer for layer in self.model.layers if layer.name == name), None)
 
 
-def build(recipe, class_names, home=None) -> Bundle:
+def build(recipe: Recipe, class_names: list[str], home: Path | None = None) -> Bundle:
     """Builds the model of a recipe, with its weights.
 
     Args:
-        recipe: an `engine.recipe.recipe.Recipe`; backbone, image_size and head are read.
+        recipe: backbone, image_size and head are read.
         class_names: two or more; only their number matters here.
         home: Graft's home, for a backbone named run:ID; None for the usual one.
 
     Raises:
-        BackboneError: an unknown backbone, or weights that cannot be had.
-        RecipeError: for `image_size`, below what the backbone takes.
+        BackboneError: an unknown backbone, or weights that are not available.
+        RecipeError: for an image size below the backbone's minimum.
     """
-    size = recipe.image_size
-    known, backbone = pretrained.backbone(recipe.backbone, size, home)
-    model = _assemble(backbone, known["preprocessing"], recipe.head, len(class_names), size)
+    spec, size = recipe.backbone, recipe.image_size
+    source = run if spec.name.startswith(run.PREFIX) else keras_applications
+    found = source.build(spec, size, home)
     return Bundle(
-        model=model, backbone=backbone, image_size=size, origin=recipe.backbone.name, **known
+        model=_assemble(found.network, found.preprocessing, recipe.head, len(class_names), size),
+        backbone=found.network,
+        blocks=found.blocks,
+        preprocessing=found.preprocessing,
+        name=found.name,
+        alpha=found.alpha,
+        image_size=size,
+        min_image_size=found.min_image_size,
+        origin=spec.name,
     )
 
 
-def rebuilt(bundle, head) -> Bundle:
-    """The same model with the same weights under the precision policy that is set now.
+def rebuilt(bundle: Bundle, head: HeadSpec) -> Bundle:
+    """The same model with the same weights under the current precision policy.
 
-    The backbone is copied layer by layer: building it anew from its name would lose what Keras
+    The backbone is copied layer by layer: building it again from its name would lose what Keras
     adds for ImageNet weights alone (EfficientNet's input scaling).
 
     Args:
         bundle: a built model.
         head: the recipe's `head`.
     """
-    backbone = pretrained.copy(bundle.backbone, bundle.image_size)
+    backbone = graph.copy(bundle.backbone, bundle.image_size)
     classes = bundle.model.output_shape[-1]
     model = _assemble(backbone, bundle.preprocessing, head, classes, bundle.image_size)
     model.set_weights(bundle.model.get_weights())
-    return replace(bundle, model=model, backbone=backbone)  # its tensors are found anew
+    return replace(bundle, model=model, backbone=backbone)  # finds its own tensors again
 
 
-def preprocess(pixels, mode: str):
-    """Applies a backbone's own input scaling to a Keras tensor, as layers that can be saved.
+def preprocess(pixels: keras.KerasTensor, mode: str) -> keras.KerasTensor:
+    """Applies a backbone's input scaling to a Keras tensor, as layers that can be saved.
 
     Args:
         pixels: (batch, height, width, 3) float32 in 0..255, red-green-blue.
@@ -134,7 +145,9 @@ def preprocess(pixels, mode: str):
     return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(pixels)
 
 
-def _assemble(backbone, preprocessing, head, classes, size) -> keras.Model:
+def _assemble(
+    backbone: keras.Model, preprocessing: str, head: HeadSpec, classes: int, size: int
+) -> keras.Model:
     layers = keras.layers
     pixels = keras.Input((size, size, 3), dtype="float32", name="pixels")
     x = backbone(preprocess(pixels, preprocessing))
@@ -151,7 +164,7 @@ def _assemble(backbone, preprocessing, head, classes, size) -> keras.Model:
     return model
 
 
-def inference_model(bundle) -> keras.Model:
+def inference_model(bundle: Bundle) -> keras.Model:
     """The same weights with three outputs, for export and for prediction.
 
     Returns:
@@ -165,7 +178,7 @@ def inference_model(bundle) -> keras.Model:
     return keras.Model(bundle.model.inputs[0], outputs, name="inference")
 
 
-def architecture(bundle) -> dict:
+def architecture(bundle: Bundle) -> dict:
     """What a finished run keeps about its model, as plain data for `architecture.json`."""
     total, inside = bundle.model.count_params(), bundle.backbone.count_params()
     return {
@@ -188,15 +201,15 @@ def architecture(bundle) -> dict:
 # -- what learns ------------------------------------------------------------------------------
 
 
-def apply_stage(bundle, stage) -> dict:
+def apply_stage(bundle: Bundle, stage: StageSpec) -> dict:
     """Sets which layers learn; compile the model afterwards.
 
     Batch normalization is frozen by `trainable = False` on each layer: calling the backbone with
-    `training=False` does not hold in `fit` (keras issue 20285; facts, Traps 1).
+    `training=False` has no effect in `fit` (keras issue 20285).
 
     Args:
         bundle: from `build`; changed in place.
-        stage: with `trainable` and `batch_norm`.
+        stage: `trainable` and `batch_norm` are read.
 
     Returns:
         A dict of trainable_params (head included), frozen_params (the rest, moving statistics
@@ -206,7 +219,7 @@ def apply_stage(bundle, stage) -> dict:
         RecipeError: as `engine.models.freezing.trainable_names`.
     """
     names = freezing.trainable_names(bundle.blocks, stage.trainable, stage.batch_norm)
-    # On a nested model the flag cascades to every layer, so it goes first, the layers after it.
+    # On a nested model the flag cascades to every layer, so it is set before those of the layers.
     bundle.backbone.trainable = bool(names)
     learning = []
     for layer in leaf_layers(bundle.backbone):
@@ -222,14 +235,14 @@ def apply_stage(bundle, stage) -> dict:
     }
 
 
-def _still_frozen_part(bundle) -> None:
-    """Switches the backbone's own dropout (EfficientNet drops whole paths) off where it is frozen,
-    so that a frozen part gives one answer for one image, and on again where it learns."""
+def _still_frozen_part(bundle: Bundle) -> None:
+    """Turns the backbone's own dropout (EfficientNet drops whole paths) off where it is frozen, so
+    that a frozen part gives one answer for one image, and on again where it learns."""
     random = [x for x in leaf_layers(bundle.backbone) if isinstance(x, keras.layers.Dropout)]
     if not random or bundle.graph is None:
         return
     learning = set()
-    for place in graph.live_operations(bundle):
+    for place in graph.live_operations(bundle.graph):
         operation = bundle.graph[place][0]
         leaves = leaf_layers(operation) if hasattr(operation, "layers") else [operation]
         learning |= {id(leaf) for leaf in leaves}
@@ -238,21 +251,22 @@ def _still_frozen_part(bundle) -> None:
         layer.rate = own_rate if id(layer) in learning else 0.0
 
 
-def restore_dropout(bundle) -> None:
-    """Gives the backbone's own dropout its rates back, before the model is saved."""
+def restore_dropout(bundle: Bundle) -> None:
+    """Restores the rates of the backbone's own dropout, before the model is saved."""
     for layer in leaf_layers(bundle.backbone):
         if layer in _OWN_RATES:
             layer.rate = _OWN_RATES[layer]
 
 
-_OWN_RATES = weakref.WeakKeyDictionary()  # a layer's attributes would end up in its saved file
+# Kept here, since a layer's attributes would be saved in its file.
+_OWN_RATES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def frozen_digests(bundle) -> dict[str, str]:
-    """Hashes of every weight that the stage applied last must not change.
+def frozen_digests(bundle: Bundle) -> dict[str, str]:
+    """Hashes of every weight that the current stage must not change.
 
-    That is every weight but those that learn and the moving statistics of updating batch
-    normalization. Taken before and after a fit, two equal dicts prove that frozen was frozen.
+    That is every weight except those that learn and the moving statistics of updating batch
+    normalization. If the hashes before and after a fit are equal, the frozen part did not change.
 
     Returns:
         `{variable path: SHA-256 of dtype, shape and bytes}`.
@@ -268,37 +282,3 @@ def frozen_digests(bundle) -> dict[str, str]:
             kind = f"{value.dtype}{value.shape}".encode()
             digests[weight.path] = hashlib.sha256(kind + value.tobytes()).hexdigest()
     return digests
-
-
-def optimizer(stage, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """The stage's optimizer with its learning-rate schedule.
-
-    Args:
-        stage: of a recipe.
-        steps_per_epoch: batches in an epoch, 1 or more.
-    """
-    constant = stage.schedule == "constant"
-    rates = schedules.learning_rates(stage, steps_per_epoch)
-    shared = {"learning_rate": stage.learning_rate if constant else _Rates(rates)}
-    # None leaves the decay out of the graph; AdamW alone insists on a number.
-    shared["weight_decay"] = stage.weight_decay or (0.0 if stage.optimizer == "adamw" else None)
-    if stage.optimizer in ("sgd", "rmsprop"):
-        shared["momentum"] = stage.momentum
-    kinds = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
-    return getattr(keras.optimizers, kinds[stage.optimizer])(**shared)
-
-
-class _Rates(keras.optimizers.schedules.LearningRateSchedule):
-    """The rates of `engine.recipe.schedules.learning_rates`, one for each step."""
-
-    def __init__(self, rates):
-        super().__init__()
-        self.rates = np.asarray(rates, "float32")
-
-    def __call__(self, step):
-        # A step beyond the last, which only a probe takes, keeps the last rate.
-        place = keras.ops.minimum(keras.ops.cast(step, "int32"), len(self.rates) - 1)
-        return keras.ops.take(self.rates, place)
-
-    def get_config(self):
-        return {"rates": self.rates.tolist()}

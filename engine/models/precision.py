@@ -1,28 +1,33 @@
-"""Which number format a run computes in, where its recipe says `auto`.
+"""The number format of a run whose recipe says `auto`.
 
-Heavy: imports TensorFlow. The choice follows from the hardware alone and never from a measured
-time, so that the same recipe on the same machine always computes the same.
+Heavy: imports TensorFlow. The choice depends on the hardware alone and never on a measured time, so
+that the same recipe on the same machine always computes the same.
 """
+
+from __future__ import annotations
 
 import tensorflow as tf
 
+from engine.host.log import EventWriter
+from engine.recipe import Recipe
 
-def choose(recipe, events) -> str:
+
+def choose(recipe: Recipe, events: EventWriter) -> str:
     """The Keras dtype policy of a run.
 
     Args:
         recipe: precision is read.
-        events: an EventLog; takes a note that says what was chosen and why.
+        events: takes a note that says what was chosen and why.
 
     Returns:
-        What the recipe names, or for `auto` "mixed_float16" on a GPU with tensor cores and
+        The precision in the recipe, or for `auto` "mixed_float16" on a GPU with tensor cores and
         "float32" on everything else.
     """
     if recipe.precision != "auto":
         return recipe.precision
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        # Some CPUs have instructions for bfloat16, but whether they help depends on backbone and load.
+        # Some CPUs support bfloat16, but whether it is faster depends on backbone and load.
         chosen, why = "float32", "there is no GPU, and on a CPU it is the exact and safe choice"
     else:
         details = tf.config.experimental.get_device_details(gpus[0])

@@ -1,18 +1,22 @@
-"""The process that computes: its devices, seeds and number format. Heavy: imports TensorFlow."""
+"""Devices, seeds and number format of a process that computes. Heavy: imports TensorFlow."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
 import keras
 import tensorflow as tf
 
+from engine.host.log import EventWriter
 from engine.models import precision
+from engine.recipe import Recipe
 
 
-def prepare_device(recipe, events, chosen=None) -> str:
-    """Seeds, memory growth and precision; returns the precision's name.
+def prepare_device(recipe: Recipe, events: EventWriter, chosen: str | None = None) -> str:
+    """Sets seeds, memory growth and precision; returns the precision's name.
 
     Args:
-        chosen: the precision that was chosen before, when a run is resumed.
+        recipe: seed, deterministic and precision are read.
+        events: takes a note about the precision.
+        chosen: the precision of a run that is resumed; None to choose one.
     """
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
@@ -24,19 +28,3 @@ def prepare_device(recipe, events, chosen=None) -> str:
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(chosen)
     return chosen
-
-
-class Silent:
-    """In the place of an EventLog where there is no run to write of.
-
-    Args:
-        on_step: called with the step of each batch event; None for nothing.
-    """
-
-    def __init__(self, on_step: Callable[[int], None] | None = None):
-        self._on_step = on_step
-
-    def write(self, event: str, **fields) -> None:
-        """Takes an event; writes nothing."""
-        if event == "batch" and self._on_step:
-            self._on_step(fields["step"])

@@ -1,140 +1,59 @@
 """From a prepared dataset to batches: tf.data, with everything random decided up front.
 
-Order and augmentation of an epoch follow from (seed, stage, epoch) alone, so an epoch can be
-repeated, and a run can be gone on with from any step.
+Order and augmentation of an epoch depend on (seed, stage, epoch) alone, so an epoch can be
+repeated, and a run can resume at any step.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from engine.data.unreadable import READING
 from engine.features import store
+from engine.features.compute import Cached
+from engine.features.pixels import Pixels
 from engine.host.parallel import cores
-from engine.images import augment, decode
+from engine.images import augment
+from engine.recipe import Recipe
+
+__all__ = ["PixelSource", "Pixels", "evaluation_batches", "training_batches"]
 
 
-class Pixels:
-    """The images of a dataset at a recipe's size, each decoded once if they fit the memory budget.
+class PixelSource(Protocol):
+    """Anything that gives pixels, such as `Pixels`."""
 
-    Nothing is decoded before it is asked for: the first epoch, or the feature pass, overlaps with it.
-
-    Args:
-        dataset: an open Dataset.
-        indices: int array, the images that will be asked for.
-        size, resize: see `engine.images.decode.to_pixels`.
-        budget: MiB that decoded images may take.
-        unreadable: an `engine.data.unreadable.Unreadable`, which decides what becomes of an image that
-            can no longer be read; None where that is an error.
-
-    Attributes:
-        cached: whether all of them fit.
-        bytes: what they take when all are decoded; 0 if they do not fit.
-        unreadable: as given.
-    """
-
-    def __init__(self, dataset, indices, size, resize, budget, unreadable=None):
-        self._dataset, self._size, self._resize = dataset, size, resize
-        self.unreadable = unreadable
-        self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
-        needed = len(indices) * size * size * 3
-        self.cached = needed <= budget * 2**20
-        self.bytes = needed if self.cached else 0
-        if self.cached:
-            self._rows = np.full(len(dataset), -1, np.int64)
-            self._rows[indices] = np.arange(len(indices))
-            # The system gives the memory when a row is first written.
-            self._array = np.empty((len(indices), size, size, 3), np.uint8)
-            self._decoded = np.zeros(len(indices), bool)
-
-    def one(self, index: int, keep: bool = True) -> np.ndarray:
-        """uint8 array (size, size, 3): the image, or the one that takes its place.
-
-        Args:
-            index: of the image in the dataset.
-            keep: whether it is worth keeping, if there is room: False for an image that will not be
-                asked for again.
-
-        Raises:
-            DatasetError, ImageError or OSError: if it cannot be read, and there is no `unreadable`.
-            Paused: if nothing can take its place, or too much has been lost.
-        """
-        found = self.own(index, keep)
-        if found is not None:
-            return found
-        for peer in self.unreadable.peers(int(index)):
-            found = self._try(peer, keep)
-            if found is not None:
-                return found
-        self.unreadable.none_left(int(index))
-
-    def own(self, index: int, keep: bool = True) -> np.ndarray | None:
-        """Like `one`, but None where another image would take the place."""
-        if self.unreadable is None:
-            return self._kept(index, keep)
-        found = (self._try(copy, keep) for copy in self.unreadable.copies(int(index)))
-        return next((pixels for pixels in found if pixels is not None), None)
-
-    def _try(self, index, keep):
-        """The pixels of one file; None if it cannot be read."""
-        if index not in self.unreadable:
-            try:
-                return self._kept(index, keep)
-            except READING as error:
-                self.unreadable.note(index, error)
-        return None
-
-    def _kept(self, index, keep):
-        if not self.cached:
-            return self._decode(index)
-        row = self._rows[index]
-        if self._decoded[row]:
-            return self._array[row]
-        pixels = self._decode(index)
-        if keep:
-            self._array[row] = pixels
-            self._decoded[row] = True  # after the pixels: another thread may look at any time
-        return pixels
-
-    def get(self, indices) -> np.ndarray:
-        """uint8 array (n, size, size, 3); see `one`."""
-        if self.cached:
-            rows = self._rows[indices]
-            for _ in self._pool.map(self.one, indices[~self._decoded[rows]].tolist()):
-                pass
-            if self._decoded[rows].all():
-                return self._array[rows]
-        # Also where an image's own row stays empty, since it can no longer be read.
-        return np.stack(list(self._pool.map(self.one, indices)))
-
-    def _decode(self, index):
-        return decode.load(self._dataset.image_bytes(int(index)), self._size, self._resize)
+    def get(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 array (n, size, size, 3)."""
 
 
 def training_batches(
-    pixels,
-    indices,
-    labels,
-    class_count,
-    recipe,
-    stage,
-    first_epoch=0,
-    weights=None,
-    cached=None,
-    skip=0,
-):
+    pixels: PixelSource,
+    indices: np.ndarray,
+    labels: np.ndarray,
+    class_count: int,
+    recipe: Recipe,
+    stage: int,
+    first_epoch: int = 0,
+    weights: np.ndarray | None = None,
+    cached: Cached | None = None,
+    skip: int = 0,
+) -> tf.data.Dataset:
     """All epochs of a stage, one after another.
 
     Args:
-        pixels: Pixels.
+        pixels: gives the images.
         indices: int array (n,), the training images.
         labels: int array over the whole dataset.
         stage: index of the stage in the recipe.
-        first_epoch: epoch of the stage to begin with.
+        class_count: number of classes.
+        recipe: batch_size, image_size, augmentation, seed, shuffle_buffer and stages are read.
+        first_epoch: epoch of the stage to start with.
         weights: float array (classes,), or None.
-        cached: an `engine.features.compute.Cached`, whose features take the pixels' place; or None.
-        skip: batches of the first epoch to leave out, since they are done.
+        cached: features to train on in place of pixels, or None.
+        skip: batches of the first epoch to leave out because they are done.
 
     Returns:
         A tf.data.Dataset of (inputs, one-hot float32 (b, classes)[, float32 sample weights (b,)]),
@@ -146,13 +65,7 @@ def training_batches(
     active = recipe.augmentation.active
 
     def plan(epoch):
-        seed = [recipe.seed, stage, int(epoch)]
-        order = augment.epoch_order(len(indices), recipe.shuffle_buffer, [*seed, 0])
-        drawn = augment.draw(recipe.augmentation, len(indices), [*seed, 1])
-        view = np.zeros(len(indices), np.int64)
-        if cached:
-            view = store.draw_views(recipe, drawn, [*seed, 2])
-        return np.asarray(indices, np.int64)[order], drawn, view
+        return _plan(recipe, [recipe.seed, stage, int(epoch)], indices, bool(cached))
 
     def epoch_batches(epoch):
         kinds = (tf.int64, tf.float32, tf.int64)
@@ -178,9 +91,27 @@ def training_batches(
     return _in_background(order.skip(skip), load)
 
 
-def evaluation_batches(pixels, indices, labels, class_count, recipe, cached=None):
-    """(inputs, one-hot labels) in a fixed order, unchanged by augmentation; see
-    `training_batches`."""
+def _plan(
+    recipe: Recipe, seed: list[int], indices: np.ndarray, cached: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An epoch: images in order (n,), their augmentation (n, 8) and their views (n,)."""
+    order = augment.epoch_order(len(indices), recipe.shuffle_buffer, [*seed, 0])
+    drawn = augment.draw(recipe.augmentation, len(indices), [*seed, 1])
+    view = np.zeros(len(indices), np.int64)
+    if cached:
+        view = store.draw_views(recipe, drawn, [*seed, 2])
+    return np.asarray(indices, np.int64)[order], drawn, view
+
+
+def evaluation_batches(
+    pixels: PixelSource,
+    indices: np.ndarray,
+    labels: np.ndarray,
+    class_count: int,
+    recipe: Recipe,
+    cached: Cached | None = None,
+) -> tf.data.Dataset:
+    """(inputs, one-hot labels) in a fixed order, without augmentation; see `training_batches`."""
 
     def load(chosen):
         if cached:
@@ -195,11 +126,11 @@ def evaluation_batches(pixels, indices, labels, class_count, recipe, cached=None
     return _in_background(order, load)
 
 
-def _in_background(order, load):
-    """Makes batches ahead, in order, on as many threads as there are cores.
+def _in_background(order: tf.data.Dataset, load: Callable) -> tf.data.Dataset:
+    """Prepares batches ahead, in order, with one thread per core.
 
-    The number of threads is fixed and tf.data's autotuning off: its thread sleeps between rounds, and
-    the end of a fit waited for it, by 10 to 30 s after the sample's last epoch.
+    The number of threads is fixed and tf.data's autotuning is off: its thread sleeps between
+    rounds, and the end of a fit waited 10 to 30 s for it after the sample's last epoch.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -218,7 +149,7 @@ def _one_hot(labels, class_count, chosen):
 
 
 def _augment(values, drawn, size):
-    """`engine.images.augment.apply` for a batch; see there. (Rounded to whole levels likewise.)"""
+    """`engine.images.augment.apply` for a batch; rounds to whole levels too."""
     centre = (size - 1) / 2
     a, b, c, d, e, f = tf.unstack(drawn[:, :6], axis=1)
     zero = tf.zeros_like(a)

@@ -1,26 +1,32 @@
-"""Taking a run up exactly: what of the network, the optimizer and the counters goes into a checkpoint.
+"""Exact resume: what a checkpoint holds of the network, the optimizer and the counters.
 
-Heavy: imports Keras. Order and augmentation of an epoch follow from (seed, stage, epoch), so with the
-place in the epoch they need no state of their own; all else that a step depends on is here: weights,
-moving statistics, the state of every seed generator (dropout), the optimizer with its step count
-(schedules), the running means of the epoch's metrics, the counters of early stopping, the best weights.
+Heavy: imports Keras. Order and augmentation of an epoch depend on (seed, stage, epoch), so only the
+place in the epoch is saved. Everything else that a step depends on is saved: weights, moving
+statistics, the state of every seed generator (dropout), the optimizer with its step count
+(schedules), the running means of the epoch's metrics, the counters of early stopping, and the best
+weights.
 """
+
+from __future__ import annotations
 
 import os
 import shutil
 import time
+from pathlib import Path
 
 import keras
+import numpy as np
 
 from engine.errors import TrainingError
 from engine.host import settings
 from engine.host.signals import Paused
 from engine.runs import checkpoint
+from engine.train.best import Best
 
 SECONDS = 15.0
-"""Between checkpoints, at least; GRAFT_CHECKPOINT_SECONDS changes it."""
+"""Least seconds between checkpoints; GRAFT_CHECKPOINT_SECONDS changes it."""
 SHARE = 0.02
-"""Of the time, that writing checkpoints may take: large networks are saved less often."""
+"""Largest share of the time spent on checkpoints: large networks are saved less often."""
 
 
 class Keeper:
@@ -31,15 +37,20 @@ class Keeper:
         home: Graft's home, for its settings.
 
     Attributes:
-        position: where the run was, or None if it begins: stage, epoch (to go on with), batch (done
-            in it), step, batch_size, steps_per_epoch, precision, best (loss, stage, epoch),
-            best_before, seconds (of the stage so far) and reporter (its counters).
+        position: where the run was, or None if it starts: stage, epoch (to continue with), batch
+            (done in it), step, batch_size, steps_per_epoch, precision, best (loss, stage, epoch),
+            best_before, seconds (of the stage so far) and reporter (the counters of
+            `engine.train.progress`).
         best: the best weights so far, or None.
     """
 
-    def __init__(self, run, home):
+    def __init__(self, run: Path, home: Path):
         self.store, self.home = checkpoint.Checkpoints(run), home
-        self.position, self._state, self.best = self.store.load() or (None, None, None)
+        self.position: dict | None = None
+        self.best: list[np.ndarray] | None = None
+        self._state: dict = {}
+        if found := self.store.load():
+            self.position, self._state, self.best = found
         self._every = float(os.environ.get("GRAFT_CHECKPOINT_SECONDS", SECONDS))
         self._last = time.monotonic()
 
@@ -48,17 +59,17 @@ class Keeper:
         wait = max(self._every, self.store.seconds / SHARE) if self._every >= 1 else self._every
         return time.monotonic() - self._last >= wait
 
-    def save(self, position: dict, network, model, best) -> None:
+    def save(self, position: dict, network: keras.Model, model: keras.Model, best: Best) -> None:
         """Writes a checkpoint.
 
         Args:
             position: see `position`.
-            network: the whole keras.Model.
-            model: the one that is fitted, with optimizer and metrics; perhaps a part of the network.
-            best: the `engine.train.reporter.Best`.
+            network: the whole model.
+            model: the one that is fitted, with optimizer and metrics; may be a part of the network.
+            best: the best weights so far.
 
         Raises:
-            Paused: if the disk has no room for it; what was saved before stays.
+            Paused: if the disk is too full; earlier checkpoints stay.
         """
         self._check_room()
         state = {
@@ -75,52 +86,53 @@ class Keeper:
             raise Paused(_full(self.home)) from None
         self._last = time.monotonic()
 
-    def _check_room(self):
+    def _check_room(self) -> None:
         least = settings.get(self.home)["min_free_mb"] * 2**20
         if shutil.disk_usage(self.store.path.parent).free < least + self.store.bytes:
             raise Paused(_full(self.home))
 
-    def restore_network(self, network) -> None:
+    def restore_network(self, network: keras.Model) -> None:
         """Gives the network the saved weights, statistics and seeds."""
         self._assign("network", network.variables)
 
-    def restore(self, network, model) -> None:
-        """Gives network and optimizer what was saved.
+    def restore(self, network: keras.Model, model: keras.Model) -> None:
+        """Gives network and optimizer the saved values.
 
-        To be called when fit has begun an epoch: what it draws and builds before does not count.
+        Call it when fit has begun an epoch: until then, fit itself builds and draws.
         """
+        assert self.position is not None
         self.restore_network(network)
         self._assign("optimizer", model.optimizer.variables)
         ratio = self.position.get("iterations_ratio")
-        if ratio:  # the batches have another size now: as far in the schedule as before
+        if ratio:  # the batch size has changed: the same place in the schedule
             steps = model.optimizer.iterations
             steps.assign(round(int(keras.ops.convert_to_numpy(steps)) * ratio))
 
-    def restore_metrics(self, model) -> None:
+    def restore_metrics(self, model: keras.Model) -> None:
         """Adds the epoch's sums and counts before the checkpoint to the metrics.
 
-        To be called after the first batch, in which Keras builds its metrics. They are sums and counts
+        Call it after the first batch, in which Keras builds its metrics. They are sums and counts
         since the epoch began, so those before and those of this batch add up, to the last bit.
         """
         now = [keras.ops.convert_to_numpy(v) for v in model.metrics_variables]
         self._assign("metric", model.metrics_variables)
         for variable, value in zip(model.metrics_variables, now, strict=True):
             variable.assign_add(value)
-        self._state = None  # as large as network and optimizer together
+        self._state = {}  # as large as network and optimizer together
 
-    def _assign(self, kind, variables):
+    def _assign(self, kind: str, variables: list) -> None:
         saved = {k: v for k, v in self._state.items() if k.startswith(f"{kind}_")}
         shapes = [tuple(v.shape) for v in variables]
         if [value.shape for value in saved.values()] != shapes:
             raise TrainingError(
-                f"the last checkpoint does not fit the {kind} that this version of Keras builds, so the "
-                "run cannot be taken up; start it again"
+                f"the last checkpoint does not fit the {kind} that this version of Keras builds, "
+                "so the run cannot be resumed; start it again"
             )
         for variable, value in zip(variables, saved.values(), strict=True):
             variable.assign(value)
 
 
-def _parts(network, model) -> dict:
+def _parts(network: keras.Model, model: keras.Model) -> dict[str, list]:
     return {
         "network": network.variables,
         "optimizer": model.optimizer.variables,
@@ -128,8 +140,8 @@ def _parts(network, model) -> dict:
     }
 
 
-def _full(home) -> str:
+def _full(home: Path) -> str:
     return (
-        f"the disk of Graft's home {home} is nearly full, so the run was paused before anything broke; "
+        f"the disk of Graft's home {home} is nearly full, so the run was paused; "
         "free some space, then resume it"
     )

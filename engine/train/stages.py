@@ -1,9 +1,9 @@
-"""One stage of a run: its fit on cached features or on the whole network, and what it was worth.
+"""One stage of a run: its fit on cached features or on the whole network, and its result.
 
 Heavy: imports Keras.
 """
 
-from dataclasses import dataclass, field
+from __future__ import annotations
 
 import keras
 import numpy as np
@@ -11,98 +11,58 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.features import compute, store
 from engine.host import device
+from engine.host.log import EventWriter
 from engine.host.signals import Stopped
-from engine.models import modeling
+from engine.host.words import plural
+from engine.models import modeling, optimizers
+from engine.recipe import Recipe, StageSpec
 from engine.train import input_pipeline
-from engine.train.reporter import Best, Reporter
+from engine.train.progress import Counter, Progress
+from engine.train.reporter import Reporter
+from engine.train.saving import Saving
+from engine.train.stopping import Stopping
+from engine.train.work import Work
 
 
-@dataclass
-class Work:
-    """What all stages of a run share.
+def run_stage(number: int, work: Work, first_step: int) -> tuple[bool, int]:
+    """Fits one stage and reports its result.
 
-    Attributes:
-        recipe, bundle, dataset, pixels, split: what is trained, on what.
-        home: Graft's home.
-        steps: batches in an epoch.
-        events: an EventLog.
-        ask: a function without arguments: "stop" or "pause" once the user has asked for it, else "".
-        report: a function of (phase, text, done, total), see `_phases`.
-        keeper: checkpoints; None where nothing is to be kept, as in a probe.
-        best: the best weights so far.
-        initial: weights before the first stage, for a stage that goes wrong before there is a best.
-        told: indices of stages whose beginning the events tell of already.
-    """
-
-    recipe: object
-    bundle: object
-    dataset: object
-    pixels: object
-    split: dict
-    home: object
-    steps: int
-    events: object
-    ask: object
-    report: object
-    keeper: object = None
-    best: Best = field(default_factory=Best)
-    initial: list = field(default_factory=list)
-    told: set = field(default_factory=set)
-
-    @property
-    def network(self):
-        """The whole keras.Model."""
-        return self.bundle.model
-
-
-def run_stage(number, work, first_step) -> tuple[bool, int]:
-    """Fits one stage and reports what it was worth.
-
-    Where its frozen part can be cached, the rest is fitted on the part's outputs: the same layers,
-    the same order of images, the same result, for a fraction of the time.
+    Where the stage's frozen part can be cached, the rest is fitted on its outputs: the same layers,
+    the same order of images, the same result, in a fraction of the time.
 
     Args:
         number: the stage's index in the recipe.
-        work: the Work; if its keeper was in this stage, the stage goes on from there.
-        first_step: the global step to begin with.
+        work: the run's Work; if its keeper was in this stage, the stage continues from there.
+        first_step: the global step to start with.
 
     Returns:
         (whether the user stopped it, the global step reached).
     """
-    recipe, bundle, best, events = work.recipe, work.bundle, work.best, work.events
-    stage, steps, train = recipe.stages[number], work.steps, work.split["train"]
-    at = work.keeper and work.keeper.position
+    recipe, bundle, best = work.recipe, work.bundle, work.best
+    stage, at = recipe.stages[number], work.keeper.position if work.keeper else None
     if at and at["stage"] != number:
         at = None
     sizes = modeling.apply_stage(bundle, stage)
     later = any(store.why_not(recipe, s.trainable) for s in recipe.stages[number + 1 :])
     try:
         cached, why = compute.prepare(
-            bundle,
-            recipe,
-            number,
-            work.dataset,
-            work.pixels,
-            work.split,
-            work.home,
-            work.report,
+            bundle, recipe, number, work.dataset, work.pixels, work.split, work.home, work.report,
             keep_pixels=later,
-        )
+        )  # fmt: skip
     except Stopped:
         if not best.weights:
             raise
         return True, first_step  # the stages before are worth keeping
     model = cached.suffix if cached else bundle.model
-    new = number not in work.told or not at
+    new = number not in work.started or not at
     if new:
-        _tell_path(stage, cached, why, events)
+        _note_path(stage, cached, why, work.events)
     text = f"Stage {number + 1} of {len(recipe.stages)}: {stage.name}"
     work.report("training", text, 0, None, True)
-    compile_(model, stage, work)
-    before = modeling.frozen_digests(bundle)
-    start = best.weights or work.initial
+    optimizers.compile_(model, stage, work.steps, recipe.head.label_smoothing)
+    before, start = modeling.frozen_digests(bundle), best.weights or work.initial
     if new:
-        events.write(
+        work.events.write(
             "stage_start",
             stage=number,
             name=stage.name,
@@ -113,102 +73,82 @@ def run_stage(number, work, first_step) -> tuple[bool, int]:
     best_before = best.loss
     if at:
         best_before = float("inf") if at["best_before"] is None else at["best_before"]
-    facts = {
-        "best_before": best_before if np.isfinite(best_before) else None,
-        "batch_size": recipe.batch_size,
-        "steps_per_epoch": steps,
-        "precision": keras.config.dtype_policy().name,
-    }
-    costs = [_step_cost(s, recipe) for s in recipe.stages]
-    reporter = Reporter(number, work, first_step, len(train), costs, facts)
-    stopped = _fit(model, number, work, cached, reporter, at)
-    changed = [
-        name for name, digest in modeling.frozen_digests(bundle).items() if before[name] != digest
-    ]
-    if changed:
-        raise TrainingError(
-            f"frozen weights changed in stage {stage.name} ({changed[0]} and "
-            f"{len(changed) - 1} more), which must never happen; please report it"
-        )
+    progress = Progress(number, first_step)
+    stopped = _fit(model, work, progress, cached, best_before, at)
+    _check_frozen(bundle, stage, before)
     if cached:
         cached.close()
-    helped = best.stage == number
-    reason = "stopped" if stopped else reporter.reason
-    if reason == "completed" and reporter.epochs_done < stage.epochs:
-        reason = "early_stopping"
+    reason = _reason(stage, progress, stopped)
     if reason in ("diverged", "early_stopping"):
-        # What comes next starts from something good, not from where it went wrong.
+        # The next stage starts from the best weights, not from those that were worse.
         bundle.model.set_weights(best.weights or start)
-    events.write(
-        "stage_end",
-        stage=number,
-        name=stage.name,
-        step=reporter.step,
-        helped=helped,
-        reason=reason,
-        best_val_loss=reporter.best_loss,
-        best_epoch=reporter.best_epoch,
-        best_val_loss_before=best_before,
-        frozen_intact=True,
-        frozen_weights=len(before),
-        seconds=reporter.seconds,
-        peak_memory_mb=device.peak_memory_mb(),
-        text=_stage_text(stage, reason, reporter, helped, best_before, kept(work)),
-    )
-    return stopped, reporter.step
+    _report_end(stage, work, progress, reason, best_before, len(before))
+    return stopped, progress.step
 
 
-def _tell_path(stage, cached, why, events) -> None:
-    """Notes how a stage runs where that is not what one would expect."""
-    if why and stage.trainable != "all":
-        events.write(
-            "note", text=f"Stage {stage.name} runs the whole network in every epoch: {why}."
-        )
-    if cached and not cached.exact:
-        events.write(
-            "note",
-            text=f"Stage {stage.name} trains on {cached.views} fixed random views of every image, an "
-            "approximation of new ones in every epoch (cached_views).",
-        )
+def callbacks(work: Work, progress: Progress, best_before: float) -> list[keras.callbacks.Callback]:
+    """The callbacks of a stage's fit, one for each concern; their order matters.
+
+    Args:
+        work: the run's Work.
+        progress: what they share.
+        best_before: the lowest validation loss before the stage.
+    """
+    facts = {
+        "best_before": best_before if np.isfinite(best_before) else None,
+        "batch_size": work.recipe.batch_size,
+        "steps_per_epoch": work.steps,
+        "precision": keras.config.dtype_policy().name,
+    }
+    return [
+        Counter(work, progress),
+        Stopping(work, progress),
+        Reporter(work, progress),
+        Saving(work, progress, facts),
+    ]
 
 
-def compile_(model, stage, work) -> None:
-    """Compiles a model for a stage: optimizer with schedule, loss, accuracy."""
-    model.compile(
-        optimizer=modeling.optimizer(stage, work.steps),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=work.recipe.head.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        # XLA made the step ten times slower on a CPU (facts), and changes between GPU drivers.
-        jit_compile=False,
-    )
-    # Keras builds it in the first step, too late for a checkpoint's values.
-    model.optimizer.build(model.trainable_variables)
+def class_weights(recipe: Recipe, labels: np.ndarray, classes: int) -> np.ndarray | None:
+    """Weights that count all classes alike: float array (classes,); None unless the recipe asks.
+
+    Args:
+        recipe: class_weights is read.
+        labels: int array, of the training images.
+        classes: number of classes.
+    """
+    if recipe.class_weights != "balanced":
+        return None
+    counts = np.bincount(labels, minlength=classes)
+    return counts.sum() / (classes * counts)
 
 
-def _fit(model, number, work, cached, reporter, at) -> bool:
+def _fit(
+    model: keras.Model,
+    work: Work,
+    progress: Progress,
+    cached: compute.Cached | None,
+    best_before: float,
+    at: dict | None,
+) -> bool:
     """Fits a stage, or what is left of it; returns whether the user stopped it."""
     recipe, split, labels = work.recipe, work.split, work.dataset.labels
-    stage, steps, train = recipe.stages[number], work.steps, split["train"]
-    class_count = work.network.output_shape[-1]
-    shared = (labels, class_count, recipe)
-    weights = None
-    if recipe.class_weights == "balanced":
-        counts = np.bincount(labels[train], minlength=class_count)
-        weights = counts.sum() / (class_count * counts)
+    number, steps, train = progress.number, work.steps, split["train"]
+    epochs, classes = recipe.stages[number].epochs, work.network.output_shape[-1]
+    shared = (labels, classes, recipe)
+    weights = class_weights(recipe, labels[train], classes)
     validation = input_pipeline.evaluation_batches(
         work.pixels, split["validation"], *shared, cached
     )
     epoch, batch = 0, 0
     if at:
-        reporter.take_up(at)
-        epoch, batch = at["epoch"], at["batch"]
-        if at["ended"]:
-            epoch, batch = stage.epochs, 0
-    # An epoch that was broken off is finished by a fit of its own: it has fewer steps.
+        progress.resume(at)
+        epoch, batch = (epochs, 0) if at["ended"] else (at["epoch"], at["batch"])
+    # An interrupted epoch is finished by a fit of its own, since it has fewer steps.
     parts = [(epoch, epoch + 1, steps - batch)] if batch else []
-    parts.append((epoch + bool(batch), stage.epochs, steps))
+    parts.append((epoch + bool(batch), epochs, steps))
+    watching = callbacks(work, progress, best_before)
     for first, end, count in parts:
-        if first >= end or (at and reporter.ended):
+        if first >= end or (at and model.stop_training):
             continue
         try:
             model.fit(
@@ -220,53 +160,106 @@ def _fit(model, number, work, cached, reporter, at) -> bool:
                 steps_per_epoch=count,
                 validation_data=validation,
                 verbose=0,
-                callbacks=[reporter],
+                callbacks=watching,
             )
         except Stopped:
             if not work.best.weights:
-                # Stopped before the first epoch ended: what was learnt so far is the best so far.
-                loss, accuracy = model.evaluate(validation, verbose=0)
-                work.best.offer(work.network, loss, number, 0)
-                work.events.write(
-                    "epoch",
-                    stage=number,
-                    epoch=reporter.epoch,
-                    step=reporter.step,
-                    val_loss=loss,
-                    val_accuracy=accuracy,
-                )
+                _keep_unfinished(model, work, progress, validation)
             return True
     return False
 
 
-def _step_cost(stage, recipe) -> float:
-    """A step's cost against a forward pass of the whole network: the backward pass of all layers
-    costs about twice the forward one (Kaplan et al. 2020, arXiv:2001.08361, section 2.1)."""
-    if not store.why_not(recipe, stage.trainable):
-        return 0.02 if stage.trainable == "none" else 0.7
-    return {"none": 1.0, "all": 3.0}.get(stage.trainable, 2.0)
+def _keep_unfinished(model, work: Work, progress: Progress, validation) -> None:
+    """Keeps the weights of a run that was stopped before its first epoch ended."""
+    loss, accuracy = model.evaluate(validation, verbose=0)
+    work.best.offer(work.network, loss, progress.number, 0)
+    work.events.write(
+        "epoch",
+        stage=progress.number,
+        epoch=progress.epoch,
+        step=progress.step,
+        val_loss=loss,
+        val_accuracy=accuracy,
+    )
 
 
-def _stage_text(stage, reason, reporter, helped, before, kept) -> str:
-    """What a stage was worth, in a sentence."""
+def _check_frozen(bundle: modeling.Bundle, stage: StageSpec, before: dict[str, str]) -> None:
+    """Raises TrainingError if a frozen weight has changed during the fit."""
+    after = modeling.frozen_digests(bundle)
+    changed = [name for name, digest in after.items() if before[name] != digest]
+    if changed:
+        raise TrainingError(
+            f"frozen weights changed in stage {stage.name} ({changed[0]} and "
+            f"{len(changed) - 1} more), which must never happen; please report it"
+        )
+
+
+def _reason(stage: StageSpec, progress: Progress, stopped: bool) -> str:
+    """Why a stage ended: "completed", "stopped", "early_stopping" or "diverged"."""
+    if stopped:
+        return "stopped"
+    if progress.reason == "completed" and progress.epochs_done < stage.epochs:
+        return "early_stopping"
+    return progress.reason
+
+
+# -- words ------------------------------------------------------------------------------------
+
+
+def _note_path(
+    stage: StageSpec, cached: compute.Cached | None, why: str | None, events: EventWriter
+) -> None:
+    """Notes how a stage runs where that may be unexpected."""
+    if why and stage.trainable != "all":
+        events.write(
+            "note", text=f"Stage {stage.name} runs the whole network in every epoch: {why}."
+        )
+    if cached and not cached.exact:
+        events.write(
+            "note",
+            text=f"Stage {stage.name} trains on {cached.views} fixed random views of each image "
+            "(cached_views). This approximates new augmentation in every epoch.",
+        )
+
+
+def _report_end(
+    stage: StageSpec, work: Work, progress: Progress, reason: str, before: float, frozen: int
+) -> None:
+    """Writes the `stage_end` event."""
+    helped = work.best.stage == progress.number
+    work.events.write(
+        "stage_end",
+        stage=progress.number,
+        name=stage.name,
+        step=progress.step,
+        helped=helped,
+        reason=reason,
+        best_val_loss=progress.best_loss,
+        best_epoch=progress.best_epoch,
+        best_val_loss_before=before,
+        frozen_intact=True,
+        frozen_weights=frozen,
+        seconds=progress.seconds,
+        peak_memory_mb=device.peak_memory_mb(),
+        text=_stage_text(stage, reason, progress, helped, before, work.kept()),
+    )
+
+
+def _stage_text(
+    stage: StageSpec, reason: str, progress: Progress, helped: bool, before: float, kept: str
+) -> str:
+    """A stage's result in a sentence."""
     ends = {
-        "completed": f"ran its {stage.epochs} epochs",
+        "completed": f"ran {plural(stage.epochs, 'epoch')}",
         "stopped": "was stopped",
-        "early_stopping": f"stopped early after {reporter.epochs_done} epochs, the last "
-        f"{stage.early_stopping} of them without a better validation loss",
-        "diverged": "diverged (it no longer learnt anything) and was ended",
+        "early_stopping": f"stopped early after {plural(progress.epochs_done, 'epoch')}: the last "
+        f"{stage.early_stopping} did not improve the validation loss",
+        "diverged": "diverged and was ended",
     }
-    found = f"{reporter.best_loss:.4g}" if np.isfinite(reporter.best_loss) else "none"
+    found = f"{progress.best_loss:.4g}" if np.isfinite(progress.best_loss) else "none"
     text = f"Stage {stage.name} {ends[reason]}; its best validation loss was {found}"
     if helped:
-        return text + (f", better than the {before:.4g} before." if np.isfinite(before) else ".")
+        return text + (f", better than {before:.4g} before." if np.isfinite(before) else ".")
     if np.isfinite(before):
         return text + f". It did not help: the weights of {kept} ({before:.4g}) are kept."
     return text + "."
-
-
-def kept(work) -> str:
-    """Whose weights are best so far, in words."""
-    if work.best.stage < 0:
-        return f"run {work.recipe.continue_from}, which this one continues,"
-    return f"stage {work.recipe.stages[work.best.stage].name}"

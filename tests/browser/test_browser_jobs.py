@@ -91,7 +91,7 @@ def test_runs_wait_are_reordered_cancelled_paused_and_resumed(home, tmp_path, pa
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_text("Stopped early.")).to_be_visible(timeout=TRAINING)
         page.goto(f"{address}/train?run={first}")
-        expect(page.get_by_text(re.compile("Taken up at step [1-9]"))).to_be_visible(
+        expect(page.get_by_text(re.compile("Resumed at step [1-9]"))).to_be_visible(
             timeout=TRAINING
         )
         expect(page.get_by_text("Traceback")).to_have_count(0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.errors import BackboneError, RecipeError
-from engine.models import backbones, freezing, modeling
+from engine.models import backbones, freezing, modeling, optimizers
 from engine.recipe import Recipe, StageSpec
 from tests.support import ROOT
 
@@ -174,7 +174,7 @@ def fit(bundle, stage):
     modeling.apply_stage(bundle, stage)
     # Without XLA, which takes longer to compile here than everything else together.
     bundle.model.compile(
-        modeling.optimizer(stage, 2), "categorical_crossentropy", jit_compile=False
+        optimizers.optimizer(stage, 2), "categorical_crossentropy", jit_compile=False
     )
     frozen = modeling.frozen_digests(bundle)
     norms = [x for x in bundle.backbone.layers if isinstance(x, keras.layers.BatchNormalization)]

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from engine.models.modeling import optimizer
+from engine.models.optimizers import optimizer
 from engine.recipe import StageSpec
 from engine.recipe.schedules import learning_rates
 

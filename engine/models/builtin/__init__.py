@@ -1,1 +1,1 @@
-"""What works with no network: drawings, the small backbone's network and how it was pretrained."""
+"""The built-in backbone: its network, its weights and how they were pretrained."""

@@ -1,10 +1,13 @@
-"""Pretrains the built-in backbone: `python -m engine.models.builtin.pretrain` (about 8 minutes, 2 cores).
+"""Pretrains the built-in backbone: `python -m engine.models.builtin.pretrain`.
 
-Repeatable: it draws the source task, trains, and writes the weights and a log of figures beside
-itself. Nothing of the sample dataset is used. Most epochs see the pictures at 64 pixels, which
-costs less than half; the last ones at 96, so that the features fit the size they will be used at
-(Touvron et al. 2019, arXiv:1906.06423, on why train and use sizes should meet).
+It takes about 8 minutes on 2 cores and is repeatable: it draws the source task, trains, and writes
+the weights and a log of figures beside itself. It uses nothing of the sample dataset. Most epochs
+use the pictures at 64 pixels, which takes less than half the time; the last ones use 96, so that
+the features fit the size at which they are used (Touvron et al. 2019, arXiv:1906.06423, on why both
+sizes should match).
 """
+
+from __future__ import annotations
 
 import argparse
 import hashlib
@@ -13,13 +16,18 @@ import multiprocessing
 import os
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from engine.home import replacing, write_json
 from engine.models.builtin import source_task
+
+if TYPE_CHECKING:
+    import keras
 
 HERE = Path(__file__).parent
 SMALL = 64
@@ -29,23 +37,23 @@ HELD_OUT = 16
 """Pictures of each class that are never trained on."""
 
 
-def draw(numbered) -> np.ndarray:
+def draw(numbered: tuple[int, int]) -> np.ndarray:
     """One picture of the source task as uint8 (96, 96, 3)."""
     label, seed = numbered
     return np.asarray(source_task.render(label, seed))
 
 
-def pictures(images_per_class, first_seed):
-    """(uint8 (n, 96, 96, 3), int32 labels (n,)) with classes taking turns."""
+def pictures(images_per_class: int, first_seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 (n, 96, 96, 3), int32 labels (n,)) with alternating classes."""
     classes = len(source_task.CLASSES)
     jobs = [(label, first_seed + i) for i in range(images_per_class) for label in range(classes)]
-    # spawn, never fork: no half-copied locks of whatever is imported already.
+    # spawn, never fork: a fork would copy held locks of imported libraries.
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         drawn = np.stack(list(pool.imap(draw, jobs, chunksize=64)))
     return drawn, np.array([label for label, _ in jobs], np.int32)
 
 
-def smaller(pixels) -> np.ndarray:
+def smaller(pixels: np.ndarray) -> np.ndarray:
     """uint8 (n, 96, 96, 3) to (n, 64, 64, 3)."""
     size = (SMALL, SMALL)
     return np.stack(
@@ -53,8 +61,11 @@ def smaller(pixels) -> np.ndarray:
     )
 
 
-def batches(pixels, labels, epoch, seed):
-    """One epoch's (uint8 images, labels), shuffled and half of them mirrored, from a fixed seed."""
+def batches(
+    pixels: np.ndarray, labels: np.ndarray, epoch: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One epoch's (images from -1 to 1, labels), shuffled and half of them mirrored, from a fixed
+    seed."""
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(pixels))
     for start in range(0, len(order) - BATCH + 1, BATCH):
@@ -62,12 +73,18 @@ def batches(pixels, labels, epoch, seed):
         taken = pixels[chosen]
         flip = random.random(BATCH) < 0.5
         taken[flip] = taken[flip, :, ::-1]
-        # Light of another strength and tint than the drawn one; numbers from -1 to 1 as promised.
+        # Light of varying strength and tint.
         tint = random.uniform(0.85, 1.15, (BATCH, 1, 1, 3)).astype(np.float32)
         yield np.clip(taken * tint, 0, 255) / 127.5 - 1, labels[chosen]
 
 
-def train(small, full, labels, held_out, arguments):
+def train(
+    small: np.ndarray,
+    full: np.ndarray,
+    labels: np.ndarray,
+    held_out: tuple[np.ndarray, np.ndarray],
+    arguments: argparse.Namespace,
+) -> tuple[keras.Model, list[dict]]:
     """Trains backbone and head.
 
     Args:
@@ -86,7 +103,7 @@ def train(small, full, labels, held_out, arguments):
 
     keras.utils.set_random_seed(arguments.seed)
     tf.config.experimental.enable_op_determinism()
-    # Any size, since it changes on the way; the weights do not depend on it.
+    # Any size, because it changes during training; the weights do not depend on it.
     backbone = network.build((None, None, 3))
     x = keras.layers.GlobalAveragePooling2D()(backbone.output)
     x = keras.layers.Dropout(0.2)(x)
@@ -120,12 +137,13 @@ def train(small, full, labels, held_out, arguments):
         row["seconds"] = round(time.time() - begun, 1)
         print(json.dumps(row), flush=True)
         figures.append(row)
-        # Beside the final file, so that a run cut short leaves something to look at.
+        # Beside the final file, so that an interrupted run leaves weights to inspect.
         backbone.save_weights(arguments.out / ASIDE)
     return backbone, figures
 
 
-def main():
+def main() -> None:
+    """Draws, trains and writes weights and log."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=13)
     parser.add_argument("--full-epochs", type=int, default=2, help="how many of them at 96 pixels")
@@ -153,13 +171,15 @@ def main():
     with replacing(arguments.out / network.WEIGHTS.name, "wb") as file:
         file.write(content)
     log = {
-        "command": f"python -m engine.models.builtin.pretrain --epochs {arguments.epochs} --full-epochs "
-                   f"{arguments.full_epochs} --images {arguments.images} --seed {arguments.seed}",
+        "command": f"python -m engine.models.builtin.pretrain --epochs {arguments.epochs} "
+                   f"--full-epochs {arguments.full_epochs} --images {arguments.images} "
+                   f"--seed {arguments.seed}",
         "versions": {"python": platform.python_version(), "keras": keras.__version__,
                      "tensorflow": tf.__version__, "numpy": np.__version__},
         "seed": arguments.seed, "classes": len(source_task.CLASSES), "train_images": len(full),
         "held_out_images": len(held_out[0]), "parameters": backbone.count_params(),
-        "cores": os.cpu_count(), "seconds_drawing": round(drawn), "seconds": round(time.time() - begun),
+        "cores": os.cpu_count(), "seconds_drawing": round(drawn),
+        "seconds": round(time.time() - begun),
         "cpu_seconds_training": round(time.process_time()), "epochs": figures,
         "held_out_accuracy": figures[-1]["held_out_accuracy"],
         "weights_bytes": len(content), "weights_sha256": hashlib.sha256(content).hexdigest(),

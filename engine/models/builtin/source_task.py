@@ -1,10 +1,12 @@
-"""What the built-in backbone was pretrained on: 64 made-up things, none of them in the sample.
+"""The data on which the built-in backbone was pretrained: 64 invented objects, none in the sample.
 
 Each class is a fixed arrangement of simple parts (a turned body or a blob, discs, polygons, bars,
-rings, strokes, patterns), drawn from the class's own number; each picture shifts the parts a little
-and chooses colours, pose, scene and light anew. So what a network learns here is shape under
-changing circumstances.
+rings, strokes, patterns), drawn from the class's number. Each picture shifts the parts a little and
+varies colours, pose, scene and light. A network trained on it recognizes shapes under varying
+conditions.
 """
+
+from __future__ import annotations
 
 import math
 
@@ -32,7 +34,7 @@ def render(class_index: int, seed: int) -> Image.Image:
     layer = Layer()
     inks = [colour(random) for _ in range(4)]
     parts = [_part(fixed, number) for number in range(fixed.integers(2, 6))]
-    # Some parts lie behind the body and some before it, as handles and lids do.
+    # Some parts lie behind the body and some in front of it, like handles and lids.
     for number in fixed.permutation(len(parts)):
         kind, place, outline = parts[number]
         x, y, w, h, turn = place + np.array([0.04, 0.04, 0.05, 0.05, 0.1]) * random.normal(0, 1, 5)
@@ -41,16 +43,16 @@ def render(class_index: int, seed: int) -> Image.Image:
             layer, kind, x, y, max(abs(w), 0.06), max(abs(h), 0.06), turn, inks[number % 4], outline
         )
     pattern = fixed.integers(0, 5)
-    # A pattern comes and goes, so it must not be what the class hangs on.
+    # A pattern is drawn in some pictures only, so it does not identify the class.
     if pattern < 3 and random.random() < 0.7:
         _decorate(layer, pattern, inks[3], random)
     return compose(random, layer, (SIZE, SIZE), (0.75, 1.05), 10.0, 0.25)
 
 
-def _part(fixed, number):
+def _part(fixed: np.random.Generator, number: int) -> tuple[int, np.ndarray, np.ndarray]:
     """One part of a class: (kind, centre, size and turn, six numbers for the outline)."""
     outline = fixed.uniform(0.25, 1.0, 6)
-    if number == 0:  # the body, in the middle: most often one of the two rich shapes
+    if number == 0:  # the body, in the middle: usually one of the two complex shapes
         kind = int(fixed.choice([0, 1, 2, 3, 5, 9, 9, 9, 10, 10]))
         size, turn = fixed.uniform(0.4, 0.72, 2), fixed.choice([0, 0, fixed.uniform(0, 6.28)])
         return kind, np.array([0, 0, *size, turn]), outline
@@ -63,7 +65,7 @@ _CIRCLE = [(math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * math.pi, 32, e
 
 
 def _draw(layer, kind, x, y, w, h, turn, ink, outline):
-    """One part, of eleven kinds; `outline` (6,) shapes those that have a free form."""
+    """Draws one part, of eleven kinds; `outline` (6,) shapes those with a free form."""
     cos, sin = math.cos(turn), math.sin(turn)
 
     def at(points):
@@ -103,7 +105,8 @@ def _draw(layer, kind, x, y, w, h, turn, ink, outline):
         layer.line(at([(-widths[8], heights[8]), (widths[8], heights[8])]), 0.04, shade(ink, 0.6))
     else:  # a blob: waves of two, three and five bumps around a circle
         bumps = [
-            1 + 0.35 * (outline[0] - 0.4) * math.cos(2 * a) + 0.3 * (outline[1] - 0.4) * math.cos(3 * a + 9 * outline[2])
+            1 + 0.35 * (outline[0] - 0.4) * math.cos(2 * a)
+            + 0.3 * (outline[1] - 0.4) * math.cos(3 * a + 9 * outline[2])
             + 0.3 * (outline[3] - 0.4) * math.cos(5 * a + 9 * outline[4])
             for a in np.linspace(0, 2 * math.pi, 32, endpoint=False)
         ]  # fmt: skip
@@ -111,7 +114,7 @@ def _draw(layer, kind, x, y, w, h, turn, ink, outline):
 
 
 def _decorate(layer, pattern, ink, random):
-    """Bands, stripes or spots on all of the thing."""
+    """Bands, stripes or spots on the whole object."""
     marks = Layer()
     first, step = random.uniform(-0.8, -0.5), random.uniform(0.25, 0.5)
     for a in np.arange(first, 1, step):
