@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.data import datasets
 from engine.errors import DatasetError
 from engine.host import words
@@ -36,7 +37,7 @@ def show() -> None:
     if asked or (spec.source == "sample" and state["state"] == "missing"):
         # Just uploaded, or drawn on this host in a moment: no reason to ask first.
         with common.guard():
-            datasets.prepare(spec, home)
+            gate.prepare(spec, home)
         state = datasets.state(spec, home)
     _actions(spec, state, home)
     if state["state"] == "preparing":
@@ -112,7 +113,7 @@ def _actions(spec, state, home):
         ):
             with common.guard():
                 if state["state"] != "ready" or datasets.outdated(spec, home):
-                    datasets.prepare(spec, home)
+                    gate.prepare(spec, home)
                 st.switch_page("configure.py")
         if state["state"] in ("missing", "failed"):
             label = "Preview" if state["state"] == "missing" else "Try again"
@@ -123,11 +124,11 @@ def _actions(spec, state, home):
                 help="Fetches and checks every image on this host, in the background.",
             ):
                 with common.guard():
-                    datasets.prepare(spec, home)
+                    gate.prepare(spec, home)
                     st.rerun()
         elif state["state"] == "ready" and spec.source in ("folder", "zip", "saved"):
             if st.button("Check for changes", key="refresh", icon=":material/refresh:"):
-                datasets.prepare(spec, home)
+                gate.prepare(spec, home)
                 st.rerun()
 
 

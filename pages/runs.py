@@ -6,12 +6,11 @@ import time
 import streamlit as st
 
 from engine import GraftError
+from engine import actions as gate
 from engine.charts import evaluation as charts_evaluation
 from engine.host import words
-from engine.runs import trash
 from pages._run import actions, queue, view
-from pages._runs import import_, storage
-from pages._runs import trash as _trash
+from pages._runs import import_, storage, trash
 from pages._ui import clicks, common, draft
 from pages._ui.live_chart import chart
 
@@ -50,7 +49,7 @@ def _folded():
         import_.section()
     queue.host_settings()
     with common.guard():
-        _trash.section()
+        trash.section()
     with common.guard():
         storage.section()
 
@@ -151,7 +150,7 @@ def _detail(run):
 
 def _delete(run):
     with common.guard():
-        trash.delete(run)
+        gate.delete(run)
         common.choose_run(None)
         st.toast("The run is in the trash; restore it below the table.")
 

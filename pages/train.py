@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.jobs import jobs
 from pages._run import actions, queue, view
 from pages._ui import clicks, common, draft
@@ -59,7 +60,7 @@ def _ready():
             "start",
             ("start", recipe.hash),
             clicks.drawing(),
-            jobs.start,
+            gate.start,
             recipe,
             common.home(),
         ),  # fmt: skip

@@ -13,7 +13,9 @@ from engine.host import settings
 from engine.jobs import jobs
 from engine.recipe import load_preset
 from engine.runs import queue, runs, trash
+from tests.support.cli import graft
 from tests.support.home_of_before import unpacked
+from tests.support.pages import button, open_page
 
 
 @pytest.fixture
@@ -117,3 +119,34 @@ def test_a_log_that_cannot_be_written_stops_no_action(home, capsys):
     actions.change_settings(home, runs_per_device=2)
     assert settings.get(home)["runs_per_device"] == 2
     assert "change settings is not in the log" in capsys.readouterr().err
+
+
+def test_commands_pass_the_gate(home):
+    run = runs.create(load_preset("sample"), home)
+    run.update(status="paused")
+    for command in (
+        ("settings", "runs_per_device=2"),
+        ("delete", run.id),
+        ("restore", run.id),
+        ("stop", run.id),
+    ):
+        graft(*command, home=home)
+    said = [(line["action"], line.get("run"), "refused" in line) for line in log(home)]
+    assert said == [
+        ("change settings", None, False),
+        ("delete a run", run.id, False),
+        ("restore a run", run.id, False),
+        ("stop a run", run.id, True),
+    ]
+
+
+def test_pages_pass_the_gate(home, monkeypatch):
+    monkeypatch.setenv("GRAFT_HOME", str(home))
+    run = runs.create(load_preset("sample", ["name=waiting"]), home)
+    queue.add(home, run.id)
+    app = open_page("train", run=run.id)
+    button(app, "Cancel").click().run()
+    assert run.status == "stopped"
+    assert [(line["who"], line["action"], line["run"]) for line in log(home)] == [
+        ("local", "stop a run", run.id)
+    ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine import actions
 from engine import home as homes
 from engine.cli.dataset_argument import HELP, spec_of
 from engine.cli.options import AsJson, Home, Sets, json_out, line, table
@@ -57,13 +58,13 @@ def curate(
     spec = spec_of(dataset, folder)
     made = _decisions(datasets.open_dataset(spec, folder), leave_out, relabel, move)
     if made:
-        actions = ", ".join(sorted({curation.ACTIONS[d["do"]] for d in made}))
-        text = f"{actions}: {plural(len(made), 'image')} (command line)"
-        curation.decide(folder, spec, text, made)
+        did = ", ".join(sorted({curation.ACTIONS[d["do"]] for d in made}))
+        text = f"{did}: {plural(len(made), 'image')} (command line)"
+        actions.decide(folder, spec, text, made)
     if undo is not None:
-        curation.undo(folder, spec, undo or None)
+        actions.undo(folder, spec, undo or None)
     if redo is not None:
-        curation.undo(folder, spec, redo or None, again=True)
+        actions.undo(folder, spec, redo or None, again=True)
     overlay, steps = curation.current(folder, spec), curation.steps(folder, spec)
     if csv:
         csv.write_text(curation.to_csv(folder, spec), encoding="utf-8")

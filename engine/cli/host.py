@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from engine import actions
 from engine import home as homes
 from engine.cli.options import AsJson, Home, console, json_out, line, table
 from engine.cli.terminal import say
@@ -30,7 +31,7 @@ def settings(
 
     folder = homes.home(home)
     changes = dict(_setting(text) for text in change or ())
-    found = settings.change(folder, **changes) if changes else settings.get(folder)
+    found = actions.change_settings(folder, **changes) if changes else settings.get(folder)
     if json_:
         return json_out(found)
     table(

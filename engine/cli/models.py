@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from engine import actions
 from engine import home as homes
 from engine.cli.options import AsJson, Home, RunId, json_out, table
 from engine.cli.terminal import progress, say
@@ -75,7 +76,7 @@ def export(
 
 def _exported(run, format, home, precision, again) -> dict:
     """The export, made by another process; Ctrl-C ends that too."""
-    background.begin(run, format, home, precision, again)
+    actions.export(run, format, precision, again)
     try:
         with progress("Starting") as show:
             return background.wait(
@@ -121,11 +122,11 @@ def import_model(
 
     names = imports.read_labels(labels) if labels else None
     with progress("Reading the files") as show:
-        imported = imports.add(
+        imported = actions.import_run(
             path,
             homes.home(home),
             name,
-            lambda text, done=0, total=None, *_: show(done, total, text),
+            report=lambda text, done=0, total=None, *_: show(done, total, text),
             labels=names,
             image_size=image_size,
             preprocessing=preprocessing,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from engine import actions
 from engine import home as homes
 from engine.cli.options import AsJson, Home, RunId, json_out, table
 from engine.cli.terminal import say, starts
@@ -57,7 +58,7 @@ def move(
     """Move a waiting run to another place in the queue."""
     folder = homes.home(home)
     found = runs.get_run(folder, run)
-    jobs.move(found, place)
+    actions.move(found, place)
     order = queue.waiting(folder)
     if found.id in order:
         say(f"Run {found.id} is at place {order.index(found.id) + 1} of {len(order)}.")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from engine import actions
 from engine import home as homes
 from engine.cli.options import AsJson, Home, RecipeName, RunId, Sets, json_out, line, table
 from engine.cli.terminal import follow, say, starts
@@ -35,7 +36,7 @@ def train(
     """
     from engine.recipe import load
 
-    watch(jobs.start(load(recipe, sets or []), homes.home(home)), wait=not queue)
+    watch(actions.start(load(recipe, sets or []), homes.home(home)), wait=not queue)
 
 
 def listed(home: Home = None, json_: AsJson = False) -> None:
@@ -112,16 +113,16 @@ def stop(
     """Stop a run: it finishes with its best model; a waiting run leaves the queue."""
     found = runs.get_run(homes.home(home), run)
     if kill:
-        jobs.kill(found)
+        actions.kill(found)
         say(f"Run {found.id} was killed. To resume it: python -m engine resume {found.id}")
     elif found.status == "queued" and checkpoint.Checkpoints(found.path).listed():
-        jobs.pause(found)  # stopping it would lose what it trained: no worker could finish it
+        actions.pause(found)  # stopping it would lose what it trained: no worker could finish it
         say(
             f"Run {found.id} has left the queue and keeps its checkpoint. To resume it: "
             f"python -m engine resume {found.id}"
         )
     else:
-        jobs.stop(found)
+        actions.stop(found)
         if found.status == "stopped":
             say(f"Run {found.id} was waiting; it has left the queue and will not start.")
         else:
@@ -131,7 +132,7 @@ def stop(
 def pause(run: RunId, home: Home = None) -> None:
     """Pause a run: it frees its device within seconds and can be resumed exactly there."""
     found = runs.get_run(homes.home(home), run)
-    jobs.pause(found)
+    actions.pause(found)
     said = "has left the queue" if found.status == "paused" else "was asked to pause"
     say(f"Run {found.id} {said}. To resume it: python -m engine resume {found.id}")
 
@@ -148,9 +149,9 @@ def resume(
     """Resume a paused, interrupted or failed run exactly where it was."""
     found = runs.get_run(homes.home(home), run)
     if batch_size is not None:
-        return watch(jobs.restart_smaller(found, batch_size), wait)
+        return watch(actions.restart_smaller(found, batch_size), wait)
     seen = found.events()[1]
-    watch(jobs.resume(found), wait, seen)
+    watch(actions.resume(found), wait, seen)
 
 
 def go_on(
@@ -183,13 +184,13 @@ def go_on(
     }
     stage |= {} if trainable is None else {"trainable": trainable}
     stage |= {} if rate is None else {"learning_rate": rate}
-    watch(jobs.start(jobs.continued(found, [stage]), folder), wait)
+    watch(actions.start(jobs.continued(found, [stage]), folder), wait)
 
 
 def delete(run: RunId, home: Home = None) -> None:
     """Move a run to the trash, from where it can be restored."""
     found = runs.get_run(homes.home(home), run)
-    trash.delete(found)
+    actions.delete(found)
     say(f"Run {found.id} is in the trash. To restore it: python -m engine restore {found.id}")
 
 
@@ -198,7 +199,7 @@ def restore(
     home: Home = None,
 ) -> None:
     """Restore a deleted run."""
-    back = trash.restore(homes.home(home), run)
+    back = actions.restore(homes.home(home), run)
     say(f"Run {back.id} is restored; it is {back.status}.")
 
 
@@ -210,7 +211,7 @@ def show_trash(
     """List deleted runs, or delete them for good."""
     folder = homes.home(home)
     if empty:
-        count, freed = trash.empty(folder)
+        count, freed = actions.empty_trash(folder)
         say(f"Deleted {words.plural(count, 'run')} for good, {homes.size_text(freed)}.")
     found = trash.listed(folder)
     if json_:
@@ -244,13 +245,13 @@ def watch(run: runs.Run, wait: bool = True, seen: int = 0) -> None:
         typer.Exit: code 1 unless it finished or was stopped.
     """
     if not wait:
-        place = next((e for e in jobs.waiting(run.path.parent.parent) if e["run"] == run), None)
+        place = next((e for e in jobs.waiting(run.home) if e["run"] == run), None)
         where = (
             f"at place {place['place']}; it starts {starts(place)}" if place else "and starts now"
         )
         say(f"Run {run.id} is in the queue {where}.")
         return print(run.id)
-    jobs.interrupt_to_stop(run)
+    jobs.interrupt_to_stop(run, actions.stop)
     follow(run, seen)
     status, error = run.status, run.error
     if status in ("finished", "stopped"):

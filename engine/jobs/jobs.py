@@ -346,8 +346,12 @@ def release_dead(home: Path) -> list[str]:
     return [slot["run"] for slot in gone if queue.release(home, slot["run"], slot["handle"])]
 
 
-def interrupt_to_stop(run: runs.Run) -> Any:
+def interrupt_to_stop(run: runs.Run, act: Callable[[runs.Run], None] = stop) -> Any:
     """Makes Ctrl-C in this process ask the run to stop; a second one raises KeyboardInterrupt.
+
+    Args:
+        run: an active run.
+        act: stops it.
 
     Returns:
         The signal handler before.
@@ -356,6 +360,6 @@ def interrupt_to_stop(run: runs.Run) -> Any:
     def handler(number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if run.status in runs.ACTIVE:
-            stop(run)
+            act(run)
 
     return signal.signal(signal.SIGINT, handler)

@@ -4,6 +4,7 @@ import time
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.data import curation
 from engine.errors import DatasetError
 from engine.recipe import field_help
@@ -88,7 +89,7 @@ def _undo_button(home, spec, number, label, key, again=False):
     st.button(
         label, key=key, type="tertiary", icon=":material/redo:" if again else ":material/undo:",
         on_click=clicks.once,
-        args=("curation", (key,), drawn, curation.undo, home, spec, number, again),
+        args=("curation", (key,), drawn, gate.undo, home, spec, number, again),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import streamlit as st
 
+from engine import actions as gate
 from engine.data import curation
 from engine.data.splits import PARTS
 from engine.host import words
@@ -195,7 +196,7 @@ def _actions(view, chosen, marked, key, preselect, suggested):
 
 def _decide(home, view, text, indices, do, to) -> None:
     made = curation.decisions(view.dataset, indices, do, to, view.parts)
-    curation.decide(home, view.spec, text, made)
+    gate.decide(home, view.spec, text, made)
 
 
 def _button(view, key, label, text, indices, do, to=""):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.errors import GraftError
 from engine.host import words
-from engine.jobs import jobs
 from engine.runs import checkpoint, runs
 from pages._run import continue_
 from pages._ui import clicks, common
@@ -77,7 +77,7 @@ def has_begun(run) -> bool:
 
 def cancel(run) -> None:
     """Takes a waiting run out of the queue; one that has learned something can be resumed later."""
-    (jobs.pause if has_begun(run) else jobs.stop)(run)
+    (gate.pause if has_begun(run) else gate.stop)(run)
 
 
 def _running(run):
@@ -92,7 +92,7 @@ def _running(run):
         "Pause",
         "pause",
         run,
-        jobs.pause,
+        gate.pause,
         icon=":material/pause:",
         disabled=wanted is not None,
         help="Frees the device within seconds. Resume continues exactly where it stopped.",
@@ -101,7 +101,7 @@ def _running(run):
         "Stop",
         "stop",
         run,
-        jobs.stop,
+        gate.stop,
         icon=":material/stop:",
         disabled=wanted is not None,
         help="Ends the run after the current step and keeps the best weights so far as its model.",
@@ -135,7 +135,7 @@ def stuck(run) -> None:
         "Kill it",
         "kill",
         run,
-        jobs.kill,
+        gate.kill,
         icon=":material/power_settings_new:",
         help="Kills the run's process. Resume repeats what came after the last checkpoint.",
     )
@@ -174,7 +174,7 @@ def _resumable(run):
             f"Go on with batch size {smaller}",
             "smaller",
             run,
-            jobs.restart_smaller,
+            gate.restart_smaller,
             smaller,
             type="primary",
             icon=":material/play_arrow:",
@@ -185,7 +185,7 @@ def _resumable(run):
         f"Resume from step {words.grouped(at['step'])}" if at else "Resume from the start",
         "resume",
         run,
-        jobs.resume,
+        gate.resume,
         # With less memory than it needs it would fail again; and a run has one primary button.
         type="secondary" if smaller else "primary",
         icon=":material/resume:",

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.jobs import jobs
 from pages._configure import stages
 from pages._ui import clicks, common
@@ -64,4 +65,4 @@ def _start(run, wanted):
     stage = last.model_dump(mode="json") | {"name": "more"} | wanted
     # The same share of the stage: a warm-up longer than its stage is refused.
     stage["warmup_epochs"] = last.warmup_epochs * wanted["epochs"] / last.epochs
-    return jobs.start(jobs.continued(run, [stage]), common.home())
+    return gate.start(jobs.continued(run, [stage]), common.home())

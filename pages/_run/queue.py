@@ -5,6 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.errors import GraftError
 from engine.host import device, settings
 from engine.jobs import jobs
@@ -134,7 +135,7 @@ def _row(run, number, seconds, count):
             for action, icon, texts, disabled, act, arguments in (
                 ("up", "arrow_upward", "Earlier", number == 1, shift, (-1,)),
                 ("down", "arrow_downward", "Later", number == count, shift, (1,)),
-                ("first", "vertical_align_top", "Next to start", number == 1, jobs.move, (1,)),
+                ("first", "vertical_align_top", "Next to start", number == 1, gate.move, (1,)),
                 ("cancel", "close", "Remove from queue", False, actions.cancel, ()),
             ):
                 st.button(
@@ -169,7 +170,7 @@ def shift(run, by: int) -> None:
     since this one was drawn."""
     order = queue.waiting(common.home())
     now = order.index(run.id) + 1 if run.id in order else 1
-    jobs.move(run, max(1, now + by))
+    gate.move(run, max(1, now + by))
 
 
 # -- settings of the host -------------------------------------------------------------------------
@@ -208,4 +209,4 @@ def _set(name, key, before):
 
 
 def _change(name, new):
-    settings.change(common.home(), **{name: new})
+    gate.change_settings(common.home(), **{name: new})

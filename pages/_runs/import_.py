@@ -5,6 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.errors import GraftError
 from engine.imports import imports
 from pages._ui import common
@@ -71,7 +72,7 @@ def _add(file, labels, size, scale):
             path.write_bytes(file.getbuffer())
             name = Path(file.name).stem[:60] if keras else None
             about = {"labels": names, "image_size": size, "preprocessing": scale}
-            made = imports.add(path, home, name, report, **about)
+            made = gate.import_run(path, home, name, report=report, **about)
     except GraftError as error:
         bar.empty()
         common.fail(error)

@@ -4,6 +4,7 @@ import time
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.home import size_text
 from engine.runs import trash
 from pages._ui import common
@@ -60,11 +61,11 @@ def _row(each):
 
 def _restore(identity):
     with common.guard():
-        common.choose_run(trash.restore(common.home(), identity))
+        common.choose_run(gate.restore(common.home(), identity))
         st.toast("The run is back, as it was.")
 
 
 def _empty(identity=None):
     with common.guard():
-        count, freed = trash.empty(common.home(), identity)
+        count, freed = gate.empty_trash(common.home(), identity)
         st.toast(f"Deleted {count} run{'s' * (count != 1)} for good, {size_text(freed)}.")

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from engine import actions as gate
 from engine import home as homes
 from engine.exports import background, card, formats
 from pages._ui import clicks, common, job
@@ -60,7 +61,7 @@ def _format(run, name, format):
     elif st.button(
         "Export and check", key=f"export_{name}_{precision}", icon=":material/ios_share:"
     ):
-        clicks.do(PLACE, background.begin, run, name, homes.home(), precision)
+        clicks.do(PLACE, gate.export, run, name, precision)
         common.told(PLACE)
         st.rerun()
 
