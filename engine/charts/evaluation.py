@@ -69,12 +69,12 @@ def per_class(rows: Sequence[dict]) -> go.Figure:
         height=max(260, 110 + 34 * len(rows)),
     )
     for field, name, colour, pattern in (
-        ("recall", "recall (% of its images found)", ACCENT, ""),
-        ("precision", "precision (% of its predictions correct)", TEST, "/"),
+        ("recall", "recall (% found)", ACCENT, ""),
+        ("precision", "precision (% correct when predicted)", TEST, "/"),
     ):
         made.add_bar(
             y=labels,
-            x=[round(100 * (row[field] or 0), 1) for row in rows],
+            x=[None if row[field] is None else round(100 * row[field], 1) for row in rows],
             name=name,
             orientation="h",
             marker={"color": colour, "pattern_shape": pattern},

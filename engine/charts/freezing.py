@@ -31,11 +31,12 @@ def freeze_map(rows: Sequence[Row], stage_names: Sequence[str]) -> go.Figure:
     cells = [row for row in rows if row.kind != "total"]
     labels = [f"{i} {shown(name)}" for i, name in enumerate(stage_names, 1)]
     made = figure(
-        "Freeze map: blocks trained in each stage (input left, output right)",
+        "Freeze map: blocks trained in each stage",
+        "blocks, from input to output",
         bargap=0.3,
         barmode="stack",
         hovermode="closest",
-        height=110 + 62 * len(labels),
+        height=130 + 62 * len(labels),
     )
     nothing: list[Any] = [None]  # keeps a state without cells in the legend
     for state, (colour, pattern, sign, words) in _STATES.items():
