@@ -1,4 +1,4 @@
-"""The doctor: each kind of damage is made, found, explained and, where that loses nothing, fixed."""
+"""The doctor: each kind of damage is found, explained and, where that loses nothing, fixed."""
 
 import hashlib
 import json

@@ -57,8 +57,8 @@ def test_grad_cam_of_a_catalogue_backbone_is_keras_own_gradient(name, tmp_path):
 
 
 def _settle(bundle, images):
-    """Gives random weights the statistics of images, as training would: without, activations fade away
-    from layer to layer, and there is nothing to explain."""
+    """Gives random weights the statistics of images, as training would: without them, activations
+    fade from layer to layer, and there is nothing to explain."""
     import keras
 
     from engine.models import modeling

@@ -1,4 +1,4 @@
-"""How sure an answer may be: calibration, likely classes, and images unlike anything in training."""
+"""Confidence: calibration, likely classes, and images unlike the training images."""
 
 import numpy as np
 import pytest
@@ -84,8 +84,8 @@ def screenshots(count):
 
 
 def test_images_of_other_things_are_not_answered_with_confidence(flowers_run):
-    """A hundred that are plainly something else, and two hundred balloons, cacti and mushrooms, which are not
-    unlike flowers: drawings of the sample."""
+    """A hundred that are plainly something else, and two hundred drawings of the sample: balloons,
+    cacti and mushrooms, which resemble flowers."""
     model, known = Classifier(flowers_run), confidence.Confidence(flowers_run)
     groups = {
         "pictures of other things": [image for _, image in off_topic(92)] + screenshots(8),

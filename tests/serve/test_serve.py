@@ -56,8 +56,8 @@ def test_a_file_that_cannot_be_read_spoils_no_other(port):
     assert [bool(answer["error"]) for answer in found["answers"]] == [False, True, True, True]
     assert "not an image" in found["answers"][1]["error"]
     assert found["answers"][2] | {"seconds": 0} == {
-        "name": "c.png", "label": None, "probability": None, "top": [], "sure": None, "likely": None,
-        "distance": None, "error": "the file is empty", "seconds": 0,
+        "name": "c.png", "label": None, "probability": None, "top": [], "sure": None,
+        "likely": None, "distance": None, "error": "the file is empty", "seconds": 0,
     }  # fmt: skip
 
 
