@@ -1,4 +1,4 @@
-"""What the parts share: the prepared photos, runs and their figures, rows of the table."""
+"""What all parts share: the prepared photos, runs and their figures, rows of the table."""
 
 import json
 import os
@@ -14,36 +14,34 @@ from engine.jobs import jobs
 from engine.recipe import load_preset
 
 SMALL = ("backbone.name=MobileNetV2", "backbone.alpha=0.35")
-"""The backbone whose ImageNet weights (1.7 MB) are at hand everywhere."""
+"""A backbone with small ImageNet weights (1.7 MB)."""
 QUICK_SLICES = {"test": "train[:1%]", "validation": "train[10%:12%]", "train": "train[25%:29%]"}
 
 
 def say(text) -> None:
-    """A line of progress; standard output is for the result."""
+    """Prints a line of progress to standard error; standard output is for the result."""
     print(f"  {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def python(*arguments) -> dict:
-    """Runs a module of this package in a fresh process; its last line is JSON."""
+    """Runs a module of this package in a new process; its last line is JSON."""
     command = [sys.executable, "-m", *map(str, arguments)]
     done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def photos(quick, *sets):
-    """The preset `reference` on the small backbone; on a few photos if quick."""
+    """The preset `reference` with the small backbone; on a few photos if quick."""
     slices = [f"split.{part}={text}" for part, text in QUICK_SLICES.items()] if quick else []
     return load_preset("reference", [*SMALL, *slices, *sets])
 
 
 def prepared(recipe, home):
-    """The recipe's dataset, prepared in a process of its own so that none of it is measured."""
+    """The recipe's dataset, prepared in another process so that none of it is measured."""
     if datasets.outdated(recipe.dataset, home):
         say(f"preparing {recipe.dataset.title}")
-        spec = recipe.dataset.model_dump_json()
-        command = [sys.executable, "-m", "engine.data.prepare_worker", spec, str(home)]
-        # The part's own standard output is its result, so this one's goes with the progress.
-        subprocess.run(command, cwd=PROJECT, check=True, stdout=sys.stderr.fileno())
+        datasets.prepare(recipe.dataset, home)
+        datasets.job(recipe.dataset, home).wait()
     return datasets.open_dataset(recipe.dataset, home)
 
 
@@ -51,23 +49,23 @@ def forget_features(home) -> None:
     """Empties the feature store; converted networks stay."""
     for entry in cache.entries(home):
         if entry.kind == "features" and not cache.delete(entry):
-            raise RuntimeError(f"{entry.path} is still in use, so nothing cold can be measured")
+            raise RuntimeError(f"{entry.path} is still in use; a cold run cannot be measured")
 
 
 def trained(recipe, home) -> dict:
     """Trains through Graft, in its worker, and waits.
 
     Returns:
-        A dict: seconds (the worker's start to its end), test (accuracy) and stages, each with name,
-        path, computed, feature_seconds, conversion_seconds, fit_seconds, whole_seconds (from the
-        end of what came before to the stage's end: checks and conversion too) and epochs.
+        A dict: seconds (from the worker's start to its end), test (accuracy) and stages, each with
+        name, path, computed, feature_seconds, conversion_seconds, fit_seconds, whole_seconds (with
+        checks and conversion) and epoch_seconds.
     """
     run = jobs.wait(jobs.start(recipe, home))
     return figures(run)
 
 
 def figures(run) -> dict:
-    """The figures of a run that has ended; see `trained`. Raises RuntimeError if it failed."""
+    """The figures of a finished run; see `trained`. Raises RuntimeError if it failed."""
     if run.status != "finished":
         raise RuntimeError(f"run {run.id} is {run.status}: {run.error}\n{run.log_tail()}")
     stages, before, epochs = [], None, []
@@ -106,7 +104,7 @@ def figures(run) -> dict:
 
 
 def stage_seconds(stage) -> float:
-    """What a stage took: its feature pass and its fit."""
+    """Seconds of a stage: its feature pass and its fit."""
     return stage["feature_seconds"] + stage["fit_seconds"]
 
 
@@ -119,10 +117,10 @@ def row(what, baseline, graft, unit, wanted=None, note="", ratio=None) -> dict:
 
     Args:
         what: what was measured.
-        baseline, graft: lists of what was measured, in order; the means are compared.
+        baseline, graft: the measured values, in order; their means are compared.
         unit: of both; "%" for shares between 0 and 1.
-        wanted: the largest ratio that is wanted, or None; a str where it is no ratio.
-        ratio: instead of the means' one.
+        wanted: the largest acceptable ratio, or None; a str if it is no ratio.
+        ratio: replaces the ratio of the means.
     """
     if ratio is None and baseline and graft:
         ratio = mean(graft) / mean(baseline)
@@ -138,7 +136,7 @@ def row(what, baseline, graft, unit, wanted=None, note="", ratio=None) -> dict:
 
 
 def use_worker_environment() -> None:
-    """Gives this process the variables of Graft's workers; before TensorFlow is imported."""
+    """Sets the variables of Graft's workers in this process, before TensorFlow is imported."""
     if "tensorflow" in sys.modules:
-        raise RuntimeError("TensorFlow reads its variables when it is imported, which has happened")
+        raise RuntimeError("TensorFlow reads its variables on import, and was imported already")
     os.environ.update(processes.environment())

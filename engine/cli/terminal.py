@@ -63,6 +63,8 @@ def progress(text: str) -> Iterator[Callable[..., None]]:
             bar.update(task, completed=done, total=total, description=text, eta=_left(left))
 
         yield show
+        total = bar.tasks[task].total or 1
+        bar.update(task, completed=total, total=total, eta="")
 
 
 def watched(
@@ -168,6 +170,8 @@ def _show(bar, tasks, e):
             highlight=False,
         )
     elif kind in ("note", "warning", "resume", "stage_end", "end"):
+        if kind == "end" and "training" in tasks:
+            bar.update(tasks["training"], eta="")
         style = "yellow" if kind == "warning" else None
         bar.console.print(escape(e["text"]), highlight=False, style=style)
 
