@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from engine.errors import RunError
+from engine.errors import GraftError, RunError
 from engine.jobs import executors, jobs
 from engine.jobs.supervisor import Supervisor
 from engine.recipe import load_preset
@@ -125,6 +125,12 @@ def test_a_run_of_another_executor_is_killed_through_it(home, run, elsewhere):
     jobs.kill(run)
     assert elsewhere.killed == [run.id]
     assert run.status == "failed" and not queue.slots(home)
+
+
+def test_a_run_of_an_unknown_executor_is_refused_in_a_sentence(run, monkeypatch):
+    monkeypatch.delitem(executors.EXECUTORS, "elsewhere")
+    with pytest.raises(GraftError, match="executor 'elsewhere', which this version"):
+        jobs.kill(run)
 
 
 def test_a_process_knows_its_own_handle():

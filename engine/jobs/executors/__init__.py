@@ -5,6 +5,7 @@ A new executor is a module (or object) with the functions of `Executor`, added t
 
 from typing import Any, Protocol
 
+from engine.errors import GraftError
 from engine.jobs.executors import local
 from engine.runs.queue import Handle
 from engine.runs.runs import Run
@@ -17,7 +18,10 @@ class Executor(Protocol):
     """Fields of a token."""
 
     def launch(self, run: Run, device: str) -> dict[str, Any]:
-        """Starts a run's worker on a device ("cpu", "gpu:0"); returns its token."""
+        """Starts a run's worker on a device ("cpu", "gpu:0"); returns its token.
+
+        What the worker prints goes to the end of worker.log in the run's folder.
+        """
 
     def alive(self, token: dict[str, Any]) -> bool:
         """Whether the worker lives."""
@@ -42,29 +46,38 @@ class Executor(Protocol):
 EXECUTORS: dict[str, Executor] = {"local": local}
 
 
+def _executor(name: str) -> Executor:
+    if name not in EXECUTORS:
+        raise GraftError(
+            f"a run was started by the executor {name!r}, which this version of Graft does not have; "
+            "use the version that started it"
+        )
+    return EXECUTORS[name]
+
+
 def launch(run: Run, device: str, executor: str = "local") -> Handle:
     """Starts a run's worker on a device; returns its handle."""
-    return Handle(executor, EXECUTORS[executor].launch(run, device))
+    return Handle(executor, _executor(executor).launch(run, device))
 
 
 def alive(handle: Handle) -> bool:
     """Whether a worker lives."""
-    return EXECUTORS[handle.executor].alive(handle.token)
+    return _executor(handle.executor).alive(handle.token)
 
 
 def end(handle: Handle) -> None:
     """Kills a worker and waits for its end."""
-    EXECUTORS[handle.executor].end(handle.token)
+    _executor(handle.executor).end(handle.token)
 
 
 def mine(handle: Handle) -> bool:
     """Whether the handle belongs to the process that asks."""
-    return EXECUTORS[handle.executor].mine(handle.token)
+    return _executor(handle.executor).mine(handle.token)
 
 
 def memory(handle: Handle) -> int | None:
     """Bytes of memory that a worker takes; None if it has ended."""
-    return EXECUTORS[handle.executor].memory(handle.token)
+    return _executor(handle.executor).memory(handle.token)
 
 
 def ended() -> list[tuple[str, str]]:
@@ -79,4 +92,4 @@ def recorded(state: dict[str, Any]) -> Handle:
         state: the content of status.json, which has the fields of the token beside others.
     """
     executor = state.get("executor", "local")
-    return Handle(executor, {name: state.get(name) for name in EXECUTORS[executor].TOKEN})
+    return Handle(executor, {name: state.get(name) for name in _executor(executor).TOKEN})
