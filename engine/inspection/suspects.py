@@ -1,72 +1,93 @@
-"""Which labels a backbone doubts, which images it finds unlike all others, and a map of all of them.
+"""Doubtful labels, outliers and a map of all images, from a backbone's features.
 
-Heavy: scikit-learn, in its functions; a process of its own (`engine.inspection.worker`) calls it. cleanlab
-(199 MB, 6 s to import), umap-learn (409 MB, 11 s) and cleanvision (228 MB) were weighed: the little that
-is used of them stands here, on scikit-learn, which brings what is hard (logistic regression, nearest
-neighbours, t-SNE).
+scikit-learn is imported inside the functions; a separate process calls them
+(`engine.inspection.worker`). cleanlab (199 MB, 6 s to import), umap-learn (409 MB, 11 s) and
+cleanvision (228 MB) were considered. The few of their functions that are needed are written here
+with scikit-learn, which has the difficult parts (logistic regression, nearest neighbours, t-SNE).
 
 Wrong labels: confident learning (Northcutt, Jiang, Chuang 2021, "Confident Learning: Estimating
-Uncertainty in Dataset Labels", JAIR 70). A classifier judges only images it was not fitted on; an image
-is suspect where it is at least as sure of another class as it usually is of that class's own images.
-Outliers: the local outlier factor (Breunig, Kriegel, Ng, Sander 2000, "LOF: Identifying Density-Based
-Local Outliers", SIGMOD), held against all others' by the modified z-score (Iglewicz and Hoaglin 1993,
-"How to Detect and Handle Outliers").
-Map: t-SNE (van der Maaten and Hinton 2008, JMLR 9). Images that are alike lie together; distances
-between groups, and the axes, mean nothing.
+Uncertainty in Dataset Labels", JAIR 70). A classifier judges only images it was not fitted on. An
+image is suspect if the classifier's confidence in another class is at least its mean confidence in
+that class for the images of that class.
+Outliers: the local outlier factor (Breunig, Kriegel, Ng, Sander 2000, "LOF: Identifying
+Density-Based Local Outliers", SIGMOD), compared with that of all images by the modified z-score
+(Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers").
+Map: t-SNE (van der Maaten and Hinton 2008, JMLR 9). Similar images are close together; distances
+between groups, and the axes, have no meaning.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
+from engine.host.background import Report
 from engine.predict import embedding
 
 FOLDS = 5
 DIMENSIONS = 256
-"""Principal components that labels are judged by: on 30 draws of 600 flower photos with 10 wrong labels,
-256 had 0.5 more of them among the first 30 than 128, and 500 no more than 256."""
+"""Principal components for judging labels. On 30 draws of 600 flower photos with 10 wrong labels,
+256 found 0.5 more of them among the first 30 than 128, and 500 found no more than 256."""
 NEAR = 128
-"""Of these, the first so many say how near two images are; t-SNE takes 50, as its authors do."""
+"""The first of these components, for distances between images; t-SNE uses 50, as its authors do."""
 FIT = 40_000
-"""Most images that one fold's classifier is fitted on, evenly drawn of each class: four fifths of
-50,000, which bounds time and memory beyond."""
+"""Most images that the classifier of one fold is fitted on, the same share of each class: four
+fifths of 50,000. It limits time and memory for larger datasets."""
 NEIGHBOURS = 20
-"""Nearest images that say how alone an image is; of 17 foreign pictures among 600 flower photos some in
-threes, 10 found too few (area under the curve 0.96 against 0.99) and 30 no more."""
+"""Nearest images that an outlier score uses. With 17 foreign images among 600 flower photos, some
+in threes, 10 found fewer (area under the curve 0.96 instead of 0.99) and 30 no more."""
 SHOWN = 5
-"""Nearest images that are given for each."""
+"""Nearest images in the results."""
 REFERENCES = 50_000
-"""Most images among which nearest ones are looked for, evenly drawn: beyond it time grows in proportion
-to the number of images, and not with its square."""
+"""Most images, randomly drawn, among which the nearest are searched. Above it, time grows in
+proportion to the number of images, not to its square."""
 ROBUST = 3.5
-"""Modified z-score beyond which a value is an outlier (Iglewicz and Hoaglin 1993)."""
+"""Modified z-score above which a value is an outlier (Iglewicz and Hoaglin 1993)."""
 MAPPED = 3000
-"""Most images that t-SNE places; all others lie between those of them that are nearest."""
+"""Most images that t-SNE places; the others are placed between the nearest of these."""
 MAP_STEPS = 500
-"""Of t-SNE, half its default: the neighbours on the map had the same share of their own class (0.777)."""
+"""Of t-SNE, half its default: neighbours on the map were as often of the same class (77.7%)."""
 CHUNK = 2048
+"""Images whose features are processed at once."""
 
 
-def analyse(features, labels, classes, report, seed=0, contents=None) -> dict:
+class Features(embedding.Features, Protocol):
+    """What `analyse` uses of `engine.features.of_dataset.Features`."""
+
+    missing: np.ndarray
+
+
+def analyse(
+    features: Features,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    report: Report,
+    seed: int = 0,
+    contents: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Judges every image of a dataset by its features.
 
     Args:
-        features: see `engine.features.of_dataset.Features`; `read`, `width` and `missing` are used.
+        features: of all n images.
         labels: int array (n,), indices into classes.
         classes: names.
-        report: called with (text, done, total); may raise to stop.
-        seed: of the folds, of what is drawn evenly, and of the map.
-        contents: array (n,), a hash of each image's content: copies of an image are judged by
-            classifiers that have seen none of them, and do not hide that it is alone. None: no copies.
+        report: see `Report`; may raise to stop.
+        seed: for the folds, the random draws and the map.
+        contents: array (n,), a hash of each image's content. Copies of an image are in the same
+            fold, and are not neighbours in its outlier score. None: there are no copies.
 
     Returns:
         A dict of arrays with a row for each image: given_probability (float32, 0 to 1, that of its
         label), suggested (int32, the most probable class), suggested_probability (float32), margin
-        (float32, -1 to 1: the label's probability less the largest of the others, the normalised margin of
-        confident learning), suspect (bool), outlier (float32, above 1 is an outlier), nearest (int32 (n, 5), rows
-        of the nearest other images, copies included), projection (float32 (n, 2)); and accuracy
-        (float, out of fold) and folds (int).
-        Not a number, -1 or False where nothing can be said: all of it for images without features;
-        given_probability, suggested, suggested_probability, margin and suspect where no classifier
-        could know the class, since all its images are in one fold.
+        (float32, -1 to 1: the label's probability minus the largest of the others, the normalised
+        margin of confident learning), suspect (bool), outlier (float32, above 1 is an outlier),
+        nearest (int32 (n, 5), rows of the nearest other images, copies included), projection
+        (float32 (n, 2)); and accuracy (float, out of fold) and folds (int).
+        NaN, -1 or False if nothing is known: in all arrays for images without features; in
+        given_probability, suggested, suggested_probability, margin and suspect if all images of the
+        class are in one fold, so that no classifier can know it.
     """
     labels, missing = np.asarray(labels, np.int64), np.asarray(features.missing, bool)
     there = np.flatnonzero(~missing)
@@ -89,25 +110,29 @@ def analyse(features, labels, classes, report, seed=0, contents=None) -> dict:
     return whole | {"accuracy": accuracy, "folds": FOLDS}
 
 
-def _spread(rows, there, count):
-    """Rows of the images that have features, among those of all images."""
+def _spread(rows: np.ndarray, there: np.ndarray, count: int) -> np.ndarray:
+    """The rows of images with features, placed among the rows of all images."""
     empty = {"f": np.nan, "i": -1, "b": False}[rows.dtype.kind]
     whole = np.full((count, *rows.shape[1:]), empty, rows.dtype)
     whole[there] = rows
     return whole
 
 
-# -- wrong labels -----------------------------------------------------------------------------
-
-
-def _judge(values, labels, count, copies, seed, report) -> dict:
-    """Out-of-fold probabilities, and what follows from them; see `analyse`."""
+def _judge(
+    values: np.ndarray,
+    labels: np.ndarray,
+    count: int,
+    copies: np.ndarray,
+    seed: int,
+    report: Report,
+) -> dict[str, np.ndarray]:
+    """The out-of-fold results of `analyse`."""
     folds = _folds(labels, copies, seed)
     given = np.full(len(labels), np.nan, np.float32)
     likely, other = given.copy(), given.copy()
     suggested = np.full(len(labels), -1, np.int32)
     for fold in range(FOLDS):
-        report("Asking whether the labels fit", fold, FOLDS)
+        report("Checking the labels", fold, FOLDS)
         fitted = _drawn(np.flatnonzero(folds != fold), labels, seed)
         known = np.unique(labels[fitted])
         asked = np.flatnonzero((folds == fold) & np.isin(labels, known))
@@ -126,7 +151,7 @@ def _judge(values, labels, count, copies, seed, report) -> dict:
     judged = np.isfinite(given)
     number = np.bincount(labels[judged], minlength=count)
     sums = np.bincount(labels[judged], given[judged].astype(float), minlength=count)
-    # A class's usual confidence in its own images; one that was never judged makes no suspects.
+    # Mean confidence in each class for its own images; a class without any makes no suspects.
     usual = np.where(number > 0, sums / np.maximum(number, 1), np.inf)
     suspect = judged & (suggested != labels)
     suspect[suspect] = likely[suspect] >= usual[suggested[suspect]]
@@ -139,34 +164,33 @@ def _judge(values, labels, count, copies, seed, report) -> dict:
     }
 
 
-def _folds(labels, copies, seed) -> np.ndarray:
-    """The fold of each image, int64 array (n,): classes evenly spread, copies together."""
+def _folds(labels: np.ndarray, copies: np.ndarray, seed: int) -> np.ndarray:
+    """The fold of each image, int64 array (n,): classes evenly divided, copies together."""
     first, inverse = np.unique(copies, return_index=True, return_inverse=True)[1:]
     order = np.random.default_rng(seed).permutation(len(first))
-    # Class by class, and shuffled within; each next one goes to the next fold.
+    # Class by class, shuffled within each class; the folds take turns.
     order = order[np.argsort(labels[first[order]], kind="stable")]
     fold = np.empty(len(first), np.int64)
     fold[order] = np.arange(len(first)) % FOLDS
     return fold[inverse]
 
 
-def _drawn(rows, labels, seed) -> np.ndarray:
-    """At most about FIT of rows, the same share of each class, but 10 of each where there are."""
+def _drawn(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """At most about FIT of the rows: the same share of each class, but at least 10 if it has 10."""
     if len(rows) <= FIT:
         return rows
     rows = rows[np.random.default_rng([seed, 1]).permutation(len(rows))]
     rows = rows[np.argsort(labels[rows], kind="stable")]
-    starts = np.searchsorted(labels[rows], labels[rows])  # where each one's class begins
+    starts = np.searchsorted(labels[rows], labels[rows])  # where the class of each row starts
     place = np.arange(len(rows)) - starts
     sizes = np.bincount(labels[rows])[labels[rows]]
     return rows[place < np.maximum(10, sizes * FIT / len(rows))]
 
 
-# -- neighbours -------------------------------------------------------------------------------
-
-
-def _neighbours(values, copies, seed, report):
-    """(the nearest other images, int64 array (n, SHOWN), -1 where there are fewer; outlier scores)."""
+def _neighbours(
+    values: np.ndarray, copies: np.ndarray, seed: int, report: Report
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest other images, int64 array (n, SHOWN), -1 for none; and outlier scores."""
     from sklearn.neighbors import NearestNeighbors
 
     count = len(values)
@@ -179,7 +203,7 @@ def _neighbours(values, copies, seed, report):
     others = np.full((count, NEIGHBOURS), -1, np.int64)
     distances = np.full((count, NEIGHBOURS), np.nan, np.float32)
     for place in range(0, count, CHUNK):
-        report("Looking for the nearest images", place, count)
+        report("Finding the nearest images", place, count)
         rows = np.arange(place, min(place + CHUNK, count))
         far, found = search.kneighbors(values[rows])
         found = chosen[found]
@@ -187,12 +211,12 @@ def _neighbours(values, copies, seed, report):
         apart = copies[found] != copies[rows][:, None]
         _keep(others, rows, found, apart)
         _keep(distances, rows, far, apart)
-    report("Looking for the nearest images", count, count)
+    report("Finding the nearest images", count, count)
     return nearest, _scores(_local_outlier_factors(others, distances))
 
 
-def _keep(table, rows, values, wanted) -> None:
-    """Writes the first values that are wanted into each row of a table, as many as fit."""
+def _keep(table: np.ndarray, rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> None:
+    """Writes the first wanted values into each row of a table, as many as fit."""
     order = np.argsort(~wanted, axis=1, kind="stable")[:, : table.shape[1]]
     kept = np.take_along_axis(wanted, order, axis=1)
     taken = np.take_along_axis(values, order, axis=1)
@@ -200,28 +224,31 @@ def _keep(table, rows, values, wanted) -> None:
     table[rows, : order.shape[1]] = np.where(kept, taken, part)
 
 
-def _local_outlier_factors(others, distances) -> np.ndarray:
-    """How much sparser it is around each image than around its neighbours, float64 array (n,).
+def _local_outlier_factors(others: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """The density around each image's neighbours relative to its own, float64 array (n,).
 
     Args:
-        others: int64 array (n, k), nearest images that are no copies, -1 where there are fewer.
+        others: int64 array (n, k), nearest images that are not copies, -1 for none.
         distances: float32 array (n, k), to them.
     """
     there = others >= 0
     number = there.sum(axis=1)
     last = np.maximum(number - 1, 0)[:, None]
     reach = np.take_along_axis(distances, last, axis=1)[:, 0]
-    # Seen from inside a neighbour's own surroundings all are equally near (Breunig et al., definition 5).
+    # Reachability: inside a neighbour's own neighbourhood all distances count as equal (Breunig et
+    # al., definition 5).
     sparse = np.where(there, np.maximum(distances, reach[others]), 0).sum(axis=1, dtype=float)
     sparse = np.maximum(sparse / np.maximum(number, 1), 1e-9)
     around = np.where(there, 1 / sparse[others], 0).sum(axis=1) / np.maximum(number, 1)
     return np.where(number > 0, sparse * around, np.nan)
 
 
-def _scores(factors) -> np.ndarray:
-    """Modified z-scores over their threshold, float32 array (n,), of factors' logarithms, since a factor
-    is a ratio. Where more than half of all are the same, the mean absolute deviation takes the median
-    one's place, with the factor by which both agree on a normal distribution."""
+def _scores(factors: np.ndarray) -> np.ndarray:
+    """Modified z-scores of the factors' logarithms, since a factor is a ratio, divided by `ROBUST`.
+
+    float32 array (n,). If more than half of the values are equal, the mean absolute deviation
+    replaces the median one, scaled so that both agree for a normal distribution.
+    """
     known = np.isfinite(factors)
     scores = np.full(len(factors), np.nan, np.float32)
     if not known.any():
@@ -235,13 +262,13 @@ def _scores(factors) -> np.ndarray:
     return scores
 
 
-# -- the map ----------------------------------------------------------------------------------
+def _map(values: np.ndarray, seed: int, report: Report) -> np.ndarray:
+    """Places in the plane, float32 array (n, 2).
 
-
-def _map(values, seed, report) -> np.ndarray:
-    """Places in the plane, float32 array (n, 2): t-SNE of at most MAPPED images, evenly drawn; each of
-    the others at the mean of the three of them that are nearest to it in feature space, the nearer the
-    more. So what is on no group's border may look a little closer to its group's middle than it is."""
+    t-SNE places at most MAPPED images, randomly drawn. Each other image is at the mean of the three
+    of them that are nearest in feature space, weighted by their inverse squared distance; so it may
+    look a little closer to the middle of its group than it is.
+    """
     from sklearn.neighbors import NearestNeighbors
 
     count = len(values)
@@ -265,8 +292,8 @@ def _map(values, seed, report) -> np.ndarray:
     return places
 
 
-def _tsne(values, seed) -> np.ndarray:
-    """t-SNE from the first two principal components, so that it comes out the same again."""
+def _tsne(values: np.ndarray, seed: int) -> np.ndarray:
+    """t-SNE, started from the first two principal components, which makes it repeatable."""
     from sklearn.manifold import TSNE
 
     start = np.zeros((len(values), 2), np.float32)
@@ -276,7 +303,7 @@ def _tsne(values, seed) -> np.ndarray:
         return start
     method = TSNE(
         init=start / spread * 1e-4,
-        # Its default of 30 neighbours takes more than 90 images (van der Maaten's rule).
+        # Its default of 30 neighbours needs more than 90 images (van der Maaten's rule).
         perplexity=min(30, (len(values) - 1) / 3),
         max_iter=MAP_STEPS,
         random_state=seed,
