@@ -24,7 +24,7 @@ from engine.data.sources import archive, collection, folders, tfds_source, zip_n
 from engine.data.sources.source import Item, Source
 from engine.errors import DatasetError, ImageError
 from engine.host import words
-from engine.host.background import Report
+from engine.host.background import Report, silent
 from engine.host.parallel import cores, ordered_map
 from engine.images import decode
 from engine.recipe import DatasetSpec
@@ -38,7 +38,7 @@ def prepare(spec: DatasetSpec, home: Path, report: Report) -> str | None:
 def ingest(
     spec: DatasetSpec,
     home: Path,
-    report: Report = lambda text, done=0, total=None, eta_seconds=None: None,
+    report: Report = silent,
     fingerprint: str | None = None,
 ) -> Dataset:
     """Prepares a dataset, or opens it if it is ready and unchanged.

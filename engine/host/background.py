@@ -27,7 +27,7 @@ from engine.host import processes
 
 
 class Report(Protocol):
-    """How work reports its progress; the only shape of such a callback.
+    """How work reports its progress.
 
     Args:
         text: what is being done, one line; figures follow a colon ("Downloading: 5 of 20 MiB").
@@ -46,6 +46,12 @@ class Report(Protocol):
     ) -> None: ...
 
 
+def silent(
+    text: str, done: int = 0, total: int | None = None, eta_seconds: float | None = None, /
+) -> None:
+    """A `Report` for work whose progress nobody watches."""
+
+
 class Progress(TypedDict):
     """How far a job is: `Report`'s arguments, and the phase, which is the text without figures."""
 
@@ -59,7 +65,7 @@ class Progress(TypedDict):
 class JobState(Progress):
     """What is known of a job.
 
-    Keys beside those of `Progress`:
+    Keys, in addition to those of `Progress`:
         kind: of `KINDS`.
         state: "missing", "running", "done" or "failed".
         error: why it failed, one sentence; otherwise None.
@@ -116,7 +122,7 @@ class Job:
     """A background job, whether it was started or not.
 
     Attributes:
-        path: of the request. The log lies beside it.
+        path: of the request; the log has the same name with the suffix .log.
         kind: of `KINDS`.
     """
 

@@ -76,12 +76,12 @@ def measure(recipe: Recipe, home: Path, report: Report) -> dict[str, Any]:
                 "no image is in the validation part both without and with the decisions, so there "
                 "is nothing to compare on; put images back into it"
             )
-        learnt = [rows[there[rows]] for rows in (before["train"], after["train"])]
-        used = np.unique(np.concatenate([asked, *learnt]))
+        trained = [rows[there[rows]] for rows in (before["train"], after["train"])]
+        used = np.unique(np.concatenate([asked, *trained]))
         with embedding.one_thread():
             values = embedding.reduce(features, used, DIMENSIONS, report)
     right = []
-    for number, (rows, own) in enumerate(zip(learnt, (plain.labels, labels), strict=True)):
+    for number, (rows, own) in enumerate(zip(trained, (plain.labels, labels), strict=True)):
         report("Training the head without and with the decisions", number, 2)
         balanced = recipe.class_weights == "balanced"
         chosen = values[np.searchsorted(used, rows)]
@@ -100,8 +100,8 @@ def measure(recipe: Recipe, home: Path, report: Report) -> dict[str, Any]:
         "chance": low <= 0 <= high,
         "text": payback.sentence(found, low, high, len(asked)),
         "counts": overlay.counts(decisions["decisions"]),
-        "train_before": len(learnt[0]),
-        "train_after": len(learnt[1]),
+        "train_before": len(trained[0]),
+        "train_after": len(trained[1]),
         "not_compared": len(after["validation"]) - len(asked),
         "overlay": spec.overlay,
         "backbone": recipe.backbone.title,

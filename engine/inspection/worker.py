@@ -20,7 +20,7 @@ from engine.data import datasets
 from engine.data.datasets import Dataset
 from engine.data.unreadable import READING
 from engine.errors import DatasetError
-from engine.host.background import Report
+from engine.host.background import Report, silent
 from engine.host.parallel import cores, ordered_map
 from engine.images import measures
 from engine.images.thumbnails import Thumbnails
@@ -37,7 +37,7 @@ def inspect(
     spec: DatasetSpec,
     home: Path,
     recipe: Recipe | None = None,
-    report: Report = lambda text, done=0, total=None, eta_seconds=None: None,
+    report: Report = silent,
 ) -> None:
     """Inspects a prepared dataset in this process; existing results are not computed again.
 
@@ -78,12 +78,8 @@ def _pixels(dataset: Dataset, folder: Path, thumbs: Thumbnails, report: Report) 
             "dataset again"
         )
     measured = time.time()
-
-    def tell(done: int, total: int) -> None:
-        report("Looking for copies", done, total)
-
     arrays = {name: np.array(records[name]) for name in inspection.PIXELS if name != "groups"}
-    arrays["groups"] = duplicates.groups(records["grey"], arrays["phash"], dataset.contents, tell)
+    arrays["groups"] = duplicates.groups(records["grey"], arrays["phash"], dataset.contents, report)
     inspection.save(folder / "pixels.npz", dataset, arrays)
     facts = {
         "images": len(dataset),

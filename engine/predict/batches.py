@@ -21,21 +21,21 @@ import re
 import secrets
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import numpy as np
 
-from engine.data.sources import archive, folders, uploads, zip_names
+from engine.data.sources import archive, folders, zip_names
 from engine.errors import DamagedFile, DatasetError, RunError
 from engine.host.background import Job, JobState
 from engine.images.decode import EXTENSIONS
-from engine.predict import confidence
+from engine.predict import batch_upload, confidence
+from engine.predict.batch_upload import Upload
 from engine.runs import trash
 from engine.runs.runs import Run
 
@@ -162,7 +162,7 @@ class Batch:
 def start(
     home: Path,
     run: Run,
-    source: list[tuple[str, IO[bytes] | bytes]] | IO[bytes],
+    source: Upload,
     title: str,
     progress: Callable[[int, int], object] | None = None,
 ) -> Batch:
@@ -192,7 +192,13 @@ def start(
     path = Path(home) / "batches" / secrets.token_hex(8)
     try:
         path.mkdir(parents=True)
-        _take(home, path / UPLOAD, source, title, progress)
+        batch_upload.store(home, path / UPLOAD, source, title, progress)
+        with items(path / UPLOAD, title) as found:
+            if not found:
+                raise DatasetError(
+                    f"{zip_names.shown(title)} has no image that Graft can use; file names must "
+                    f"end in {', '.join(EXTENSIONS[:8])} or similar"
+                )
     except OSError as error:
         shutil.rmtree(path, ignore_errors=True)
         raise DatasetError(
@@ -206,49 +212,6 @@ def start(
     about["calibration"] = calibration
     Job(path / REQUEST, "batch").start(home, {"CUDA_VISIBLE_DEVICES": "-1"}, about=about)
     return Batch(path)
-
-
-def _take(home, path: Path, source, title: str, progress) -> None:
-    """Stores the images of `start` as a zip at `path`. Raises DatasetError if none is usable."""
-    if isinstance(source, list):
-        _pack(path, source, progress)
-    else:
-        with uploads.passing_upload(home, source) as taken:
-            archive.Archive(taken, 0, zip_names.shown(title), loose=True).close()
-            shutil.move(taken, path)
-    with items(path, title) as found:
-        if not found:
-            raise DatasetError(
-                f"{zip_names.shown(title)} has no image that Graft can use; file names must end in "
-                f"{', '.join(EXTENSIONS[:8])} or similar"
-            )
-
-
-def _pack(path, files, progress) -> None:
-    """Writes files into a zip, uncompressed."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
-        for done, (name, data) in enumerate(files, 1):
-            if hasattr(data, "read"):
-                data.seek(0)
-                data = data.read()
-            clean = "/".join(
-                part for part in _plain(name).split("/") if part not in ("", ".", "..")
-            )
-            stem, dot, extension = clean.rpartition(".")
-            number = 1
-            while clean in packed.NameToInfo:  # both files of one name are classified
-                number += 1
-                clean = f"{stem or extension} ({number}){dot}{extension if stem else ''}"
-            packed.writestr(clean, data)
-            if progress:
-                progress(done, len(files))
-
-
-def _plain(name: str) -> str:
-    """A user's file name without anything that `archive` refuses."""
-    name = zip_names.shown(str(name).replace("\\", "/")).replace("\\", "_")
-    name = re.sub(r"^[A-Za-z]:", "", name).lstrip("/.")
-    return re.sub(r"(^|/)\.+", r"\1_", name) or "image"
 
 
 def open_(home: Path, key: str) -> Batch:

@@ -207,5 +207,5 @@ def test_a_dataset_is_put_together_here(tmp_path, monkeypatch):
         assert not app.exception
     made = prepare_worker.ingest(DatasetSpec(source="saved", name="mine"), home)
     assert made.classes == ("cup", "kite") and np.bincount(made.labels).tolist() == [12, 12]
-    next(b for b in app.run().button if b.label.startswith("Take the last")).click().run()
+    next(b for b in app.run().button if b.label.startswith("Undo the last")).click().run()
     assert collection.open_(home, "mine").batches[-1].classes == {"cup": 12}
