@@ -30,7 +30,7 @@ def listed(home: Home = None, json_: AsJson = False) -> None:
     from engine.data.sources import collection, tfds_catalogue
 
     folder = homes.home(home)
-    paths = sorted((folder / "datasets").glob("*/manifest.json"))
+    paths = sorted((folder / homes.DATASETS).glob("*/manifest.json"))
     prepared = [m for path in paths if (m := homes.read_json(path))]
     own = [collection.open_(folder, name) for name in collection.names(folder)]
     if json_:

@@ -226,7 +226,7 @@ def open_dataset(spec: DatasetSpec, home: Path) -> Dataset:
     Raises:
         DatasetError: if it is not prepared, or its overlay is not on this host.
     """
-    path = Path(home) / "datasets" / key(spec)
+    path = Path(home) / homes.DATASETS / key(spec)
     if not (path / "manifest.json").exists():
         raise DatasetError(
             f"the dataset {spec.title} is not prepared yet; prepare it on the Dataset page"
@@ -243,7 +243,7 @@ def state(spec: DatasetSpec, home: Path) -> JobState:
     now = job(spec, home).state()
     if now["state"] == "running":
         return {**now, "state": "preparing"}
-    if (Path(home) / "datasets" / key(spec) / "manifest.json").exists():
+    if (Path(home) / homes.DATASETS / key(spec) / "manifest.json").exists():
         return {**now, "state": "ready", "error": None}
     # Its folder was deleted since it was done.
     return {**now, "state": "missing"} if now["state"] == "done" else now
@@ -251,7 +251,7 @@ def state(spec: DatasetSpec, home: Path) -> JobState:
 
 def job(spec: DatasetSpec, home: Path) -> Job:
     """The background job that prepares a dataset."""
-    return Job(Path(home) / "datasets" / f"{key(spec)}.progress.json", "prepare")
+    return Job(Path(home) / homes.DATASETS / f"{key(spec)}.progress.json", "prepare")
 
 
 def prepare(spec: DatasetSpec, home: Path) -> None:
@@ -271,14 +271,14 @@ def prepare(spec: DatasetSpec, home: Path) -> None:
 def cancel(spec: DatasetSpec, home: Path) -> None:
     """Stops preparing, and removes unfinished files."""
     job(spec, home).cancel()
-    for leftover in (Path(home) / "datasets").glob(f".{key(spec)}.*"):
+    for leftover in (Path(home) / homes.DATASETS).glob(f".{key(spec)}.*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def forget(spec: DatasetSpec, home: Path) -> None:
     """Deletes the prepared copy; the source itself is never touched."""
     cancel(spec, home)
-    shutil.rmtree(Path(home) / "datasets" / key(spec), ignore_errors=True)
+    shutil.rmtree(Path(home) / homes.DATASETS / key(spec), ignore_errors=True)
 
 
 def check(spec: DatasetSpec) -> None:
@@ -291,7 +291,7 @@ def check(spec: DatasetSpec) -> None:
 
 def outdated(spec: DatasetSpec, home: Path) -> bool:
     """Whether the dataset must be prepared (again): it is missing, or its source has changed."""
-    manifest = homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json")
+    manifest = homes.read_json(Path(home) / homes.DATASETS / key(spec) / "manifest.json")
     return manifest is None or manifest["listing"] != listing(spec, home)
 
 
@@ -321,7 +321,7 @@ def listing(spec: DatasetSpec, home: Path, found: collection.Saved | None = None
 
 def fingerprint(spec: DatasetSpec, home: Path) -> str | None:
     """The fingerprint of a prepared dataset, overlay included; None if it is not prepared."""
-    manifest = homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json", {})
+    manifest = homes.read_json(Path(home) / homes.DATASETS / key(spec) / "manifest.json", {})
     found = manifest.get("fingerprint")
     return overlay.fingerprint(found, spec.overlay) if found and spec.overlay else found
 
@@ -350,7 +350,7 @@ def changed_since(
         dataset was not prepared then or is not prepared now. Changes in a folder count when it is
         prepared again (`outdated`).
     """
-    manifest = homes.read_json(Path(home) / "datasets" / key(spec) / "manifest.json")
+    manifest = homes.read_json(Path(home) / homes.DATASETS / key(spec) / "manifest.json")
     if manifest is None or fingerprint is None or _fingerprint(spec, home) == fingerprint:
         return None
     had = "" if count is None else f"had {count:,} images then and now "
@@ -363,4 +363,4 @@ def changed_since(
 
 def lock(home: Path, spec: DatasetSpec) -> filelock.FileLock:
     """The lock that is held while a dataset is prepared."""
-    return filelock.FileLock(Path(home) / "datasets" / f"{key(spec)}.lock")
+    return filelock.FileLock(Path(home) / homes.DATASETS / f"{key(spec)}.lock")

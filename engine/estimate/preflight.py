@@ -69,7 +69,7 @@ def updated(found: dict, recipe: Recipe, home: Path) -> dict:
 
 def _missing(row: dict, recipe: Recipe, home: Path) -> int | None:
     """Records that a stage's store lacks now; None if that is unknown."""
-    folder = Path(home) / "cache" / "features" / row["store"]
+    folder = Path(home) / homes.CACHE / "features" / row["store"]
     try:
         dataset = datasets.open_dataset(recipe.dataset, home)
         split = dataset.split(recipe.split)
@@ -87,7 +87,7 @@ def _missing(row: dict, recipe: Recipe, home: Path) -> int | None:
 
 def attach(run: Run, home: Path) -> None:
     """Copies the prediction for a run's recipe, if there is one, into the run's folder."""
-    found = estimate(run.recipe, home) if (Path(home) / "probes").is_dir() else None
+    found = estimate(run.recipe, home) if (Path(home) / homes.PROBES).is_dir() else None
     if found:
         homes.write_json(run.path / FILE, found)
 

@@ -28,7 +28,7 @@ def key(kind: str, recipe: Recipe, home: Path, stage: int = 0) -> str:
     """The name under which a result is kept: one for each recipe, stage, state of the dataset, host
     and device."""
     about = device.describe()
-    manifest = Path(home) / "datasets" / datasets.key(recipe.dataset) / "manifest.json"
+    manifest = Path(home) / homes.DATASETS / datasets.key(recipe.dataset) / "manifest.json"
     fingerprint = homes.read_json(manifest, {}).get("fingerprint")
     decisive = {k: v for k, v in recipe.to_dict().items() if k not in ("name", "description")}
     identity = [kind, stage, decisive, fingerprint, about["text"], about["host"]]
@@ -86,4 +86,4 @@ def wait(
 
 
 def _job(kind: str, recipe: Recipe, home: Path, stage: int) -> Job:
-    return Job(Path(home) / "probes" / f"{key(kind, recipe, home, stage)}.json", kind)
+    return Job(Path(home) / homes.PROBES / f"{key(kind, recipe, home, stage)}.json", kind)

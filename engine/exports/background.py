@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine import home as homes
 from engine.exports import exports
 from engine.host import background
 from engine.host.background import Job, JobState
@@ -92,4 +93,4 @@ def wait(
 
 def _job(run: Run, format: str, home: Path, precision: str) -> Job:
     name = exports.name_of(run, format, precision)
-    return Job(Path(home) / "probes" / f"export-{name}.json", "export")
+    return Job(Path(home) / homes.PROBES / f"export-{name}.json", "export")

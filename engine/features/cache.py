@@ -63,7 +63,7 @@ def entries(home: Path) -> list[Entry]:
     """Everything in the cache, most recently used first."""
     found = []
     for kind in KINDS:
-        for path in (Path(home) / "cache" / kind).glob("*"):
+        for path in (Path(home) / homes.CACHE / kind).glob("*"):
             known = identity(path)
             if path.name.startswith(".") or known is None:
                 continue
@@ -90,7 +90,7 @@ def identity(path: Path) -> dict | None:
 
 def limit(home: Path) -> int:
     """Bytes that the cache may take."""
-    settings = homes.read_json(Path(home) / "cache" / "settings.json", {})
+    settings = homes.read_json(Path(home) / homes.CACHE / homes.SETTINGS, {})
     return int(settings.get("limit_gib", DEFAULT_LIMIT_GIB) * 2**30)
 
 
@@ -102,9 +102,9 @@ def set_limit(home: Path, gib: float) -> None:
     """
     if not 0 <= gib <= 100_000:
         raise GraftError(f"the cache's limit must be 0 to 100000 GiB; {gib:g} was given")
-    folder = Path(home) / "cache"
+    folder = Path(home) / homes.CACHE
     folder.mkdir(exist_ok=True)
-    homes.write_json(folder / "settings.json", {"limit_gib": float(gib)})
+    homes.write_json(folder / homes.SETTINGS, {"limit_gib": float(gib)})
     make_room(home, 0)
 
 
@@ -174,7 +174,7 @@ def acquire(
     Returns:
         (folder, open lock file); the entry is in use until the lock file is closed.
     """
-    parent = Path(home) / "cache" / kind
+    parent = Path(home) / homes.CACHE / kind
     parent.mkdir(parents=True, exist_ok=True)
     path = parent / key({k: v for k, v in identity.items() if k != "title"})
     while True:

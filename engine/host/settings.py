@@ -71,4 +71,4 @@ def _check(values: dict[str, Any]) -> None:
 
 
 def _path(home: Path) -> Path:
-    return Path(home) / "settings.json"
+    return Path(home) / homes.SETTINGS

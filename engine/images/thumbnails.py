@@ -16,6 +16,7 @@ from pathlib import Path
 import filelock
 from PIL import Image
 
+from engine import home as homes
 from engine.images import Images, decode
 
 SIDE = 160
@@ -26,7 +27,7 @@ QUALITY = 80
 
 def folder(home: str | Path, source_fingerprint: str) -> Path:
     """The folder of a dataset's thumbnails and inspection (`engine.inspection.inspection`)."""
-    return Path(home) / "inspections" / source_fingerprint[:24]
+    return Path(home) / homes.INSPECTIONS / source_fingerprint[:24]
 
 
 def encode(picture: Image.Image) -> bytes:

@@ -166,7 +166,7 @@ def open_inspection(
     folder = _folder(spec, home)
     if folder is None or not (folder / "pixels.npz").exists():
         return None
-    prepared = Path(home) / "datasets" / datasets.key(spec)
+    prepared = Path(home) / homes.DATASETS / datasets.key(spec)
     features = _features_file(folder, recipe)
     try:
         files = [prepared / "index.npz", folder / "pixels.npz", *([features] if features else [])]

@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from engine import home as homes
 from engine.data import datasets
 from engine.errors import DatasetError
 from engine.host import words
@@ -128,4 +129,4 @@ def _job(spec: DatasetSpec, home: Path, recipe: Recipe) -> Job:
         recipe.class_weights,
     ]
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    return Job(Path(home) / "probes" / f"payback-{digest}.json", "payback")
+    return Job(Path(home) / homes.PROBES / f"payback-{digest}.json", "payback")

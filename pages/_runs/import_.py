@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from engine import actions as gate
+from engine import home as homes
 from engine.errors import GraftError
 from engine.imports import imports
 from pages._ui import common
@@ -66,8 +67,8 @@ def _add(file, labels, size, scale):
     try:
         names = imports.checked_labels(labels) if labels else None
         # Where `importing` sweeps what a server that was killed has left; named by us, not by a stranger.
-        (home / "runs").mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".import.", dir=home / "runs") as place:
+        (home / homes.RUNS).mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".import.", dir=home / homes.RUNS) as place:
             path = Path(place) / ("model.keras" if keras else "run.zip")
             path.write_bytes(file.getbuffer())
             name = Path(file.name).stem[:60] if keras else None

@@ -51,7 +51,7 @@ def uploaded(run, zips, loose) -> None:
         found = begun.get(identity)
         if isinstance(found, GraftError):  # told as long as the files are there
             common.fail(found)
-        elif found and (home / "batches" / found).exists():
+        elif found and (home / homes.BATCHES / found).exists():
             keys.append(found)
         elif found:
             st.caption(f"{common.plain(title)} was deleted; upload it again to classify it anew.")

@@ -71,7 +71,7 @@ def _media_type(data: bytes) -> str:
 
 
 def _thumbnail(key, content) -> bytes | None:
-    path = homes.home() / "datasets" / key
+    path = homes.home() / homes.DATASETS / key
     try:
         dataset, rows, store = _opened(path, (path / "manifest.json").stat().st_mtime_ns)
         return store.get(dataset, rows[content]) if content in rows else None
