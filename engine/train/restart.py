@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.runs import files
 from engine.runs.runs import Run
 from engine.train import continuing
 from engine.train.resume import Keeper
@@ -10,7 +11,7 @@ from engine.train.work import Work
 
 def has_begun(run: Run, keeper: Keeper) -> bool:
     """Whether a run has been started before."""
-    return bool(keeper.position) or (run.path / "split.json").exists()
+    return bool(keeper.position) or (run.path / files.SPLIT).exists()
 
 
 def report_start(work: Work, earlier: list[dict], precision: str) -> None:

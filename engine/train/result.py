@@ -9,6 +9,7 @@ from engine.data.unreadable import Unreadable
 from engine.host.words import percent, plural
 from engine.models import modeling
 from engine.predict import calibrate, calibration, classifier, evaluation, reference
+from engine.runs import files
 from engine.runs.runs import Run
 from engine.train import keep
 from engine.train.work import Work
@@ -42,7 +43,7 @@ def write(run: Run, work: Work, lost: Unreadable) -> dict:
             f"differ by up to {parity['largest_difference']:.2g} between formats, and "
             f"{percent(parity['same_answers'], 0)} of {plural(len(probe), 'answer')} are the same.",
         )
-    homes.write_json(run.path / "evaluation.json", figures)
+    homes.write_json(run.path / files.EVALUATION, figures)
     return figures["test"]
 
 

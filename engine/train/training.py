@@ -22,6 +22,7 @@ from engine.host.log import EventWriter, PhaseReport
 from engine.host.signals import Paused, Stopped
 from engine.models import modeling, session
 from engine.recipe import Recipe
+from engine.runs import files
 from engine.runs.runs import Run
 from engine.train import restart, result, stages
 from engine.train.resume import Keeper
@@ -65,7 +66,7 @@ def train(run: Run, home: Path, events: EventWriter, ask: Callable[[], str]) -> 
     report("model", f"Building {recipe.backbone.title}", 0, None)
     bundle = modeling.build(recipe, list(dataset.classes), home)
     known = {"classes": list(dataset.classes), "precision": precision}
-    homes.write_json(run.path / "architecture.json", modeling.architecture(bundle) | known)
+    homes.write_json(run.path / files.ARCHITECTURE, modeling.architecture(bundle) | known)
     pixels = _pixels(recipe, dataset, split, lost, events)
 
     # Stages: one fit each. The run keeps the best weights of all of them.
@@ -127,7 +128,7 @@ def _open_data(
     if not again and len(set(dataset.source_splits.tolist())) > 1:
         events.write("note", text=dataset.division(recipe.split))
     contents = {part: dataset.contents[indices].tolist() for part, indices in split.items()}
-    homes.write_json(run.path / "split.json", {"fingerprint": dataset.fingerprint} | contents)
+    homes.write_json(run.path / files.SPLIT, {"fingerprint": dataset.fingerprint} | contents)
     return dataset, split
 
 
@@ -187,7 +188,7 @@ def _phases(events: EventWriter, ask: Callable[[], str]) -> PhaseReport:
 
 def _keep_examples(run: Run, dataset: datasets.Dataset, test: np.ndarray, lost: Unreadable) -> None:
     """Copies a few test images, so that the run can be tried on any host."""
-    folder = run.path / "examples"
+    folder = run.path / files.EXAMPLES
     folder.mkdir(exist_ok=True)
     rows: list[dict] = []
     per_class = max(1, min(EXAMPLES_PER_CLASS, MAX_EXAMPLES // len(dataset.classes)))
@@ -199,4 +200,4 @@ def _keep_examples(run: Run, dataset: datasets.Dataset, test: np.ndarray, lost: 
             rows.append({"file": file, "label": name, "name": dataset.names[index]})
             if len(rows) == MAX_EXAMPLES:
                 break
-    homes.write_json(folder / "examples.json", rows[:MAX_EXAMPLES])
+    homes.write_json(folder / files.EXAMPLES_LIST, rows[:MAX_EXAMPLES])
