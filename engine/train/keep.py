@@ -14,7 +14,7 @@ from engine.models import convert, modeling
 from engine.models.modeling import Bundle
 from engine.predict import calibration, classifier, explanation
 from engine.recipe import HeadSpec
-from engine.runs import manifest, runs
+from engine.runs import files, manifest, runs
 from engine.runs.runs import Run
 
 
@@ -31,9 +31,9 @@ def write(bundle: Bundle, folder: Path) -> None:
     model = keras.Model(bundle.model.inputs, bundle.model.outputs, name=bundle.model.name)
     model.save(aside)
     homes.to_disk(aside)
-    os.replace(aside, folder / "final.keras")
+    os.replace(aside, folder / files.KERAS)
     explanation.write_head(bundle.model, folder)
-    convert.to_litert(modeling.inference_model(bundle), folder / "inference.tflite")
+    convert.to_litert(modeling.inference_model(bundle), folder / files.LITERT)
     manifest.write(folder, runs.MODEL)
 
 

@@ -49,8 +49,8 @@ EXECUTORS: dict[str, Executor] = {"local": local}
 def _executor(name: str) -> Executor:
     if name not in EXECUTORS:
         raise GraftError(
-            f"a run was started by the executor {name!r}, which this version of Graft does not have; "
-            "use the version that started it"
+            f"a run was started by the executor {name!r}, which this version of Graft does not "
+            "have; use the version that started it"
         )
     return EXECUTORS[name]
 
