@@ -20,7 +20,7 @@ from engine.recipe import Recipe
 from engine.train import input_pipeline
 
 MOST_SECONDS, MOST_STEPS = 5, 5
-"""The real batch is timed for at most this long; it ends earlier after so many steps and 1 s."""
+"""The real batch is timed for at most this long; it ends earlier after this many steps and 1 s."""
 SHARE = 0.9
 """Share of the free memory that a run may plan with: the memory of other processes varies."""
 TOO_MUCH = (MemoryError, tf.errors.ResourceExhaustedError)
@@ -121,7 +121,7 @@ class Trial:
         optimizers.compile_(self.model, self.stage, steps, recipe.head.label_smoothing)
 
     def _with_batch(self, batch: int) -> Recipe:
-        """The recipe in batches of another size, with so many epochs that the data never ends."""
+        """The recipe in batches of another size, with enough epochs that the data never ends."""
         stages = [s.model_copy(update={"epochs": 10_000}) for s in self.recipe.stages]
         return self.recipe.model_copy(update={"batch_size": batch, "stages": tuple(stages)})
 

@@ -89,7 +89,7 @@ class Reporter(keras.callbacks.Callback):
         return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def _eta(self, batches: int) -> float | None:
-        """Seconds to the end of all stages, after so many batches of the current epoch: a step
+        """Seconds to the end of all stages, after `batches` of the current epoch: a step
         costs in proportion to what it trains."""
         progress, stages, steps = self.progress, self.recipe.stages, self.work.steps
         if progress.seconds_a_step is None:

@@ -143,7 +143,7 @@ def _fit(
     if at:
         progress.resume(at)
         epoch, batch = (epochs, 0) if at["ended"] else (at["epoch"], at["batch"])
-    # An interrupted epoch is finished by a fit of its own, since it has fewer steps.
+    # An interrupted epoch is finished by a separate fit, since it has fewer steps.
     parts = [(epoch, epoch + 1, steps - batch)] if batch else []
     parts.append((epoch + bool(batch), epochs, steps))
     watching = callbacks(work, progress, best_before)
