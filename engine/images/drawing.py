@@ -134,7 +134,13 @@ def compose(
     return _light(random, scene.reduce(2), towards)
 
 
-def _posed(random, thing, size, scales, turn):
+def _posed(
+    random: np.random.Generator,
+    thing: Image.Image,
+    size: tuple[int, int],
+    scales: Point,
+    turn: float,
+) -> Image.Image:
     """The object mirrored, squeezed, rotated, scaled and moved in one transform onto the scene."""
     w, h = size
     scale = min(w, h) * random.uniform(*scales) / LAYER
@@ -150,7 +156,7 @@ def _posed(random, thing, size, scales, turn):
     return thing.transform(size, Image.Transform.AFFINE, way, Image.Resampling.BILINEAR)
 
 
-def _round_off(thing, towards):
+def _round_off(thing: Image.Image, towards: float) -> None:
     """Shades the object's edges: bright towards the light, dark away from it."""
     alpha = thing.getchannel("A")
     small = alpha.reduce(4).filter(ImageFilter.BoxBlur(4))
@@ -165,7 +171,7 @@ def _round_off(thing, towards):
         thing.alpha_composite(layer)
 
 
-def _shadow(scene, thing, towards):
+def _shadow(scene: Image.Image, thing: Image.Image, towards: float) -> None:
     """Adds a soft shadow on the side away from the light, and a little below."""
     dark = thing.getchannel("A").point([int(v * 0.34) for v in range(256)]).reduce(4)
     dark = ImageChops.offset(dark, round(-2 * math.cos(towards)), 2).filter(ImageFilter.BoxBlur(1))
@@ -187,14 +193,18 @@ def background(random: np.random.Generator, width: int, height: int) -> Image.Im
     return scene
 
 
-def _plain(random, draw, w, h, ink):
+def _plain(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int, ink: Colour
+) -> None:
     """Only the gradient, and sometimes a sun or moon."""
     if random.random() < 0.6:
         x, y, r = random.uniform(0, w), random.uniform(0, 0.5 * h), random.uniform(0.06, 0.16) * w
         draw.ellipse((x - r, y - r, x + r, y + r), fill=shade(ink, 2.4))
 
 
-def _hills(random, draw, w, h, ink):
+def _hills(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int, ink: Colour
+) -> None:
     _plain(random, draw, w, h, ink)
     for level in random.uniform(0.5, 0.68) + np.array([0, 0.12, 0.22]):
         phase, waves = random.uniform(0, 6), random.uniform(3, 9) / w
@@ -203,7 +213,9 @@ def _hills(random, draw, w, h, ink):
         ink = shade(ink, 0.84)
 
 
-def _peaks(random, draw, w, h, ink):
+def _peaks(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int, ink: Colour
+) -> None:
     for _ in range(5):
         x, tall, half = (
             random.uniform(0, w),
@@ -214,7 +226,9 @@ def _peaks(random, draw, w, h, ink):
         ink = shade(ink, 0.92)
 
 
-def _woods(random, draw, w, h, ink):
+def _woods(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int, ink: Colour
+) -> None:
     ground = h * random.uniform(0.7, 0.88)
     for x in np.arange(-10, w + 10, random.uniform(20, 34)):
         tall, half = random.uniform(0.12, 0.36) * h, random.uniform(8, 16)
@@ -225,7 +239,9 @@ def _woods(random, draw, w, h, ink):
     draw.rectangle((0, ground, w, h), fill=shade(ink, 0.85))
 
 
-def _sea(random, draw, w, h, ink):
+def _sea(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int, ink: Colour
+) -> None:
     _plain(random, draw, w, h, ink)
     horizon = h * random.uniform(0.5, 0.8)
     draw.rectangle((0, horizon, w, h), fill=ink)
@@ -234,7 +250,9 @@ def _sea(random, draw, w, h, ink):
         draw.line((x - half, y, x + half, y), fill=shade(ink, 1.5), width=2)
 
 
-def _table(random, draw, w, h, ink):
+def _table(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int, ink: Colour
+) -> None:
     edge = h * random.uniform(0.55, 0.82)
     for x in np.arange(random.uniform(0, 30), w, random.uniform(26, 60)):
         draw.line((x, 0, x, edge), fill=shade(ink, 1.25), width=2)
@@ -242,20 +260,26 @@ def _table(random, draw, w, h, ink):
     draw.line((0, edge, w, edge), fill=shade(ink, 0.8), width=4)
 
 
-def _dots(random, draw, w, h, ink):
+def _dots(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int, ink: Colour
+) -> None:
     step, r = int(random.integers(30, 56)), random.uniform(3, 8)
     for row, y in enumerate(range(0, h + step, step)):
         for x in range(-(row % 2) * step // 2, w + step, step):
             draw.ellipse((x - r, y - r, x + r, y + r), fill=ink)
 
 
-def _stripes(random, draw, w, h, ink):
+def _stripes(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int, ink: Colour
+) -> None:
     step, lean = int(random.integers(26, 60)), random.uniform(-0.8, 0.8) * h
     for x in range(-h, w + h, step):
         draw.line((x, 0, x + lean, h), fill=ink, width=step // 4)
 
 
-def _clouds(random, draw, w, h, ink):
+def _clouds(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int, ink: Colour
+) -> None:
     white = shade(ink, 2.2)
     for _ in range(random.integers(2, 5)):
         x, y, r = random.uniform(0, w), random.uniform(0, h), random.uniform(10, 26)
@@ -266,7 +290,9 @@ def _clouds(random, draw, w, h, ink):
             )
 
 
-def _lights(random, draw, w, h, ink):
+def _lights(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int, ink: Colour
+) -> None:
     """Stars, snow or soft discs of light."""
     largest = random.choice([3, 5, 16])
     for _ in range(30 if largest < 16 else 12):
@@ -277,7 +303,7 @@ def _lights(random, draw, w, h, ink):
 _SCENES = (_plain, _hills, _peaks, _woods, _sea, _table, _dots, _stripes, _clouds, _lights)
 
 
-def _distractor(random, scene):
+def _distractor(random: np.random.Generator, scene: Image.Image) -> None:
     """Draws a small shape that has nothing to do with the object."""
     draw, ink = ImageDraw.Draw(scene), colour(random, (0.25, 0.7))
     x, y = random.uniform(0, scene.width), random.uniform(0, scene.height)
@@ -300,7 +326,7 @@ def _distractor(random, scene):
         draw.line((x - 2 * r, y, x + 2 * r, bend), fill=ink, width=int(r / 3) + 1)
 
 
-def _occluder(random, scene):
+def _occluder(random: np.random.Generator, scene: Image.Image) -> None:
     """Draws something in front: grass, a post or leaves, at an edge of the image."""
     draw, ink = ImageDraw.Draw(scene), shade(colour(random, (0.3, 0.7)), 0.62)
     w, h = scene.size
@@ -328,7 +354,7 @@ def _occluder(random, scene):
             )
 
 
-def _light(random, image, towards) -> Image.Image:
+def _light(random: np.random.Generator, image: Image.Image, towards: float) -> Image.Image:
     """Brightness, light from one side, a little blur and noise."""
     w, h = image.size
     strength = random.uniform(0, 0.3)

@@ -48,7 +48,7 @@ class Thumbnails:
         source_fingerprint: of the Dataset; decisions about images do not change it.
     """
 
-    def __init__(self, home: str | Path, source_fingerprint: str):
+    def __init__(self, home: str | Path, source_fingerprint: str) -> None:
         self.path = folder(home, source_fingerprint) / "thumbs.sqlite"
         self._own = threading.local()
 

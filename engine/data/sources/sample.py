@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from engine.images.drawing import Layer, Point, clip_to, colour, compose, shade
+from engine.images.drawing import Colour, Layer, Point, clip_to, colour, compose, shade
 
 CLASSES = ("balloon", "cactus", "mushroom", "sailboat", "teacup")
 DESCRIPTION = (
@@ -82,19 +82,19 @@ def _curve(line: Sequence[Point], closed: bool = True) -> list[Point]:
     return [(float(x), float(y)) for x, y in smooth]
 
 
-def _mirrored(side):
+def _mirrored(side: Sequence[Point]) -> list[Point]:
     """The outline of a symmetric object, from the (x, y) of its right side, top to bottom."""
     return [*side, *[(-x, y) for x, y in reversed(side)]]
 
 
-def _decorated(layer, shape, marks):
+def _decorated(layer: Layer, shape: Layer, marks: Layer) -> None:
     """Puts a shape with marks, cut off at its edge, onto the layer."""
     clip_to(marks, shape)
     shape.image.alpha_composite(marks.image)
     layer.image.alpha_composite(shape.image)
 
 
-def _balloon(layer, random):
+def _balloon(layer: Layer, random: np.random.Generator) -> None:
     """A hot-air balloon: patterned envelope, ropes, basket."""
     main, second, third = colour(random), colour(random), colour(random)
     top, rx = random.uniform(-0.95, -0.85), random.uniform(0.48, 0.7)
@@ -139,7 +139,7 @@ def _balloon(layer, random):
     layer.rectangle(-neck * 1.3, basket - 0.02, neck * 1.3, basket + 0.04, shade(cane, 0.65), 0.02)
 
 
-def _cactus(layer, random):
+def _cactus(layer: Layer, random: np.random.Generator) -> None:
     """A cactus, with arms or round, in a pot or in the ground."""
     body = colour(random)
     dark, light = shade(body, 0.62), shade(body, 1.9)
@@ -170,8 +170,10 @@ def _cactus(layer, random):
             layer.ellipse(x, 0.78, 0.06, 0.035, shade(ground, 0.7))
 
 
-def _column(layer, random, body, dark, light):
-    """The tall kind, with one to three arms; returns where its top is."""
+def _column(
+    layer: Layer, random: np.random.Generator, body: Colour, dark: Colour, light: Colour
+) -> float:
+    """The tall kind, with one to three arms; returns its top."""
     width, top = random.uniform(0.14, 0.23), random.uniform(-0.75, -0.5)
     for side in [*random.permutation([-1, 1]), 1][: random.integers(1, 4)]:
         y, reach = random.uniform(-0.2, 0.3), random.uniform(0.4, 0.62)
@@ -193,8 +195,10 @@ def _column(layer, random, body, dark, light):
     return top
 
 
-def _barrel(layer, random, body, dark, light):
-    """The round kind, ribbed, sometimes with a small one on top; returns where its top is."""
+def _barrel(
+    layer: Layer, random: np.random.Generator, body: Colour, dark: Colour, light: Colour
+) -> float:
+    """The round kind, ribbed, sometimes with a small one on top; returns its top."""
     rx, ry = random.uniform(0.42, 0.58), random.uniform(0.45, 0.6)
     y = 0.58 - ry * 0.92
     parts = [(y, rx, ry)]
@@ -213,13 +217,13 @@ def _barrel(layer, random, body, dark, light):
     return parts[-1][0] - parts[-1][2]
 
 
-def _mushroom(layer, random):
+def _mushroom(layer: Layer, random: np.random.Generator) -> None:
     """A mushroom: stem, domed, flat or pointed cap, often spots; sometimes a small second one."""
     cap, stem = colour(random), colour(random, (0.05, 0.3), (0.75, 1))
     spot = colour(random, (0, 0.4), (0.8, 1)) if random.random() < 0.7 else shade(cap, 0.6)
     spotted, skirt = random.random() < 0.65, random.random() < 0.4
 
-    def one(x, scale):
+    def one(x: float, scale: float) -> None:
         rx, ry = random.uniform(0.55, 0.8) * scale, random.uniform(0.45, 0.85) * scale
         y, w = 0.9 - 0.88 * scale, random.uniform(0.13, 0.2) * scale
         lean = random.uniform(-0.08, 0.08)
@@ -265,7 +269,7 @@ def _mushroom(layer, random):
     one(0, random.uniform(0.82, 1.0))
 
 
-def _sailboat(layer, random):
+def _sailboat(layer: Layer, random: np.random.Generator) -> None:
     """A sailing boat: hull, mast, one or two sails, sometimes stripes, a flag and water."""
     hull, sail, other = colour(random), colour(random, (0, 0.6), (0.75, 1)), colour(random)
     deck, mast = random.uniform(0.38, 0.5), random.uniform(-0.15, 0.15)
@@ -302,8 +306,20 @@ def _sailboat(layer, random):
     if random.random() < 0.5:
         flag = [(mast, top - 0.03), (mast - 0.22, top + 0.03), (mast, top + 0.1)]
         layer.polygon(flag, colour(random, (0.5, 0.9)))
-    length, depth = random.uniform(0.68, 0.9), random.uniform(0.26, 0.4)
     layer.line([(mast, deck - 0.06), (mast + reach, deck - 0.07)], 0.03, wood)
+    depth = _hull(layer, random, deck, hull, other)
+    if random.random() < 0.55:
+        water = colour(random, (0.3, 0.7))
+        wave = [(x / 12, deck + depth - 0.04 + 0.04 * math.sin(x * 1.4)) for x in range(-11, 12)]
+        layer.polygon([*wave, (0.7, 0.96), (-0.7, 0.96)], water)
+        layer.line(wave, 0.025, shade(water, 1.9))
+
+
+def _hull(
+    layer: Layer, random: np.random.Generator, deck: float, hull: Colour, band_ink: Colour
+) -> float:
+    """A boat's hull below `deck`, with bands and sometimes portholes; returns its depth."""
+    length, depth = random.uniform(0.68, 0.9), random.uniform(0.26, 0.4)
     bow = [
         (length, deck - 0.06),
         (length * 0.86, deck + depth * 0.6),
@@ -318,19 +334,15 @@ def _sailboat(layer, random):
     body.polygon([*_curve(bow, closed=False), *stern], hull)
     band.rectangle(-1, deck + 0.05, 1, deck + 0.11, shade(hull, 2.2))
     if random.random() < 0.5:
-        band.rectangle(-1, deck + depth * 0.72, 1, 1, other)
+        band.rectangle(-1, deck + depth * 0.72, 1, 1, band_ink)
     if random.random() < 0.4:
         for x in (-0.4, -0.1, 0.2):
             band.ellipse(x, deck + 0.17, 0.045, 0.045, (240, 240, 230))
     _decorated(layer, body, band)
-    if random.random() < 0.55:
-        water = colour(random, (0.3, 0.7))
-        wave = [(x / 12, deck + depth - 0.04 + 0.04 * math.sin(x * 1.4)) for x in range(-11, 12)]
-        layer.polygon([*wave, (0.7, 0.96), (-0.7, 0.96)], water)
-        layer.line(wave, 0.025, shade(water, 1.9))
+    return depth
 
 
-def _teacup(layer, random):
+def _teacup(layer: Layer, random: np.random.Generator) -> None:
     """A cup with a handle, most often on a saucer, sometimes steaming or patterned."""
     china, band = colour(random, (0.1, 0.8)), colour(random)
     tea = colour(random, (0.4, 0.9), (0.3, 0.6))
