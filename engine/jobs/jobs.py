@@ -51,7 +51,7 @@ def start(recipe: Recipe, home: Path) -> runs.Run:
     if recipe.dataset.source in ("folder", "zip"):
         # Workers start in the supervisor's folder, so a relative path would mean another place.
         path = str(Path(recipe.dataset.path).expanduser().absolute())
-        recipe = type(recipe).from_dict(
+        recipe = Recipe.from_dict(
             recipe.to_dict() | {"dataset": recipe.dataset.model_dump() | {"path": path}}
         )
 
@@ -199,7 +199,7 @@ def stop(run: runs.Run) -> None:
             # Its training is not lost: to get its model, resume it, then stop it.
             run.update(status="paused", error=None)
             return
-        text = "Canceled before it started, so there is no model."
+        text = "Cancelled before it started, so there is no model."
         ending.end(run, "stopped", text)
         return
     _ask(run, "stop")
@@ -291,7 +291,7 @@ def restart_smaller(run: runs.Run, batch_size: int) -> runs.Run:
     if state.get("went_on_as"):
         raise RunError(f"run {run.id} already continues as run {state['went_on_as']}")
     limits.check_disk(home)
-    recipe = type(run.recipe).from_dict(run.recipe.to_dict() | {"batch_size": batch_size})
+    recipe = Recipe.from_dict(run.recipe.to_dict() | {"batch_size": batch_size})
 
     def prepare(new: runs.Run) -> None:
         checkpoint.copy(run.path, new.path)
@@ -318,7 +318,7 @@ def continued(run: runs.Run, stages: Iterable[dict[str, Any]]) -> Recipe:
     if not run.finished:
         raise RunError(f"run {run.id} is {run.status}, so there is no model to continue from")
     changes = {"stages": list(stages), "continue_from": run.id}
-    return type(run.recipe).from_dict(run.recipe.to_dict() | changes)
+    return Recipe.from_dict(run.recipe.to_dict() | changes)
 
 
 def kill(run: runs.Run) -> None:

@@ -125,7 +125,7 @@ class Supervisor:
         """Starts a run's worker on a device; see `engine.runs.queue.claim`."""
         run = runs.at(self.home, identity)
         if run.state["status"] not in runs.ACTIVE or not (run.path / files.RECIPE).exists():
-            return None  # it was canceled or deleted meanwhile
+            return None  # it was cancelled or deleted meanwhile
         log = run.path / files.LOG
         self.log_from[identity] = log.stat().st_size if log.exists() else 0
         self.most.pop(identity, None)
@@ -198,9 +198,8 @@ class Supervisor:
             ending.end(run, "stopped", text)
         elif stop and state.get("attempts", 0) < TRIES:
             # It finishes from its checkpoint; the old file must not end it again.
-            note(
-                run, "The worker ended before it could stop: the run finishes from its checkpoint."
-            )
+            text = "The worker ended before it could stop; the run finishes from its checkpoint."
+            note(run, text)
             run.update(status="queued", stop_asked=True)
             (run.path / files.STOP).unlink(missing_ok=True)
             return lambda: queue.add(self.home, identity, first=True)

@@ -102,9 +102,8 @@ def _execute(run: Run, home: Path, ask: "_Request") -> dict[str, Any]:
 def _set_aside(run: Run) -> None:
     """Takes RESERVE bytes of the disk now, to be freed before the last event is written."""
     with open(run.path / files.RESERVE, "wb") as file:
-        file.write(
-            os.urandom(RESERVE)
-        )  # a file system that compresses would store zeros in no space
+        # Random bytes: a file system that compresses would store zeros in no space.
+        file.write(os.urandom(RESERVE))
         os.fsync(file.fileno())
 
 
