@@ -182,7 +182,7 @@ def show_place(bar: Progress, run: runs.Run, before: int | None) -> int | None:
     Args:
         before: the place that was shown last, or None.
     """
-    home = run.path.parent.parent
+    home = run.home
     order = queue.waiting(home)
     place = order.index(run.id) + 1 if run.id in order else before
     if place != before:
