@@ -13,7 +13,7 @@ from engine.recipe import SAVED_NAME, DatasetSpec, tfds_problem
 
 HELP = (
     "A dataset: sample, a TensorFlow Datasets name, a folder with one folder for each class, a zip "
-    "file of such folders, or the name of a dataset built in Graft."
+    "file of class folders, or the name of a dataset built in Graft."
 )
 """Help of an argument or option that `spec_of` reads."""
 

@@ -52,7 +52,7 @@ def listed(home: Home = None, json_: AsJson = False) -> None:
         [
             ["sample", "built in: generated drawings, no download"],
             ["folder", "one folder for each class: dataset.source=folder dataset.path=DIR"],
-            ["zip", "a zip of such folders: dataset.source=zip dataset.path=FILE"],
+            ["zip", "a zip of class folders: dataset.source=zip dataset.path=FILE"],
             ["saved", "built here (python -m engine add --help): dataset.source=saved"],
             ["tfds", "TensorFlow Datasets, such as: dataset.source=tfds dataset.name=NAME"],
         ],
