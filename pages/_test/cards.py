@@ -88,7 +88,7 @@ def _answer(run, image, truth, key):
         # What it would answer stays legible, but it is no headline.
         st.markdown("#### none of these")
         st.markdown(_test_answers.BADGES["unlike"], help=_distance(verdict))
-        st.caption(f"If it had to choose: {common.plain(label)}, {100 * probability:.0f}&nbsp;%.")
+        st.caption(f"If it had to choose: {common.plain(label)}, {100 * probability:.0f}%.")
     else:
         if verdict and verdict.kind == "far":
             st.markdown(f"#### perhaps {common.plain(label)}")

@@ -44,9 +44,9 @@ def test_uploads_are_answered_and_what_is_no_image_is_one_sentence(page):
 @pytest.mark.parametrize(
     ("kind", "heading", "badge"),
     [
-        ("sure", r"#### \w+ &nbsp; \d+ %", "verified: sure"),
+        ("sure", r"#### \w+ &nbsp; \d+%", "verified: sure"),
         ("far", r"#### perhaps \w+", "far from training"),
-        ("unsure", r"#### \w+ &nbsp; \d+ %", "not sure]: no class is likely enough"),
+        ("unsure", r"#### \w+ &nbsp; \d+%", "not sure]: no class is likely enough"),
         ("unlike", r"#### none of these", "not like training"),
     ],
 )
@@ -119,12 +119,12 @@ def test_certainty_has_its_own_view_and_a_run_without_memory_says_so(
     app.session_state["test_view"] = "Confidence"
     app.run()
     values = {metric.label: metric.value for metric in app.metric}
-    assert values["Coverage on test images"].endswith(" %")
+    assert values["Coverage on test images"].endswith("%")
     shutil.copytree(trained_run.path, own_home / "runs" / trained_run.id)
     (own_home / "runs" / trained_run.id / reference.FILE).unlink()
     monkeypatch.setenv("GRAFT_HOME", str(own_home))
     app = open_page("test", run=trained_run.id)
-    assert "No word on how sure" in said(app) and "engine calibrate" in said(app)
+    assert "Confidence is not available" in said(app) and "engine calibrate" in said(app)
     text = said(from_source(app, "Test images of this run"))
     assert ":material/verified: sure" not in text and "it is **" in text
 
