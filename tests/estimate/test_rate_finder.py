@@ -8,8 +8,9 @@ import pytest
 from engine import home as homes
 from engine.charts import rates as charts_rates
 from engine.data import datasets, prepare_worker
+from engine.errors import RecipeError
 from engine.estimate import probes, rate_test
-from engine.recipe import RecipeError, load_preset
+from engine.recipe import load_preset
 from tests.support.cli import graft
 from tests.support.pages import button, open_page, prepared, said
 
