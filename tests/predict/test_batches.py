@@ -63,7 +63,7 @@ def test_a_zip_of_class_folders_is_answered_with_accuracy(graft_home, trained_ru
     assert batch.image(0) == dict(photos)[str(rows.names[0])]
     assert batches.listed(graft_home, trained_run)[0].key == batch.key
     batch.clear()
-    with pytest.raises(DatasetError, match="no such batch"):
+    with pytest.raises(DatasetError, match="this batch no longer exists"):
         batches.open_(graft_home, batch.key)
 
 
@@ -108,7 +108,7 @@ def test_a_bad_zip_is_one_sentence_and_leaves_nothing(graft_home, trained_run, c
     before = sorted((graft_home / "batches").glob("*"))
     with pytest.raises(DatasetError, match=sentence):
         batches.start(graft_home, trained_run, io.BytesIO(content), "bad.zip")
-    with pytest.raises(DatasetError, match="holds no image"):
+    with pytest.raises(DatasetError, match="has no image"):
         batches.start(graft_home, trained_run, zipped([("notes.txt", b"x")]), "text.zip")
     assert sorted((graft_home / "batches").glob("*")) == before
 
@@ -128,7 +128,7 @@ def test_a_damaged_batch_is_passed_over(graft_home, trained_run):
         (folder / batches.REQUEST).write_text(content)
         batches.sweep(graft_home)
         assert folder not in {batch.path for batch in batches.listed(graft_home)}
-        with pytest.raises(DatasetError, match="no such batch"):
+        with pytest.raises(DatasetError, match="this batch no longer exists"):
             batches.open_(graft_home, folder.name)
     (folder / batches.REQUEST).unlink()
     folder.rmdir()
