@@ -32,11 +32,8 @@ def pictures(count, seed=0):
 
 def parts_of(dataset, split_spec):
     """{content: part} of every image."""
-    parts = splits.split(
-        split_spec, dataset.labels, dataset.contents, dataset.source_splits, dataset.classes,
-        dataset.generations, dataset.moved,
-    )  # fmt: skip
-    return {dataset.contents[i]: part for part, indices in parts.items() for i in indices.tolist()}
+    parts = dataset.split(split_spec).items()
+    return {dataset.contents[i]: part for part, indices in parts for i in indices.tolist()}
 
 
 def test_old_images_stay_in_their_parts_whatever_is_added(own_home):
