@@ -17,7 +17,6 @@ import filelock
 from PIL import Image
 
 from engine import home as homes
-from engine import home as homes
 from engine.images import Images, decode
 
 SIDE = 160
