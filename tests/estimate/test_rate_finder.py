@@ -210,7 +210,8 @@ def test_the_button_is_there_and_says_why_it_waits_for_the_dataset(home):
 
 def known(home, recipe, place, **answer):
     """Puts an answer where a finished probe leaves it."""
-    path = probes._path("rates", rate_test.key_recipe(recipe, place), home, place)
+    key = probes.key("rates", rate_test.key_recipe(recipe, place), home, place)
+    path = home / "probes" / f"{key}.json"
     path.parent.mkdir(exist_ok=True)
     homes.write_json(path, answer)
 
