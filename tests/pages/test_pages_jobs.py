@@ -92,7 +92,7 @@ def test_start_says_where_the_run_will_stand_and_queues_it(home, busy):
     first = made(home, "first")
     app = ready()
     assert "**growing** is in progress" in said(app)
-    assert "takes place 2 in the queue and starts after the runs before it" in said(app)
+    assert "will be number 2 in the queue; it starts after the runs before it" in said(app)
     button(app, "Add to the queue").click().run()
     assert not app.exception and not app.error
     second = next(run for run in runs.list_runs(home) if run not in (first, busy.run))
@@ -101,7 +101,7 @@ def test_start_says_where_the_run_will_stand_and_queues_it(home, busy):
     assert "Place 2 of 2 in the queue" in said(app)
     # More may follow, from this tab or another.
     button(app, "New run").click().run()
-    assert "takes place 3" in said(app)
+    assert "will be number 3 in the queue" in said(app)
 
 
 def test_nothing_in_progress_starts_at_once(home):
@@ -141,7 +141,7 @@ def test_waiting_run_shows_its_place_its_start_and_can_be_cancelled(home, busy):
     assert "It starts after the runs before it" in said(app)
     button(app, "Cancel").click().run()
     assert second.status == "stopped" and queue.waiting(home) == [first.id]
-    assert "Taken out of the queue before it began" in said(app)
+    assert "Removed from the queue before it started" in said(app)
     assert primary(app) == ["New run"]
 
 
