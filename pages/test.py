@@ -155,7 +155,7 @@ def _choose(finished):
     )
     run = by_id[chosen]
     common.choose_run(run)
-    st.caption("Knows: " + common.plain(", ".join(run.classes)))
+    st.caption("Classes: " + common.plain(", ".join(run.classes)))
     answers.say_if_uncertain(run)
     return run, by_id.get(other)
 

@@ -262,10 +262,10 @@ def test_deleting_a_run_asks_first(home):
 def test_finished_run_is_offered_with_its_interval(graft_home, trained_run, monkeypatch):
     monkeypatch.setenv("GRAFT_HOME", str(graft_home))
     app = open_page("runs", run=trained_run.id)
-    assert any("of the test images were named right" in item.value for item in app.success)
+    assert any("test accuracy" in item.value for item in app.success)
     assert button(app, "Test this model")
     app = open_page("test")
-    assert "Knows: " in said(app)
+    assert "Classes: " in said(app)
 
 
 # -- charts -------------------------------------------------------------------------------------
