@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from engine import home as homes
-from tests.support import ROOT, server
+from tests.support import ROOT
+from tests.support.browser import server
 
 OWN = ("127.0.0.1", "localhost", "[::1]")
 FOREIGN = ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "203.0.113.7", "")
