@@ -34,13 +34,13 @@ def own_home(tmp_path):
 def _train(recipe, home):
     run = jobs.wait(jobs.start(recipe, home))
     assert run.status == "finished", f"{run.error}\n{run.log_tail()}"
-    # A finished run's process still removes its checkpoints, which would disturb who copies the folder.
+    # The process of a finished run still removes its checkpoints; wait until the folder is at rest.
     with filelock.FileLock(run.path / "worker.lock"):
         return run
 
 
 def _trained_once(recipe, home, factory, worker):
-    """A finished run, trained once for all of pytest's processes; each has a copy in its own home."""
+    """A finished run, trained once for all pytest processes; each gets a copy in its own home."""
     if worker == "master":
         return _train(recipe, home)
     place = factory.getbasetemp().parent / f"trained-{recipe.name}"

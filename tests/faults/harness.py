@@ -1,8 +1,8 @@
-"""Running one recipe again and again while it is broken off, and comparing what comes out.
+"""Runs one recipe many times, interrupts it, and compares the results.
 
-The recipe is small, but has what a resume may get wrong: two stages, one of them on cached features,
-dropout and augmentation (seed generators), a schedule (step count), Adam (moments), batch norm that
-follows the images (moving statistics), early stopping (counters).
+The recipe is small, but has everything a resume can get wrong: two stages (one on cached features),
+dropout and augmentation (seed generators), a schedule (step count), Adam (moments), batch norm in
+update mode (moving statistics), early stopping (counters).
 """
 
 import contextlib
@@ -39,7 +39,7 @@ RECIPE = [
 
 
 def recipe():
-    """The recipe that is broken off."""
+    """The recipe that is interrupted."""
     return load_preset("sample", RECIPE)
 
 
@@ -160,7 +160,7 @@ def whole_lines(run) -> list[bytes]:
 
 
 def broken_run(home, tell, kills: int, seed: int, in_write: float = 0.25) -> dict:
-    """Runs the recipe and kills its worker so many times at random moments.
+    """Runs the recipe and kills its worker `kills` times at random moments.
 
     Args:
         home: of the runs, inside `faults`.
@@ -195,8 +195,10 @@ def broken_run(home, tell, kills: int, seed: int, in_write: float = 0.25) -> dic
 
 
 def _kill_at_random(run, dice) -> list[bytes]:
-    """Kills a worker while it starts (one time in six) or up to five seconds after it began to train;
-    returns the whole lines of its log just before."""
+    """Kills a worker while it starts (one time in six) or in its first 5 seconds of training.
+
+    Returns the complete lines of its log just before.
+    """
     begun = len(run.events()[0])
 
     def trains():

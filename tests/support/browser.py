@@ -38,7 +38,10 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def server(home, log, *options):
-    """The app on a free port with a home of its own, with Streamlit's options; gives (address, process)."""
+    """Starts the app on a free port with its own home and Streamlit's options.
+
+    Gives (address, process).
+    """
     port = free_port()
     command = [
         sys.executable,
@@ -102,7 +105,7 @@ class GrowingRun:
         )
 
     def grow(self, steps: int) -> None:
-        """Writes the events of so many more steps, the ends of epochs and stages among them."""
+        """Writes the events of `steps` more steps, with the ends of epochs and stages."""
         for _ in range(steps):
             if self.step in (0, 3 * STEPS):
                 self._stage()
@@ -182,7 +185,7 @@ def upload(page, *files: Path):
 
 
 def answered(page, count):
-    """Waits for so many answers; the likeliest class of each, sure or not."""
+    """Waits for `count` answers; returns the likeliest class of each, sure or not."""
     bars = page.get_by_role("img", name=re.compile("Likeliest classes: "))
     expect(bars).to_have_count(count)
     return [bar.get_attribute("aria-label").split()[2] for bar in bars.all()]

@@ -1,4 +1,4 @@
-"""Image files put together by hand, to declare what no image editor would write."""
+"""Image files built byte by byte, with headers that no image editor would write."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ def chunk(kind: bytes, data=b"") -> bytes:
 
 
 def png(width, height, bits=1, colour=0, rows=b"", before=()) -> bytes:
-    """A PNG that declares whatever it is told; `rows` as PNG has them, a filter byte before each."""
+    """A PNG whose header has the given values; `rows` is raw, a filter byte before each row."""
     head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     parts = [chunk(b"IHDR", head), *before, chunk(b"IDAT", zlib.compress(rows, 9)), chunk(b"IEND")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

@@ -1,9 +1,9 @@
-"""Models and run folders made to harm, or broken: for the tests, and for whoever wants to try them by hand.
+"""Harmful or broken models and run folders, for the tests and to try by hand.
 
-    python -m tests.hostile_models FOLDER
+    python -m tests.support.hostile_models FOLDER
 
-writes one of each of `REFUSED` into FOLDER. Code in them, if it ever ran, would make a file `CANARY` in the
-temporary folder. No TensorFlow is needed to write them.
+writes one of each of `REFUSED` into FOLDER. If code in them ever ran, it would create the file
+`CANARY` in the temporary folder. Writing them needs no TensorFlow.
 """
 
 import argparse
@@ -30,7 +30,7 @@ ZEROS = 120_000_000
 """Bytes that a bomb unpacks to."""
 
 
-# -- a harmless one, which the others are made of ---------------------------------------------------
+# -- a harmless one, the base of the others ---------------------------------------------------
 
 
 def layer(kind, name, after=None, module="keras.layers", shape=None, **fields) -> dict:
@@ -158,7 +158,7 @@ def good_run(folder) -> Path:
     return folder
 
 
-# -- code -------------------------------------------------------------------------------------------
+# -- code ------------------------------------------------------------------------------------------
 
 
 def lambda_with_code(path):
@@ -173,7 +173,7 @@ def lambda_with_code(path):
 
 
 def lambda_by_name(path):
-    """A Lambda that names a public function of Keras, which safe mode calls: set_floatx("float16")."""
+    """A Lambda with a public function of Keras that safe mode calls: set_floatx("float16")."""
     function = {"module": "keras.config", "class_name": "function", "config": "set_floatx",
                 "registered_name": "set_floatx"}  # fmt: skip
     made = layer("Lambda", "half", "pixels", function=function)
@@ -220,7 +220,7 @@ def pickled(path):
     Path(path).write_bytes(pickle.dumps(Evil()))
 
 
-# -- sizes ------------------------------------------------------------------------------------------
+# -- sizes -----------------------------------------------------------------------------------------
 
 
 def billion_units(path):
@@ -229,7 +229,10 @@ def billion_units(path):
 
 
 def weights_that_are_not_there(path):
-    """A layer whose weights would take 2 GB, in a file of a few kilobytes; each number by itself is possible."""
+    """A layer whose weights would take 2 GB, in a file of a few kilobytes.
+
+    Each number alone is possible.
+    """
     wide = layer("Conv2D", "wide", "pixels", shape=[None, SIDE, SIDE, 65_000], filters=800,
                   kernel_size=[3, 3])  # fmt: skip
     keras_file(path, config(wide))
@@ -250,7 +253,7 @@ def bomb(path):
     keras_file(path, None, bytes(ZEROS), compress=zipfile.ZIP_DEFLATED)
 
 
-# -- files that are not what they seem --------------------------------------------------------------
+# -- files that are not what they seem -------------------------------------------------------------
 
 
 def outside(path):
@@ -280,7 +283,7 @@ def not_json(path):
 
 
 def truncated(path):
-    """A download that broke off."""
+    """An incomplete download."""
     data = good(path).read_bytes()
     Path(path).write_bytes(data[: len(data) * 2 // 3])
 
@@ -323,7 +326,7 @@ def no_probabilities(path):
     keras_file(path, config(activation="relu"))
 
 
-# -- run folders ------------------------------------------------------------------------------------
+# -- run folders -----------------------------------------------------------------------------------
 
 
 def _run(path) -> Path:
@@ -387,10 +390,10 @@ def zip_of_links(path):
 
 REFUSED = (
     lambda_with_code, lambda_by_name, activation_by_name, saved_model_layer, function_of_the_system,
-    module_of_somebody, custom_class, pickled, billion_units, weights_that_are_not_there, huge_input,
-    deep_text, bomb, outside, link, twice, not_json, truncated, hdf5, no_weights, link_in_weights, not_finite,
-    other_shapes, no_probabilities, recipe_with_code, recipe_bomb, run_with_link, example_outside,
-    figures_of_nothing, zip_of_links,
+    module_of_somebody, custom_class, pickled, billion_units, weights_that_are_not_there,
+    huge_input, deep_text, bomb, outside, link, twice, not_json, truncated, hdf5, no_weights,
+    link_in_weights, not_finite, other_shapes, no_probabilities, recipe_with_code, recipe_bomb,
+    run_with_link, example_outside, figures_of_nothing, zip_of_links,
 )  # fmt: skip
 """Each of them deserves one sentence, and nothing else."""
 LOADED = (link_in_weights, not_finite, other_shapes, no_probabilities)
@@ -410,7 +413,9 @@ def write_all(folder) -> list[Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.support.hostile_models")
+    parser = argparse.ArgumentParser(
+        description=__doc__, prog="python -m tests.support.hostile_models"
+    )
     parser.add_argument("folder", help="where to write them")
     for written in write_all(parser.parse_args().folder):
         print(written)

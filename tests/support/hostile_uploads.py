@@ -148,8 +148,10 @@ def vector_and_postscript():
     run = head + b"(%pipe%touch /tmp/graft-was-here) (w) file\nshowpage\n%%EOF"
     yield "code.eps", run
     yield "code_called.jpg", run
-    yield "code_in_dos_frame.png", b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 30, len(run)) + bytes(18) + run  # fmt: skip
-    yield "drawing.wmf", b"\xd7\xcd\xc6\x9a\0\0" + struct.pack("<hhhhH", 0, 0, 99, 99, 96) + bytes(6) + b"\x01\0\t\0" + bytes(40)  # fmt: skip
+    frame = b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 30, len(run)) + bytes(18)
+    yield "code_in_dos_frame.png", frame + run
+    placed = b"\xd7\xcd\xc6\x9a\0\0" + struct.pack("<hhhhH", 0, 0, 99, 99, 96) + bytes(6)
+    yield "drawing.wmf", placed + b"\x01\0\t\0" + bytes(40)
     yield "drawing.emf", struct.pack("<II", 1, 108) + bytes(32) + b" EMF" + bytes(200)
 
 
@@ -159,7 +161,8 @@ def formats_nobody_uploads():
     for format in ("PCX", "SGI", "TGA", "SPIDER", "ICNS", "DDS", "XBM", "QOI", "BLP"):
         mode = modes.get(format, "P" if format == "BLP" else "RGB")
         yield f"a_{format}.{format.lower()}", encode(drawing(mode), format)
-    yield "layers.psd", b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 60_000, 60_000, 8, 3) + bytes(99)  # fmt: skip
+    declared = struct.pack(">HIIHH", 3, 60_000, 60_000, 8, 3)
+    yield "layers.psd", b"8BPS\0\1" + bytes(6) + declared + bytes(99)
     yield "film.fli", struct.pack("<IHHHHHHI", 999, 0xAF11, 9999, 320, 200, 8, 3, 5) + bytes(200)
     yield "stars.fits", b"SIMPLE  =                    T".ljust(80) + b"END".ljust(2800)
     yield "cursor.cur", b"\0\0\2\0\1\0" + encode(drawing(), "ICO")[6:]
@@ -220,7 +223,8 @@ def many_frames():
     yield "100_frames.avif", timeless(film)
     yield "500_pages.tif", encode(colour[0], "TIFF", save_all=True, append_images=colour[1:500])
     yield "three_photos.jpg", encode(drawing(), "MPO", save_all=True, append_images=[drawing()] * 2)
-    yield "many_sizes.ico", encode(drawing(size=(256, 256)), "ICO", sizes=[(i, i) for i in range(9, 257, 13)])  # fmt: skip
+    sizes = [(i, i) for i in range(9, 257, 13)]
+    yield "many_sizes.ico", encode(drawing(size=(256, 256)), "ICO", sizes=sizes)
     yield "65535_sizes.ico", b"\0\0\1\0\xff\xff" + bytes(16) * 65_535
     looped = plain_tiff(8, 8, bytes(64), next_ifd=8 + 64)
     yield "pages_in_a_circle.tif", looped
@@ -233,14 +237,15 @@ def odd_modes():
     at = cmyk.index(b"Adobe") + 11
     yield "YCCK.jpg", cmyk[:at] + b"\2" + cmyk[at + 1 :]
     for mode in ("1", "LA", "P", "RGBA", "I;16"):
-        yield f"{mode.replace(';', '_')}.png", encode(drawing("L" if ";" in mode else mode).convert(mode), "PNG")  # fmt: skip
+        drawn = drawing("L" if ";" in mode else mode).convert(mode)
+        yield f"{mode.replace(';', '_')}.png", encode(drawn, "PNG")
     yield "P_with_transparency.png", encode(drawing("P"), "PNG", transparency=bytes(range(200)))
     yield "RGB_with_transparency.png", encode(drawing(), "PNG", transparency=(1, 2, 3))
     yield "RGB_of_16_bits.png", png(64, 64, 16, 2, (b"\0" + bytes(range(128)) * 3) * 64)
-    few = chunk(b"PLTE", b"\xff\0\0\0\xff\0")
-    yield "indices_beyond_the_palette.png", png(64, 64, 8, 3, (b"\0" + bytes(range(64))) * 64, [few])  # fmt: skip
-    yield "no_palette.png", png(64, 64, 8, 3, (b"\0" + bytes(range(64))) * 64)
-    yield "bits_that_do_not_exist.png", png(64, 64, 7, 5, (b"\0" + bytes(range(64))) * 64)
+    few, rows = chunk(b"PLTE", b"\xff\0\0\0\xff\0"), (b"\0" + bytes(range(64))) * 64
+    yield "indices_beyond_the_palette.png", png(64, 64, 8, 3, rows, [few])
+    yield "no_palette.png", png(64, 64, 8, 3, rows)
+    yield "bits_that_do_not_exist.png", png(64, 64, 7, 5, rows)
     for mode in ("CMYK", "LAB", "RGBA", "F", "I", "I;16", "YCbCr"):
         yield f"{mode.replace(';', '_')}.tif", encode(_converted(mode), "TIFF")
     doubles = np.linspace(-1e300, 1e300, 64 * 64).tobytes()
@@ -274,7 +279,8 @@ def odd_exif():
     yield "exif_of_4_billion.jpg", exif(tiff([(0x112, 3, 0xFFFFFFFF, 8), (0x10F, 2, 2**31, 8)]))
     yield "exif_cut_off.jpg", exif(tiff([(0x112, 3, 1, 6)])[:15])
     yield "exif_of_noise.jpg", exif(np.random.default_rng(2).bytes(9000))
-    yield "exif_in_many_parts.jpg", after_start(jpeg, *[segment(0xE1, b"Exif\0\0" + bytes(2))] * 50_000)  # fmt: skip
+    part = segment(0xE1, b"Exif\0\0" + bytes(2))
+    yield "exif_in_many_parts.jpg", after_start(jpeg, *[part] * 50_000)
     yield "broken_profile.png", encode(drawing(), "PNG", icc_profile=b"no profile at all" * 9)
     yield "profile_of_megabytes.jpg", encode(drawing(), icc_profile=bytes(4_000_000))
     yield "xmp_of_megabytes.jpg", after_start(jpeg, *[segment(0xE1, XMP + b"<x>" * 20_000)] * 50)
@@ -284,9 +290,10 @@ def odd_exif():
 
 def odd_names():
     names = (
-        "photo\u202egpj.exe.jpg", "'; DROP TABLE images; --.jpg", 'quote".jpg', "\U0001f33b\U0001f33c.jpg",
-        "n" * 196 + ".jpg", ".hidden.jpg", "..dots..jpg", "..%2f..%2fetc%2fpasswd.jpg",
-        "<img src=x onerror=alert(1)>.jpg", "back\\slash.jpg", "two\nlines.jpg", "no_ending",
+        "photo\u202egpj.exe.jpg", "'; DROP TABLE images; --.jpg", 'quote".jpg',
+        "\U0001f33b\U0001f33c.jpg", "n" * 196 + ".jpg", ".hidden.jpg", "..dots..jpg",
+        "..%2f..%2fetc%2fpasswd.jpg", "<img src=x onerror=alert(1)>.jpg",
+        "back\\slash.jpg", "two\nlines.jpg", "no_ending",
     )  # fmt: skip
     for i, name in enumerate(names):
         yield name, encode(drawing().rotate(20 * i))
@@ -307,7 +314,8 @@ def broken_inside():
     for marker, what in ((0xC4, "huffman"), (0xDB, "quantisation"), (0xC0, "frame")):
         yield f"no_{what}.jpg", without(jpeg, marker)
     yield "5000_scans.jpg", many_scans(5000, (8000, 8000))
-    yield "too_many_quantisation_tables.jpg", after_start(jpeg, *[segment(0xDB, b"\x0f" + bytes(64))] * 9)  # fmt: skip
+    table = segment(0xDB, b"\x0f" + bytes(64))
+    yield "too_many_quantisation_tables.jpg", after_start(jpeg, *[table] * 9)
     gif = encode(drawing(), "GIF")
     yield "no_code_size.gif", gif[:-40] + bytes(40)
     comment = b"!\xfe" + (b"\xff" + b"x" * 255) * 4000 + b"\0"
@@ -315,7 +323,8 @@ def broken_inside():
     yield "comment_of_a_million.gif", gif[:start] + comment + gif[start:]
     bmp = encode(drawing(), "BMP")
     yield "pixels_far_away.bmp", bmp[:10] + struct.pack("<I", 2**32 - 1) + bmp[14:]
-    yield "strip_far_away.tif", plain_tiff(64, 64, bytes(4096)).replace(struct.pack("<HHII", 273, 4, 1, 8), struct.pack("<HHII", 273, 4, 1, 2**31))  # fmt: skip
+    near, far = (struct.pack("<HHII", 273, 4, 1, at) for at in (8, 2**31))
+    yield "strip_far_away.tif", plain_tiff(64, 64, bytes(4096)).replace(near, far)
     webp = encode(drawing(), "WEBP")
     yield "wrong_length.webp", webp[:4] + struct.pack("<I", 2**32 - 9) + webp[8:]
 
@@ -334,7 +343,8 @@ def mutated(count):
 
 KINDS = (
     hardly_any_bytes, truncated, renamed, no_images, packed, polyglots, vector_and_postscript,
-    formats_nobody_uploads, far_too_large, many_frames, odd_modes, odd_exif, odd_names, broken_inside,
+    formats_nobody_uploads, far_too_large, many_frames, odd_modes, odd_exif, odd_names,
+    broken_inside,
 )  # fmt: skip
 
 
@@ -356,7 +366,9 @@ def write(folder) -> list[Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.support.hostile_uploads")
+    parser = argparse.ArgumentParser(
+        description=__doc__, prog="python -m tests.support.hostile_uploads"
+    )
     parser.add_argument("folder", help="where to write them")
     for written in write(parser.parse_args().folder):
         print(f"{written.stat().st_size:>12,} bytes  {written.name!r}")

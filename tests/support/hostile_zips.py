@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 ZEROS = 120_000_000
-"""Bytes that the bombs unpack to: more than `engine.data.sources.archive.RATIO_FROM`, less than a test minds."""
+"""Bytes that the bombs unpack to: more than `engine.data.sources.archive.RATIO_FROM`, but quick."""
 
 
 def image(colour, seed=0) -> bytes:
@@ -119,7 +119,7 @@ def corrupt_directory(path):
 
 
 def truncated(path):
-    """A download that broke off."""
+    """An incomplete download."""
     data = good(path).read_bytes()
     Path(path).write_bytes(data[: len(data) * 2 // 3])
 
@@ -162,7 +162,8 @@ def no_folders(path):
 
 def only_outside(path):
     """Nothing but names that lead out of the folder."""
-    _more(path, *[(f"../{label}/{i}.png", image(label, i)) for label in ("red", "blue") for i in (1, 2)])  # fmt: skip
+    members = [(label, i) for label in ("red", "blue") for i in (1, 2)]
+    _more(path, *[(f"../{label}/{i}.png", image(label, i)) for label, i in members])
 
 
 REFUSED = (
@@ -185,7 +186,7 @@ def outside(path):
 
 
 def unreadable_names(path):
-    """Good images, and names that cannot be read or read as another one; two that are just foreign."""
+    """Good images, names that are unreadable or read as another one, and two foreign names."""
     _more(
         good(path), ("red/a\u202egnp.png", image("red", 200)), ("red/b\x07.png", image("red", 201)),
         ("red/c\n.png", image("red", 202)), ("red/" + "d" * 2000 + ".png", image("red", 203)),
@@ -217,7 +218,7 @@ def damaged_members(path):
 
 
 USED = (outside, unreadable_names, odd_files, damaged_members)
-"""Of these, `good` is used: three classes of four images; the rest is skipped, with a reason each."""
+"""Only `good` in these is used: 3 classes of 4 images. The rest is skipped, each with a reason."""
 
 
 def write_all(folder) -> list[Path]:

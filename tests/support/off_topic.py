@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 WORDS = (
-    "the of invoice total date quantity report meeting summary due amount quarter page section figure "
-    "table result north street account number signed before after between margin"
+    "the of invoice total date quantity report meeting summary due amount quarter page section "
+    "figure table result north street account number signed before after between margin"
 ).split()
 
 

@@ -1,4 +1,4 @@
-"""A class-per-folder dataset with faults planted in it, and how many of them an inspection finds."""
+"""A class-per-folder dataset with planted faults, and how many of them an inspection finds."""
 
 import io
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ def plant(pictures, folder, seed=0) -> Planted:
     classes = sorted({label for label, _ in pictures})
     order = random.permutation(len(pictures)).tolist()
     parts = random.choice(list(PARTS), len(pictures), p=[s / 100 for s in PARTS.values()])
-    # One fault an image at most: what is found can then be told apart.
+    # At most one fault per image, so that each finding belongs to one fault.
     faults = [kind for kind, count in COUNTS.items() for _ in range(count)]
     fault = dict(zip(order, faults, strict=False))
     for number, ((label, data), part) in enumerate(zip(pictures, parts.tolist(), strict=True)):
@@ -85,7 +85,8 @@ def nearly(data, random) -> bytes:
     width, height = picture.size
     share = random.uniform(KEPT_AREA, 1)
     size = int(width * share), int(height * KEPT_AREA / share)
-    left, top = (int(random.integers(0, whole - part + 1)) for whole, part in zip((width, height), size, strict=True))  # fmt: skip
+    sides = zip((width, height), size, strict=True)
+    left, top = (int(random.integers(0, whole - part + 1)) for whole, part in sides)
     picture = picture.crop((left, top, left + size[0], top + size[1]))
     scale = random.uniform(0.5, 1.5)
     picture = picture.resize([max(1, int(side * scale)) for side in size], Image.Resampling.BICUBIC)

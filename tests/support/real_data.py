@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-REAL = "needs TFDS_DATA_DIR with tf_flowers and KERAS_HOME with MobileNetV2 0.35 weights (README, Tests)"
+REAL = (
+    "needs TFDS_DATA_DIR with tf_flowers and KERAS_HOME with MobileNetV2 0.35 weights "
+    "(README, Tests)"
+)
 
 
 def has_real_data() -> bool:

@@ -34,7 +34,8 @@ def form(*files, field="files") -> tuple[bytes, str]:
     parts = []
     for name, data in files:
         named = f'name="{field}"' + (f'; filename="{name}"' if name is not None else "")
-        parts += [b"--border\r\nContent-Disposition: form-data; ", named.encode(), b"\r\n\r\n", data, b"\r\n"]  # fmt: skip
+        head = b"--border\r\nContent-Disposition: form-data; " + named.encode()
+        parts += [head, b"\r\n\r\n", data, b"\r\n"]
     return b"".join([*parts, b"--border--\r\n"]), "multipart/form-data; boundary=border"
 
 

@@ -1,10 +1,13 @@
-"""Python imports this at its start where PYTHONPATH names this folder: faults inside a worker, without
-a line for them in the product.
+"""Faults inside a worker, without a line for them in the product.
 
-GRAFT_FAULTS names a JSON file, read at each look, so that a long-lived supervisor passes on what
-changes: {"in_write": N} kills the worker in the N-th call of fsync, rename or write of a checkpoint;
-{"allocate": true} makes it allocate without bound once it trains; {"before_status": "finished"}
-kills it just before status.json says so.
+Python imports this module when it starts with this folder in PYTHONPATH.
+
+GRAFT_FAULTS names a JSON file. It is read at every check, so changes also reach the workers of a
+supervisor that is already running. Its keys:
+
+- {"in_write": N} kills the worker in the N-th call of fsync, rename or write of a checkpoint;
+- {"allocate": true} makes it allocate memory without limit once it trains;
+- {"before_status": "finished"} kills it just before status.json says "finished".
 """
 
 import json
@@ -19,7 +22,7 @@ def _wanted():
     try:
         with open(os.environ["GRAFT_FAULTS"]) as file:
             return json.load(file)
-    except (OSError, ValueError):  # it is being written anew
+    except (OSError, ValueError):  # it is being rewritten
         return {}
 
 
