@@ -35,8 +35,10 @@ def live(walk_home, tmp_path_factory):
 
 @pytest.fixture
 def growing(walk_home):
-    """A run in progress that grows when a test says so; it ends with the test, as nothing is measured
-    and nothing else starts beside it."""
+    """A run in progress that grows when a test asks for it.
+
+    It ends with the test: while a run is active, nothing is measured and no other run starts.
+    """
     run = GrowingRun(walk_home)
     run.grow(20)
     yield run
@@ -127,7 +129,7 @@ def test_zoom_is_kept_while_points_arrive(live, growing, page):
     alt = "Accuracy (% correct)"
     page.goto(f"{address}/train?run={growing.run.id}")
     before = drawn(page, alt)
-    # The same node must live on: a chart mounted anew would lose its mark, and blink.
+    # The same node must live on: a chart mounted again would lose its mark, and blink.
     chart(page, alt).evaluate("box => { box.mark = 'mine' }")
     plot = chart(page, alt).locator(".nsewdrag").bounding_box()
     page.mouse.move(plot["x"] + 40, plot["y"] + 40)
@@ -212,14 +214,15 @@ def test_a_preflight_is_measured_from_configure_and_compared_after_the_run(live,
     page.goto(f"{address}/configure?preset=sample&{query}")
     expect(page.get_by_text("computes its frozen part once, for every image")).to_be_visible()
     page.get_by_role("button", name="Measure on this host").click()
-    expect(page.get_by_text(re.compile(r"About .* in total on CPU"))).to_be_visible(timeout=TRAINING)
+    expect(page.get_by_text(re.compile(r"About .* in total on CPU"))).to_be_visible(
+        timeout=TRAINING
+    )
     expect(page.get_by_role("button", name="Measure again")).to_be_visible()
     page.get_by_text("More settings").first.click()
     cancel = page.get_by_role("button", name="Cancel")
     use = page.get_by_role("button", name=re.compile("^.*Use \\d"))
-    for _ in range(
-        3
-    ):  # a click while the page is drawn anew can be lost, and a person clicks again
+    # A click while the page is being redrawn can be lost; a person would click again.
+    for _ in range(3):
         page.get_by_role("button", name="Find a learning rate").click()
         with contextlib.suppress(AssertionError):
             expect(cancel.or_(use).first).to_be_visible(timeout=10_000)

@@ -1,4 +1,4 @@
-"""The Dataset page in Chromium: a zip is uploaded, inspected, mended, and trained on."""
+"""The Dataset page in Chromium: a zip is uploaded, inspected, corrected and used for training."""
 
 import contextlib
 import io

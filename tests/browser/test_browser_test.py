@@ -1,4 +1,4 @@
-"""The Test page as a stakeholder meets it, in Chromium: answers, why, neighbours, CSV, batches, export."""
+"""The Test page in Chromium: answers, explanations, neighbours, CSV, batches, export."""
 
 import csv
 import json
@@ -64,7 +64,7 @@ def test_three_files_are_answered_explained_marked_and_taken_away(
     look.get_by_role("radio", name="Occlusion").click()
     expect(look.get_by_role("img", name=re.compile("^Occlusion for "))).to_be_visible()
 
-    # Right or wrong: it is told, and waits on its tab.
+    # Marked as right or wrong, the image is kept on its tab.
     look.get_by_role("button", name=re.compile("^.*Right: ")).click()
     expect(look.get_by_text("Marked as")).to_be_visible()
     look.get_by_role("button", name="Close").click()
@@ -76,9 +76,7 @@ def test_three_files_are_answered_explained_marked_and_taken_away(
     expect(page.get_by_text("No image is marked yet")).to_be_visible()
 
     page.get_by_role("tab", name="Confidence").click()
-    expect(
-        page.get_by_role("img", name="Does confidence match accuracy?")
-    ).to_be_visible()
+    expect(page.get_by_role("img", name="Does confidence match accuracy?")).to_be_visible()
     expect(page.get_by_text("Coverage on test images")).to_be_visible()
 
 

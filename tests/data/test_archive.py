@@ -1,4 +1,4 @@
-"""Zips: good ones become the dataset that the folder would; hostile and broken ones get a sentence."""
+"""Zips: a good one gives the same dataset as its folder; a hostile or broken one is explained."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Curation: decisions that change what is trained on, never a file; undo, history, CSV, fingerprint."""
+"""Curation: decisions change the training images, never a file; undo, history, CSV, fingerprint."""
 
 import csv
 import io
@@ -51,7 +51,8 @@ def test_excluded_relabelled_and_moved_images_change_the_dataset_and_not_the_fil
     assert len(prints) == 4
     assert datasets.fingerprint(spec, own_home) == dataset.fingerprint
     assert files == {p: p.read_bytes() for p in class_folder.rglob("*.jpg")}
-    assert curation.in_words(own_home, ids[-1]) == ("1 left out, 1 relabelled, 1 moved to another part")
+    expected = "1 left out, 1 relabelled, 1 moved to another part"
+    assert curation.in_words(own_home, ids[-1]) == expected
 
 
 def test_what_is_decided_about_some_images_moves_no_other_one(own_home):

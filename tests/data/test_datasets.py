@@ -133,10 +133,10 @@ OWN = {
     "train test": "The source has its own train and test; validation (15%) is taken from train.",
     "train val": "The source has its own train and validation; test (10%) is taken from train.",
     "train dev testing": "The source has its own train, validation and test.",
-    "train test extra": "The source has its own train and test; validation (15%) is taken from train; "
-    "its extra (100 images) is not used.",
-    "train test added": "The source has its own train and test; validation (15%) is taken from train; "
-    "images added here are divided by percentage.",
+    "train test extra": "The source has its own train and test; "
+    "validation (15%) is taken from train; its extra (100 images) is not used.",
+    "train test added": "The source has its own train and test; "
+    "validation (15%) is taken from train; images added here are divided by percentage.",
 }
 
 

@@ -1,4 +1,4 @@
-"""Parts and classes told apart, in folders and zips alike, and a source's own parts as the default."""
+"""Parts and classes are recognised in folders and zips; a source's own parts are the default."""
 
 import hashlib
 import json
@@ -31,10 +31,12 @@ UNDERSTOOD = {
               {"train", "validation"}),
     "eval": (["train/cat/1.png", "train/dog/2.png", "Eval/dog/3.png"], PETS, {"train", "eval"}),
     # classes that are named like parts
-    "test among others": (["cat/1.png", "dog/2.png", "test/3.png"], ("cat", "dog", "test"), {"train"}),
+    "test among others": (["cat/1.png", "dog/2.png", "test/3.png"],
+                          ("cat", "dog", "test"), {"train"}),
     "trains": (["bullet train/1.png", "car/2.png", "test tube/3.png", "cup/4.png"],
                ("bullet train", "car", "cup", "test tube"), {"train"}),
-    "tests": (["blood_test/a/1.png", "urine_test/b/2.png"], ("blood_test", "urine_test"), {"train"}),
+    "tests": (["blood_test/a/1.png", "urine_test/b/2.png"],
+              ("blood_test", "urine_test"), {"train"}),
     "same folders": (["red/big/1.png", "red/small/2.png", "blue/big/3.png", "blue/small/4.png"],
                      ("blue", "red"), {"train"}),
 }  # fmt: skip

@@ -53,8 +53,10 @@ class Info:
 
 @dataclass
 class Builder:
-    """Stands for a builder of TensorFlow Datasets: writes where that writes, a step whenever the one
-    before has been told of (`said`)."""
+    """Replaces a TensorFlow Datasets builder and writes to the same places.
+
+    It takes a step whenever the previous one has been reported (`said`).
+    """
 
     data_dir_root: Path
     info: Info

@@ -123,7 +123,7 @@ def test_an_identical_file_is_the_same_image(class_folder, own_home):
 
 
 def counted(total):
-    """An Unreadable of so many images, and its warnings."""
+    """An Unreadable for `total` images, and its warnings."""
     dataset = SimpleNamespace(names=[f"{i}.jpg" for i in range(total)])
     split = {"train": np.arange(total), "validation": np.arange(0), "test": np.arange(0)}
     warnings = []

@@ -1,4 +1,4 @@
-"""A folder of images that changes between runs, before one is taken up, and while one works."""
+"""A folder of images that changes between runs, before a resume, and during a run."""
 
 import shutil
 from pathlib import Path
@@ -38,12 +38,12 @@ def test_a_dataset_that_is_another_one_now_is_told_in_a_sentence(prepared):
     assert datasets.changed_since(spec, own_home, before) is None
 
 
-def test_a_run_that_is_taken_up_finds_the_dataset_it_began_with(prepared):
+def test_a_resumed_run_finds_the_dataset_it_began_with(prepared):
     before, names = prepared.dataset.fingerprint, prepared.dataset.names
     prepared.damage(3)
     again = prepare_worker.ingest(prepared.spec, prepared.home, fingerprint=before)
     assert again.fingerprint == before and again.names == names
-    # Whoever begins anew has what is there now; from then on the old one cannot be had.
+    # A new start uses the current files; after it the old dataset is no longer available.
     assert len(prepare_worker.ingest(prepared.spec, prepared.home)) == 35
     assert (
         prepare_worker.ingest(prepared.spec, prepared.home, fingerprint=before).fingerprint
@@ -80,7 +80,7 @@ def test_a_home_with_a_read_only_part_is_one_sentence(part, own_home, monkeypatc
 
 @pytest.fixture
 def long_run(tmp_path, graft_home):
-    """A run that reads a folder of 210 pictures in every epoch, past its first; and its Prepared."""
+    """A run past its first epoch that reads 210 images in every epoch, and its Prepared."""
     root = tmp_path / "many pets"
     for label, colour in enumerate(("red", "green", "blue")):
         (root / colour).mkdir(parents=True)

@@ -34,7 +34,7 @@ def measured(place):
     probes.start("preflight", recipe, place)
     seen = []
     found = probes.wait("preflight", recipe, place, progress=seen.append)
-    assert any(state["total"] for state in seen), "progress is told"
+    assert any(state["total"] for state in seen), "progress is reported"
     return recipe, found
 
 

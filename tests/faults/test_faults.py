@@ -37,7 +37,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(home):
-    """The run that nobody broke off."""
+    """A run without interruption."""
     run = jobs.wait(jobs.start(harness.recipe(), home))
     assert run.status == "finished", f"{run.error}\n{run.log_tail()}"
     harness.end_all(home)
@@ -45,7 +45,7 @@ def undisturbed(home):
 
 
 def test_killed_again_and_again_it_ends_with_the_same_weights(home, undisturbed):
-    """kill -9 at random moments of both stages, a quarter of them inside the write of a checkpoint."""
+    """kill -9 at random moments of both stages, a quarter of them while a checkpoint is written."""
     kills = inside = lost = seed = 0
     while kills < KILLS:
         with harness.faults(home) as tell:
@@ -251,7 +251,7 @@ def test_killed_by_a_user_a_run_stays_dead_though_others_are_taken_up(home, undi
             begun(other, 0)
             harness.kill_worker(other)
             jobs.wait(other)
-            harness.until(lambda: other.status == "finished")  # taken up by itself
+            harness.until(lambda: other.status == "finished")  # resumed automatically
             assert run.status == "failed" and "killed by a user" in run.error
             assert harness.same_weights(other, undisturbed)
             # Asked to end by the host, it pauses, and is found when Graft starts again.

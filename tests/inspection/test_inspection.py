@@ -183,7 +183,7 @@ def test_the_command_line_lists_the_findings(inspected):
 
 
 def test_the_command_line_inspects_the_division_of_training(own_home, class_folder):
-    """Without parts of its own and without a recipe, too; and it names what lies beside the classes."""
+    """Also without its own parts and without a recipe; it names the files beside the classes."""
     (class_folder / "docs").mkdir()
     (class_folder / "docs" / "notes.txt").write_text("words")
     for part in ("train", "test"):
@@ -395,7 +395,8 @@ def test_thumbnails_are_small_kept_and_shared(folder_spec, own_home):
 
 def test_pages_can_open_an_inspection_without_heavy_libraries():
     code = (
-        "import sys; from engine.inspection import inspection, findings; from engine.images import thumbnails; "
+        "import sys; from engine.inspection import inspection, findings; "
+        "from engine.images import thumbnails; "
         "sys.exit(', '.join({'tensorflow', 'keras', 'sklearn', 'scipy'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Payback: what decisions about single images are worth, told with its uncertainty."""
+"""Payback: what decisions about single images are worth, with the uncertainty."""
 
 import io
 import json

@@ -144,7 +144,8 @@ def test_beyond_the_bounds_all_images_still_have_a_place(monkeypatch):
 
 def test_the_light_modules_load_neither_keras_nor_scikit_learn():
     code = (
-        "import sys; from engine.inspection import suspects, payback, payback_worker; from engine.predict import embedding; from engine.features import of_dataset;"
+        "import sys; from engine.inspection import suspects, payback, payback_worker; "
+        "from engine.predict import embedding; from engine.features import of_dataset;"
         "print([m for m in ('keras', 'tensorflow', 'sklearn', 'scipy') if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -109,7 +109,8 @@ def test_another_process_with_the_same_number_is_left_alone(graft_home):
 
 def test_a_run_outlives_the_process_that_started_it(graft_home):
     code = (
-        "import sys; from pathlib import Path; from engine import jobs; from engine.recipe import load_preset;"
+        "import sys; from pathlib import Path; from engine import jobs; "
+        "from engine.recipe import load_preset;"
         f"print(jobs.start(load_preset('sample', {LONG}), Path(sys.argv[1])).id)"
     )
     started = subprocess.run(

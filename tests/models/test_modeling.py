@@ -351,7 +351,7 @@ def test_real_imagenet_weights_give_keras_own_features():
 
 
 def test_a_rebuilt_model_answers_alike():
-    """EfficientNet keeps numbers of its input scaling that building it anew would lose."""
+    """EfficientNet stores numbers for input scaling; building it again would lose them."""
     bundle = built("EfficientNetB0", None)
     norm = next(x for x in bundle.backbone.layers if isinstance(x, keras.layers.Normalization))
     scale = [np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.3, 0.4]), *norm.get_weights()[2:]]

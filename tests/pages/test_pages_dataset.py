@@ -183,7 +183,7 @@ def test_an_uploaded_zip_is_kept_prepared_and_shown(tmp_path, monkeypatch):
     assert len(kept) == 1 and kept[0].read_bytes() == data
     spec = DatasetSpec(source="zip", path=str(kept[0]))
     while datasets.state(spec, home)["state"] == "preparing":
-        pass  # another process prepares, which the page has started; there is nothing else to wait on
+        pass  # a process that the page started prepares it; there is nothing else to wait for
     assert len(datasets.open_dataset(spec, home)) == 60 + COPIES
     assert images(app.run()) == str(60 + COPIES)
 

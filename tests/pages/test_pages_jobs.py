@@ -1,6 +1,6 @@
-"""The queue, pause and resume without a browser: what pages and commands show, and what a click asks.
+"""The queue, pause and resume without a browser: what pages and commands show and do.
 
-Nothing is trained: the supervisor's lock is held, so that no worker ever starts.
+Nothing is trained: the test holds the supervisor's lock, so no worker starts.
 """
 
 import json
@@ -120,7 +120,7 @@ def test_a_double_click_is_done_once_and_shows_the_run_it_made(home):
         drawn = st.session_state.setdefault("drawn", clicks.drawing())
         st.button("Go", on_click=clicks.once, args=("here", ("go", 1), drawn, made.append, 1))
         again = ("here", ("go", 2), clicks.drawing(), made.append, 2)
-        st.button("Anew", on_click=clicks.once, args=again)
+        st.button("Again", on_click=clicks.once, args=again)
 
     app = AppTest.from_function(script, default_timeout=30).run()
     for _ in range(2):
@@ -421,7 +421,7 @@ def test_the_end_of_a_followed_run(home, interrupts, capsys, status, error, code
     growing = GrowingRun(home)
     growing.grow(20)
     seen = growing.run.events()[1]
-    growing.log.write("resume", stage=0, epoch=1, step=15, text="Taken up at step 15.")
+    growing.log.write("resume", stage=0, epoch=1, step=15, text="Resumed at step 15.")
     growing.grow(5)
     smaller = 16 if status == "failed" else None
     growing.run.update(status=status, error=error, proposed_batch_size=smaller)
@@ -433,7 +433,7 @@ def test_the_end_of_a_followed_run(home, interrupts, capsys, status, error, code
         cli_runs.watch(growing.run, seen=seen)
     printed = capsys.readouterr()
     assert printed.out.strip() == growing.run.id
-    assert words in printed.err and "Taken up at step 15." in printed.err
+    assert words in printed.err and "Resumed at step 15." in printed.err
     assert "epoch 1:" not in printed.err, "what was seen before is not shown again"
 
 

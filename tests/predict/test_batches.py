@@ -192,7 +192,7 @@ def test_blurred_photos_from_elsewhere_are_drift(flowers_run):
 
 
 def test_rare_classes_raise_no_false_drift():
-    """Two draws of one mix of 200 classes, 30 and 1000 images: told about as often as promised."""
+    """Two draws of one mix of 200 classes, 30 and 1000 images: drift is rarely reported."""
     random, told = np.random.default_rng(0), 0
     from scipy import stats
 

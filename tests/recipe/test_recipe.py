@@ -76,7 +76,8 @@ def test_bad_settings_get_a_sentence_at_the_field(setting, path, words):
 
 def test_settings_take_json_and_scientific_numbers():
     recipe = load_preset("sample", [
-        'stages=[{"name": "only", "trainable": "last 2 blocks", "epochs": 2, "learning_rate": 1e-4}]',
+        'stages=[{"name": "only", "trainable": "last 2 blocks", "epochs": 2, '
+        '"learning_rate": 1e-4}]',
         "augmentation=none",
     ])  # fmt: skip
     assert [s.name for s in recipe.stages] == ["only"]

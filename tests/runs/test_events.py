@@ -159,7 +159,7 @@ def stage_log():
 
 
 def resume(stage, step):
-    return {"event": "resume", "stage": stage, "epoch": 0, "step": step, "text": "Taken up."}
+    return {"event": "resume", "stage": stage, "epoch": 0, "step": step, "text": "Resumed."}
 
 
 def shown(history):
@@ -200,7 +200,7 @@ def test_a_resume_from_the_beginning_keeps_the_notes_only():
     history = History([*stage_log(), resume(None, 0)])
     assert (history.start, history.stages, history.latest) == ({}, [], {})
     assert history.batches["step"] == history.epochs["loss"] == []
-    assert [note.get("text") for note in history.notes] == ["n", "Taken up."]
+    assert [note.get("text") for note in history.notes] == ["n", "Resumed."]
 
 
 def test_a_run_taken_up_draws_the_curves_of_one_never_broken_off():

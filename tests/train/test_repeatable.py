@@ -13,7 +13,7 @@ SHORT = ("dataset.images=60", "stages.0.epochs=1", "stages.1.epochs=1")
 
 @contextlib.contextmanager
 def busy(count):
-    """So many processes that keep a core busy."""
+    """Starts `count` processes that keep a core busy each."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

@@ -21,9 +21,11 @@ def diverging_run(graft_home):
     return train(
         graft_home,
         'stages=[{"name": "good", "epochs": 1, "learning_rate": 0.003},'
-        '{"name": "explodes", "trainable": "all", "batch_norm": "update", "epochs": 2, "optimizer": "sgd", "learning_rate": 10},'
+        '{"name": "explodes", "trainable": "all", "batch_norm": "update", "epochs": 2, '
+        '"optimizer": "sgd", "learning_rate": 10},'
         '{"name": "after", "trainable": "last 1 block", "epochs": 1, "learning_rate": 0.0005}]',
-        "augmentation={rotation: 10, zoom: 0.1, contrast: 0.1, brightness: 0.05, translation: 0.05}",
+        "augmentation={rotation: 10, zoom: 0.1, contrast: 0.1, brightness: 0.05, "
+        "translation: 0.05}",
         "head.hidden=16", "head.label_smoothing=0.1", "class_weights=balanced", "name=Exploding",
         "memory_budget=0", "batch_size=50",
     )  # fmt: skip
