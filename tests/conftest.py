@@ -99,3 +99,21 @@ def browser_type_launch_args():
 @pytest.fixture(scope="session")
 def browser_context_args():
     return {"viewport": {"width": 1440, "height": 1000}}
+
+
+TRAINED = {"trained_run", "flowers_run", "informative_run"}
+LONG = (
+    "browser/", "faults/", "train/", "features/test_features.py", "estimate/test_preflight.py",
+    "estimate/test_rate_finder.py", "inspection/test_payback.py", "jobs/test_jobs.py",
+    "predict/test_catalogue_explained.py", "data/test_unreadable_runs.py",
+    "pages/test_hostile_uploads.py",
+)  # fmt: skip
+"""Where tests train for more than a few seconds, or start many processes."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Marks what `make test-fast` leaves out."""
+    for item in items:
+        place = item.path.relative_to(config.rootpath / "tests").as_posix()
+        if place.startswith(LONG) or TRAINED & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
