@@ -1,8 +1,9 @@
-"""Who may talk to the server: Graft's own pages, and no other website.
+"""Only Graft's own pages may talk to the server, no other website.
 
-A browser lets a page of any website send requests to this host and, under a name that its owner points
-here (DNS rebinding), read the answers too; it lets it open a websocket to any host. It always says in
-`Host` which name was asked for, and in `Origin` which page opened a websocket.
+A browser lets a page of any website send requests to this host. If the website's owner points a
+name here (DNS rebinding), the page can read the answers too. It can also open a websocket to any
+host. The browser always reports the requested name in `Host`, and the page that opened a websocket
+in `Origin`.
 """
 
 import logging
@@ -18,14 +19,17 @@ FOREIGN_HOST = (
     "with --server.allowedHosts=NAME (see its README)."
 )
 FOREIGN_ORIGIN = (
-    "Graft opens a websocket only for a page of its own address: a proxy in front of it must pass the "
-    "header Host on as it came (see its README)."
+    "Graft opens a websocket only for a page of its own address: a proxy in front of it must "
+    "forward the Host header unchanged (see its README)."
 )
 
 
 def allowed_hosts() -> list[str]:
-    """Names and addresses, without a port, that Graft answers under: those that only this host uses for
-    itself, and those in the options server.allowedHosts, server.address and browser.serverAddress."""
+    """Names and addresses, without a port, that Graft answers under.
+
+    They are the loopback names, and those in the options server.allowedHosts, server.address and
+    browser.serverAddress.
+    """
     shown = st.get_option("browser.serverAddress")  # may have a scheme and a path
     shown = urlsplit(shown if "//" in shown else f"//{shown}").hostname
     listed = [*st.get_option("server.allowedHosts"), st.get_option("server.address"), shown]
@@ -34,18 +38,18 @@ def allowed_hosts() -> list[str]:
 
 
 class OwnPagesOnly:
-    """ASGI middleware that refuses requests under a foreign name, and websockets of foreign pages.
+    """ASGI middleware that refuses requests to a foreign name and websockets from foreign pages.
 
     Args:
         app: the ASGI application.
-        hosts: of `allowed_hosts`; "*.name" stands for all below a name, "*" for any.
+        hosts: of `allowed_hosts`; "*.name" stands for all subdomains of a name, "*" for any name.
     """
 
     def __init__(self, app, hosts: list[str]):
         self.app, self._hosts = app, hosts
 
     async def __call__(self, scope, receive, send):
-        """Answers 403 with a sentence, closes a websocket before it is open, or passes it on."""
+        """Forwards a request, answers 403 with a sentence, or closes an unopened websocket."""
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         why = self._why_not(scope)
@@ -63,7 +67,7 @@ class OwnPagesOnly:
             return FOREIGN_HOST
         if scope["type"] == "websocket":
             origin = _header(scope, b"origin")
-            # The scheme says nothing: a proxy may have taken the encryption off.
+            # The scheme is ignored: a proxy may have removed the encryption.
             if origin is None or origin.partition("://")[2] != host:
                 return FOREIGN_ORIGIN
         return None
@@ -80,6 +84,6 @@ class OwnPagesOnly:
 
 
 def _header(scope, name: bytes) -> str | None:
-    """A request's header; None if it is missing, or there more than once."""
+    """A request's header; None if it is missing or repeated."""
     values = [value for key, value in scope["headers"] if key.lower() == name]
     return values[0].decode("latin-1") if len(values) == 1 else None

@@ -1,6 +1,6 @@
 """The shell around every page: page config, navigation and the rail.
 
-`app.py` runs this file for every address; a file of `pages/` run on its own would show no frame.
+`app.py` runs this file for every address; a file of `pages/` run alone has no navigation.
 """
 
 import sys
@@ -12,22 +12,19 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # Streamlit puts only this script's own folder there
     sys.path.insert(0, str(ROOT))
 
-from pages._ui import (
-    common,
-    draft,
-)
+from pages._ui import common, draft
 
 st.set_page_config(page_title="Graft", page_icon=common.mark(), layout="wide")
 
 
 def start() -> None:
-    """The root address leads to the first step of the walk; it keeps what a link carries."""
+    """The root address leads to the first page and keeps the parameters of a link."""
     st.switch_page("dataset.py", query_params=st.query_params.to_dict())
 
 
 PAGES = [
-    # A default page answers at the root alone: so that /dataset is an address too, the root has
-    # its own, hidden one.
+    # A default page answers only at the root: the root has its own hidden page, so that /dataset
+    # is an address too.
     st.Page(start, default=True, visibility="hidden"),
     st.Page(
         "dataset.py",
@@ -66,8 +63,8 @@ with st.sidebar:
     common.rail()
 with common.guard():
     draft.load_from_url()
-    # Before the page, so that leaving it half drawn loses nothing; and after it, also after an
-    # error, for what the page itself has filled in.
+    # Before the page, so that leaving it half drawn loses nothing; and again after it, even after
+    # an error, for what the page itself has filled in.
     draft.keep_in_url()
     page.run()
 draft.keep_in_url()

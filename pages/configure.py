@@ -1,4 +1,4 @@
-"""Configure: put the recipe together, and see what it will do before it starts."""
+"""Configure: edit the recipe, and see what it will do before it starts."""
 
 import math
 
@@ -25,8 +25,8 @@ def show() -> None:
     """Draws the page."""
     common.header(
         "Configure",
-        "The recipe: which pretrained network, what learns in which stage, and how "
-        "fast. The defaults are good; everything can be changed.",
+        "The recipe: which pretrained network, what is trained in each stage, and how "
+        "fast. The defaults work well; you can change everything.",
     )
     _start_from()
     _wrong()
@@ -36,7 +36,7 @@ def show() -> None:
     st.subheader("More settings", anchor=False)
     with st.expander("Images: size, batch, augmentation"):
         _images()
-    with st.expander("Head: what is put on the backbone"):
+    with st.expander("Head: the new layers on the backbone"):
         _head()
     with st.expander("How the images are divided (split)"):
         split_fields()
@@ -59,8 +59,8 @@ def _start_from():
                 key=key,
                 on_change=_preset,
                 args=(key,),
-                help="A preset is a complete recipe; choosing one replaces what is below, but keeps your "
-                "dataset and how it is divided.",
+                help="A preset is a complete recipe. Choosing one replaces the settings below, but "
+                "keeps your dataset and its split.",
             )
         if st.button(
             "Use this recipe",
@@ -69,9 +69,9 @@ def _start_from():
             icon=":material/arrow_forward:",
             disabled=bool(draft.problems()),
         ):
-            # A finished run that was looked at must not stand in the way of a new one.
+            # So that Train offers a new run and not the one shown before.
             common.choose_run(None)
-            st.session_state["start_anew"] = True
+            st.session_state["new_run"] = True
             st.switch_page("train.py")
         changed = len(draft.changes())
         if changed:
@@ -79,15 +79,15 @@ def _start_from():
                 "Undo all changes",
                 key="reset",
                 icon=":material/undo:",
-                help="Back to the preset as it was, with your dataset.",
+                help="Resets all settings to the preset, but keeps your dataset.",
                 on_click=draft.undo_changes,
             )
-    text = common.plain(draft.get("description") or "A recipe of your own.")
+    text = common.plain(draft.get("description") or "A custom recipe.")
     preset = common.plain(draft.preset())
     st.caption(
         f"{text} Dataset: **{_dataset_title()}**. "
         + (
-            f"{changed} setting{'s' * (changed > 1)} differ{'s' * (changed == 1)} from the preset "
+            f"{words.plural(changed, 'setting')} differ{'s' * (changed == 1)} from the preset "
             f"{preset}."
             if changed
             else f"Exactly the preset {preset}."
@@ -103,7 +103,7 @@ def _dataset_title() -> str:
 
 
 def _suits():
-    """Says where preset and dataset do not go together, with the way out."""
+    """Says where preset and dataset do not match, and offers a fix."""
     own = load_preset(draft.preset())
     if own.dataset.model_dump(mode="json") | {"overlay": ""} != draft.get("dataset") | {
         "overlay": ""
@@ -113,7 +113,7 @@ def _suits():
             key="preset_dataset",
             type="tertiary",
             icon=":material/photo_library:",
-            help="The preset as it was made: with its own dataset, divided as it says.",
+            help="The complete preset, with its own dataset and split.",
             on_click=draft.use_preset,
             args=(draft.preset(), True),
         )
@@ -123,20 +123,21 @@ def _suits():
     photos = proposal.preset_for(draft.get("dataset"), common.home()) != proposal.DRAWINGS
     if built_in and photos:
         warning = st.session_state.get("proposal_warning") or (
-            "GraftSmall has seen only generated drawings. Photos need a network pretrained on photos"
+            "GraftSmall has seen only generated drawings. Photos need a network pretrained on "
+            "photos"
         )
         st.warning(f"{warning}.", icon=":material/warning:")
         st.button(
             "Use the recipe for photos",
             key="propose",
             icon=":material/auto_fix_high:",
-            help="Takes the preset for photos, with its pretrained network, and keeps your dataset.",
+            help="Uses the preset for photos, with its pretrained network, and keeps your dataset.",
             on_click=draft.propose,
         )
 
 
 def _preset(key):
-    # Streamlit also calls this, with nothing changed, when the page is left half drawn.
+    # Streamlit also calls this without a change when a user leaves a half-drawn page.
     if st.session_state[key] != draft.preset():
         draft.use_preset(st.session_state[key])
 
@@ -148,7 +149,9 @@ def _wrong():
             f"- **{common.plain(path or 'recipe')}**: {common.plain(text)}"
             for path, text in problems.items()
         )
-        st.error(f"Before this recipe can be used:\n{lines}", icon=":material/error:")
+        st.error(
+            f"Fix these settings before you use this recipe:\n{lines}", icon=":material/error:"
+        )
 
 
 # -- backbone -----------------------------------------------------------------------------------
@@ -161,9 +164,9 @@ def _backbone():
     with st.container(horizontal=True, vertical_alignment="bottom"):
         with st.container(width=300):
             finished = [run.id for run in common.finished_runs()[:10]]
-            going_on = [f"run:{run}" for run in finished]
-            texts = {choice: f"go on from {choice[4:]}" for choice in going_on}
-            field("backbone.name", "Network", choices=[*known, *going_on], words=texts)
+            continuing = [f"run:{run}" for run in finished]
+            texts = {choice: f"continue from {choice[4:]}" for choice in continuing}
+            field("backbone.name", "Network", choices=[*known, *continuing], words=texts)
         if name in known:
             entry = _entry(name, draft.get("backbone.alpha"))
             if entry.alphas:
@@ -190,7 +193,7 @@ def _backbone():
         _catalogue(known, name)
     with st.expander("Other weights, or a run to continue"):
         field("backbone.weights", "Weights")
-        texts = {"": "None: begin from the network's weights"}
+        texts = {"": "None: start from the network's weights"}
         choices = ["", *finished]
         field("continue_from", "Run to continue (continue_from)", choices=choices, words=texts)
     problem("backbone")
@@ -230,7 +233,8 @@ def _catalogue(known, name):
         column_config={"Source": st.column_config.LinkColumn(display_text="page")},
     )
     st.caption(
-        f"Choose a row to use it; now chosen: **{common.plain(name)}**. More parameters: usually more accurate, and slower."
+        f"Choose a row to use it; now chosen: **{common.plain(name)}**. A network with more "
+        "parameters is usually more accurate, and slower."
     )
 
 
@@ -247,7 +251,7 @@ def _preview():
     recipe = draft.recipe()
     st.subheader("What it will do", anchor=False)
     if recipe is None:
-        st.caption("Shown as soon as nothing is wrong with the recipe.")
+        st.caption("Shown when the recipe is valid.")
         return
     classes, images, known = _dataset_size(recipe)
     steps = max(1, math.ceil(images / recipe.batch_size))
@@ -267,7 +271,7 @@ def _preview():
 
 
 def _how(recipe, stage) -> str:
-    """Whether a stage runs on cached features."""
+    """Whether a stage trains on cached features, in words."""
     why = store.why_not(recipe, stage.trainable)
     if why:
         return f"runs the whole network in every epoch: {why}."
@@ -309,7 +313,9 @@ def _images():
             ("resize", "Shrinking"),
         ]
     )
-    st.markdown("**Augmentation**: random changes of the training images, so that fewer suffice.")
+    st.markdown(
+        "**Augmentation**: random changes of the training images, so you need fewer of them."
+    )
     _grid(
         [
             ("augmentation.flip", "Mirror (flip)"),

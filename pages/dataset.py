@@ -20,8 +20,8 @@ def show() -> None:
     """Draws the page."""
     common.header(
         "Dataset",
-        "Choose labelled images. Graft learns from one part, tunes on a second and is "
-        "measured on a third it never saw.",
+        "Choose labelled images. Graft trains on one part, tunes on a second and measures "
+        "accuracy on a third that it has not seen.",
     )
     spec = _choose()
     home = common.home()
@@ -32,10 +32,10 @@ def show() -> None:
         draft.put("dataset.overlay", overlay)
         spec = spec.model_copy(update={"overlay": overlay})
     state = datasets.state(spec, home)
-    # Kept while another preparation is under way: what was added meanwhile is not in that one.
+    # Kept while another preparation runs: that one misses what was added since it started.
     asked = state["state"] != "preparing" and st.session_state.pop("prepare_now", False)
     if asked or (spec.source == "sample" and state["state"] == "missing"):
-        # Just uploaded, or drawn on this host in a moment: no reason to ask first.
+        # Just uploaded, or quickly generated on this host: no reason to ask first.
         with common.guard():
             gate.prepare(spec, home)
         state = datasets.state(spec, home)
@@ -69,13 +69,13 @@ def show() -> None:
 
 
 def _choose():
-    """The widgets of the source; returns a DatasetSpec, or None while it is incomplete."""
+    """Draws the widgets of the source; returns a DatasetSpec, or None while it is incomplete."""
     with st.container(border=True):
         field("dataset.source", "Where the images come from", pick=True)
         source = draft.get("dataset.source")
         if source == "saved":
             before = st.session_state.get("looked_at")
-            sources.put_together(before if before and before.source != "saved" else None)
+            sources.build(before if before and before.source != "saved" else None)
         else:
             {
                 "sample": sources.sample,
@@ -96,10 +96,11 @@ def _choose():
         if incomplete:
             st.info(
                 {
-                    "folder": "Enter the directory above: one folder for each class, named after the "
+                    "folder": "Enter the directory above: one folder for each class, named after "
+                    "the class.",
+                    "zip": "Drop a zip above: one folder of images for each class, named after the "
                     "class.",
-                    "zip": "Drop a zip above: one folder of images for each class, named after the class.",
-                    "saved": "Make a dataset above, then add images to its classes.",
+                    "saved": "Create a dataset above, then add images to its classes.",
                 }[source],
                 icon=":material/folder_open:",
             )
@@ -161,16 +162,14 @@ def _look(view):
 
 
 def _left_out(dataset):
-    """Files that could not be read, and what lay beside the images of the classes."""
+    """Files that could not be read, and files that are not images of a class."""
     for rows, what in (
-        (dataset.unreadable, "could not be read and will be left out"),
-        (dataset.skipped, "left out, as no images of a class"),
+        (dataset.unreadable, "left out: could not be read"),
+        (dataset.skipped, "left out: not an image of a class"),
     ):
         if rows:
-            number = len(rows)
-            with st.expander(
-                f":orange[:material/warning: {number:,} file{'s' * (number > 1)} {what}]"
-            ):
+            text = f"{words.plural(len(rows), 'file')} {what}"
+            with st.expander(f":orange[:material/warning: {text}]"):
                 st.dataframe(
                     {"file": [n for n, _ in rows], "why": [w for _, w in rows]}, hide_index=True
                 )
@@ -180,7 +179,7 @@ def _seen(view):
     recipe, dataset, parts = draft.recipe(), view.dataset, view.parts
     if recipe is None or parts is None:
         st.info(
-            "Something in the recipe is not right yet; the messages above and on Configure say what.",
+            "The recipe is not valid yet; the messages above and on Configure say why.",
             icon=":material/info:",
         )
         return
@@ -192,7 +191,7 @@ def _seen(view):
         1,
         1000,
         key="seen_epoch",
-        help="Every epoch changes the training images in another random way.",
+        help="Every epoch changes the training images in a different random way.",
     )
     chosen = parts["train"]
     if label is not None:
@@ -201,7 +200,8 @@ def _seen(view):
     side = recipe.image_size
     plain = preview.network_view(dataset, chosen, recipe)
     st.markdown(
-        f"**Resized to {side} × {side} pixels** ({recipe.resize}): validation, test and every answer"
+        f"**Resized to {side} × {side} pixels** ({recipe.resize}): for validation, test "
+        "and prediction"
     )
     _row(plain, dataset, chosen)
     if recipe.augmentation.active:
@@ -211,11 +211,11 @@ def _seen(view):
         )
         _row(changed, dataset, chosen)
     else:
-        st.caption("Training sees the same: augmentation is off. Turn it on in Configure.")
+        st.caption("Training uses the same images: augmentation is off. Turn it on in Configure.")
 
 
 def augmentation_text(recipe: Recipe) -> str:
-    """The augmentation that is on, in words: "flip horizontal, zoom 0.2"."""
+    """The active augmentation in words: "flip horizontal, zoom 0.2"."""
     off = AugmentationSpec()
     given = recipe.augmentation.model_dump()
     return ", ".join(f"{k} {v}" for k, v in given.items() if v != getattr(off, k)) or "none"

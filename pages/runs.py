@@ -20,12 +20,12 @@ def show() -> None:
     common.header("Runs", "All runs on this host. Choose a row to open it.")
     everything, damaged = common.all_runs()
     for name, why in damaged:
-        text = f"The run {name} is passed over: {why}."
+        text = f"Run {name} is skipped: {why}."
         st.warning(common.plain(text), icon=":material/warning:")
     with common.guard():
         queue.section()
     if not everything:
-        common.chosen_run()  # says so if the address names one that is in the trash
+        common.chosen_run()  # reports an address that names a run in the trash
         common.empty(
             "**No runs yet.** A run appears here as soon as training starts.",
             "train.py",
@@ -56,7 +56,7 @@ def _folded():
 
 def _table(everything):
     rows = [_row(run) for run in everything]
-    # Keyed by the list: a row number chosen in another list would open the wrong run.
+    # Keyed by the list: a row number from another list would open the wrong run.
     picked = st.dataframe(
         rows,
         hide_index=True,
@@ -82,7 +82,7 @@ def _table(everything):
 def _row(run):
     try:
         test, interval = (run.evaluation or {}).get("test"), "–"
-    except GraftError:  # the page says why when the run is opened; it must not hide the others
+    except GraftError:  # the page says why when the run is opened; the other runs stay visible
         test, interval = None, "damaged"
     if test:
         interval = "{:.1f} to {:.1f}%".format(*(100 * v for v in test["interval"]))
@@ -127,7 +127,7 @@ def _detail(run):
                     "from there."
                 )
                 st.button("Delete", key="delete_sure", on_click=_delete, args=(run,))
-    common.told(actions.PLACE)
+    common.show_error(actions.PLACE)
     actions.relatives(run)
     view.outcome(run)
     view.notes(run)
@@ -143,7 +143,7 @@ def _detail(run):
         "Log": lambda run: st.code(run.log_tail(200) or "(empty)", language=None),
     }
     for name, tab in tabs.items():
-        if tab.open:  # a closed tab's body would run all the same
+        if tab.open:  # the body of a closed tab would run too
             with tab, common.guard():
                 views[name](run)
 
@@ -163,8 +163,8 @@ def _evaluated(run):
         required=True,
         key="evaluated_part",
         persist_state="session",
-        help="The test images decided nothing in training; the validation images "
-        "chose the best weights, so their figures flatter.",
+        help="Training never used the test images. The validation images chose the best "
+        "weights, so their figures look better than they are.",
     )
     return (run.evaluation or {}).get(part)
 
@@ -174,8 +174,10 @@ def _confusion(run):
     if not figures:
         st.caption("The run was not evaluated.")
         return
-    chart(charts_evaluation.confusion_matrix(figures["confusion"], run.classes), f"confusion_{run.id}")
-    st.caption("A number counts images; the darker, the larger its share of the true class.")
+    chart(
+        charts_evaluation.confusion_matrix(figures["confusion"], run.classes), f"confusion_{run.id}"
+    )
+    st.caption("Numbers count images; a darker cell holds a larger share of its true class.")
 
 
 def _classes(run):
@@ -196,8 +198,8 @@ def _classes(run):
         ]
         st.dataframe(table, hide_index=True)
         st.caption(
-            "Recall: of the images of this class, how many were found. Precision: of the answers that "
-            "named it, how many were right. F1: their harmonic mean."
+            "Recall: the share of this class's images that were found. Precision: the share of "
+            "answers with this class that were correct. F1: their harmonic mean."
         )
 
 
@@ -215,7 +217,7 @@ def _recipe(run):
 
 
 def _environment(run):
-    st.caption("What the run computed with, as it wrote it down.")
+    st.caption("The hardware and software that the run recorded.")
     st.code(json.dumps(run.environment, indent=1, default=str), language="json")
 
 

@@ -1,4 +1,4 @@
-"""Test: show a classifier images, its own test images or yours."""
+"""Test: try a classifier on its test images or on your own."""
 
 from collections import Counter
 
@@ -21,8 +21,8 @@ def show() -> None:
     """Draws the page."""
     common.header(
         "Test",
-        "Show the classifier images it has never seen. It answers with exactly the model "
-        "that was saved, on this host.",
+        "Try the classifier on images it has never seen. It runs on this host, with exactly "
+        "the model that was saved.",
     )
     finished = common.finished_runs()
     if not finished:
@@ -41,7 +41,7 @@ def show() -> None:
         "Export": lambda: export.show(run),
     }
     for name, tab in tabs.items():
-        if tab.open:  # a closed tab's body would run all the same
+        if tab.open:  # the body of a closed tab would run too
             with tab, common.guard():
                 views[name]()
 
@@ -72,19 +72,19 @@ def _uploaded(run, other, folder):
         "Drop a folder of images here"
         if folder
         else "Drop images here, one or many, or a zip of them",
-        # A folder holds other things too, which are passed over; files are refused by name at once.
+        # Other files in a folder are skipped; single files of another type are refused by name.
         type=[*EXTENSIONS] if folder else [*EXTENSIONS, "zip"],
         accept_multiple_files="directory" if folder else True,
         key="folder_images" if folder else "images",
-        help=f"They are answered on this host and go nowhere else. Up to {cards.MOST} loose images are "
-        "kept in memory only; more of them, and zips, are kept in Graft's home until you delete them, a "
-        "week at most. Class folders give accuracy too.",
+        help=f"Images never leave this host. Up to {cards.MOST} loose images stay in memory only; "
+        "more images, and zips, are stored in Graft's home until you delete them, for at most a "
+        "week. With one folder for each class you also get the accuracy.",
     )
     if not files:
-        # A batch of this session is found again under Earlier batches.
+        # The session's batches remain under Earlier batches.
         st.query_params.pop("batch", None)
         if not folder:
-            st.caption("No image at hand? Choose **Test images of this run** above.")
+            st.caption("No images? Choose **Test images of this run** above.")
         return
     zips = [file for file in files if file.name.lower().endswith(".zip")]
     loose = [file for file in files if file not in zips]
@@ -110,7 +110,10 @@ def _shots():
 
 
 def _choose(finished):
-    """The classifier, and one to compare it with: the address's run if it is finished, or the newest."""
+    """Returns the classifier and one to compare it with, or None.
+
+    The default is the run in the address if it is finished, else the newest.
+    """
     by_id = {run.id: run for run in finished}
     wanted = common.chosen_run()
     if wanted is not None and wanted.id not in by_id:
@@ -142,16 +145,16 @@ def _choose(finished):
         key="compared",
         disabled=len(others) == 1,
         format_func=lambda i: common.run_text(by_id[i]) if i else "no other run",
-        help="A second run answers the same images, side by side.",
+        help="A second run classifies the same images, side by side.",
     )
     columns[2].number_input(
-        "Answers (top-k)",
+        "Classes shown (top-k)",
         1,
         20,
         3,
         key="top_k",
         persist_state="session",
-        help="How many of the likeliest classes are shown for each image.",
+        help="Number of most likely classes to show for each image.",
     )
     run = by_id[chosen]
     common.choose_run(run)
@@ -161,7 +164,7 @@ def _choose(finished):
 
 
 def _remember():
-    # Before the address is read again in this rerun: what was just picked is newer.
+    # Before the address is read in this rerun: the new choice is newer than the address.
     st.query_params["run"] = st.session_state["classifier"]
     st.query_params.pop("batch", None)
 
@@ -170,8 +173,8 @@ def _examples(run):
     """(name, path, true label) of some of the run's own test images."""
     stored = run.examples()
     if not stored:
-        st.caption("This run stored no test images.")
-    # Classes take turns, so that the first page shows all of them.
+        st.caption("This run has no stored test images.")
+    # Alternate classes, so that the first page shows all of them.
     seen = Counter()
     turns = []
     for item in stored:

@@ -1,4 +1,4 @@
-"""Train: start a run, watch it, pause it, stop it, take it up again."""
+"""Train: start a run, watch it, pause it, stop it, resume it."""
 
 import streamlit as st
 
@@ -12,11 +12,11 @@ def show() -> None:
     """Draws the page: the run of the address, one in progress, or what is about to start."""
     common.header(
         "Train",
-        "Start the recipe and watch it train. You can close this page: training goes on, "
-        "and this address shows it again.",
+        "Start the recipe and watch it train. You can close this page: training continues, "
+        "and this address shows the run again.",
     )
     run = common.chosen_run()
-    if run is None and not st.session_state.get("start_anew"):
+    if run is None and not st.session_state.get("new_run"):
         running = jobs.active(common.home())
         if running:
             run = running[0]
@@ -49,7 +49,7 @@ def _ready():
             name = common.plain(stage.name)
             st.markdown(f"**{place}. {name}**: {common.stage_words(stage)}")
     waits = _in_progress()
-    # In a callback, which a double click or another rerun does not break off half-way.
+    # In a callback, which a double click or another rerun does not interrupt.
     st.button(
         "Add to the queue" if waits else "Start training",
         type="primary",
@@ -65,12 +65,14 @@ def _ready():
             common.home(),
         ),  # fmt: skip
     )
-    common.told("start")
+    common.show_error("start")
 
 
 def _in_progress() -> bool:
-    """Says what is in progress and where a run added now would stand; returns whether it would have to
-    wait. Draws the page anew when that has changed."""
+    """Says what is in progress and the place of a run added now; returns whether it would wait.
+
+    Draws the page again when that changes.
+    """
     before = queue.outlook()
 
     def body():
@@ -91,7 +93,7 @@ def _in_progress() -> bool:
                 )
             elif running:
                 st.info(
-                    f"{names} in progress: a run started now shares this host, and all take longer.",
+                    f"{names} in progress: a run started now shares this host, so all take longer.",
                     icon=":material/hourglass_top:",
                 )
 
@@ -111,7 +113,7 @@ def _run(run):
         if words:
             st.caption(
                 f":material/memory: {words}",
-                help="What the run computes with (device).",
+                help="The device that the run uses.",
                 width="content",
             )
         if run.finished and st.button(
@@ -125,15 +127,15 @@ def _run(run):
         if st.button(
             "New run",
             key="again",
-            # A run that was stopped without a model leaves nothing else to do.
+            # A run that was stopped without a model has no other action.
             type="primary" if run.status == "stopped" and not run.finished else "secondary",
             icon=":material/add:",
-            help="Shows the recipe as it now is in Configure, ready to start or to be queued.",
+            help="Shows the current recipe from Configure, ready to start or to queue.",
         ):
             common.choose_run(None)
-            st.session_state["start_anew"] = True
+            st.session_state["new_run"] = True
             st.rerun()
-    common.told(actions.PLACE)
+    common.show_error(actions.PLACE)
     actions.stuck(run)
     actions.relatives(run)
     if run.status not in common.ACTIVE:

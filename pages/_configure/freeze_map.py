@@ -1,4 +1,4 @@
-"""What learns in every stage, as a map and as a table."""
+"""What is trained in every stage, as a map and as a table."""
 
 import streamlit as st
 
@@ -15,7 +15,7 @@ def freeze_map(recipe, classes: int) -> None:
 
     Args:
         recipe: a valid Recipe.
-        classes: how many the head tells apart.
+        classes: number of classes.
     """
     name = recipe.backbone.name
     blocks, features = blocks_of(name, recipe.backbone.alpha)
@@ -25,7 +25,7 @@ def freeze_map(recipe, classes: int) -> None:
     chart(charts_freezing.freeze_map(rows, names), "freeze_map")
     st.caption(
         "● trained, ◐ partly, – frozen. Below the sign, batch normalization: = kept as pretrained, "
-        "~ follows your images."
+        "~ adapted to your images."
     )
     total = rows[-1]
     for place, (stage, cell) in enumerate(zip(names, total.cells, strict=True), 1):
@@ -39,7 +39,7 @@ def freeze_map(recipe, classes: int) -> None:
 
 
 def blocks_of(name: str, alpha: float | None) -> tuple:
-    """(blocks, length of the feature vector), also of a backbone that is a run."""
+    """(blocks, length of the feature vector) of a backbone, which may be a run."""
     if name.startswith("run:"):
         built = runs.get_run(common.home(), name[4:]).architecture or {}
         return backbones.blocks_from_json(built.get("blocks", [])), built.get("features", 0)
@@ -54,6 +54,6 @@ def _table(rows, names):
         line = {"Block": row.name, "Layers": row.layers or None, "Parameters": row.params}
         for place, (stage, cell) in enumerate(zip(names, row.cells, strict=True), 1):
             line[f"{place} {stage}"] = signs[cell.state] + norms[cell.batch_norm]
-            line[f"{place} learn"] = cell.trainable
+            line[f"{place} trained"] = cell.trainable
         table.append(line)
     return table

@@ -1,4 +1,4 @@
-"""Time and memory before the start: a short probe of the recipe, drawn on Configure."""
+"""Time and memory before the start: a short measurement of the recipe, on Configure."""
 
 import copy
 
@@ -40,15 +40,15 @@ def section(recipe) -> None:
 
 
 def _ask(recipe, home, state):
-    """The button that begins a measurement, or why there is none."""
+    """The button that starts a measurement, or the reason why there is none."""
     dataset = datasets.state(recipe.dataset, home)["state"]
     if dataset == "preparing":
         _await_dataset(recipe, home)
         return
     if dataset != "ready":
         st.caption(
-            "Minutes, memory and speed can be measured once the dataset is prepared: open it on "
-            "**Dataset** first."
+            "Prepare the dataset on **Dataset** first; then you can measure time, memory and speed "
+            "here."
         )
         return
     active = jobs.active(home)
@@ -58,18 +58,18 @@ def _ask(recipe, home, state):
             key="measure",
             icon=":material/speed:",
             disabled=bool(active),
-            help="Builds the network and tries a few steps of every stage, in half a minute or so.",
+            help="Builds the network and runs a few steps of every stage, in about half a minute.",
             on_click=_start,
             args=(recipe, home),
         )
         if active:
             _await_idle(home)
         elif state == "missing":
-            st.caption("How long will it take, and does it fit into memory? Not measured yet.")
+            st.caption("Not measured yet: how long it takes, and whether it fits into memory.")
 
 
 def _await_dataset(recipe, home):
-    """Says how far the dataset is, and draws the page anew when it is there."""
+    """Shows the progress of the dataset, and draws the page again when it is ready."""
 
     @st.fragment(run_every=1)
     def live():
@@ -77,20 +77,20 @@ def _await_dataset(recipe, home):
         if now["state"] != "preparing":
             st.rerun()
         done = f" ({words.grouped(now['done'])} images so far)" if now["done"] else ""
-        st.caption(f"The dataset is being prepared{done}; then this recipe can be measured.")
+        st.caption(f"The dataset is being prepared{done}; after that you can measure this recipe.")
 
     live()
 
 
 def _await_idle(home):
-    """Says why there is no measuring now, and draws the page anew when there is."""
+    """Says why it cannot measure now, and draws the page again when it can."""
 
     @st.fragment(run_every=2)
     def live():
         if not jobs.active(home):
             st.rerun()
         st.caption(
-            "Not available while a run is in progress: both would be slower, and the figures wrong."
+            "Not available while a run is in progress: both would be slower, and the numbers wrong."
         )
 
     live()

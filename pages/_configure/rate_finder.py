@@ -1,4 +1,4 @@
-"""The learning-rate finder of a stage: ask for it, watch it, see it, use it."""
+"""The learning-rate finder of a stage: start it, watch it, use its result."""
 
 import copy
 
@@ -29,7 +29,7 @@ def finder(place: int) -> None:
         )
         return
     why_not = _why_not(recipe, home)
-    # A callback runs before anything is drawn; a click read while drawing is lost to another rerun.
+    # A callback runs before anything is drawn; a click read while drawing can be lost.
     st.button(
         "Find a learning rate",
         key=f"find_rate_{place}",
@@ -37,8 +37,8 @@ def finder(place: int) -> None:
         type="tertiary",
         disabled=why_not is not None,
         help=why_not
-        or "Learning-rate range test: about 100 steps with a rate that rises from tiny to huge, and "
-        "the rate at which the loss falls fastest. It changes nothing.",
+        or "Learning-rate range test: runs about 100 steps with a rising rate and suggests the "
+        "rate at which the loss falls fastest. It changes no setting.",
         on_click=_start,
         args=(place,),
     )
@@ -50,7 +50,7 @@ def finder(place: int) -> None:
 
 def _start(place):
     with common.guard():
-        # The draft as it is now: what was typed last counts.
+        # Read the draft now, so that the latest input counts.
         key = rate_test.key_recipe(draft.recipe(), place)
         probes.start("rates", key, common.home(), place)
 
@@ -66,7 +66,9 @@ def _why_not(recipe, home):
     except GraftError as error:
         return common.plain(common.sentence(error))
     if active:
-        return "A run is in progress, which the test would slow down: wait for its end or stop it."
+        return (
+            "A run is in progress, and the test would slow it down: wait until it ends or stop it."
+        )
     return None
 
 

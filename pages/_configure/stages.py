@@ -1,4 +1,4 @@
-"""The stages of the recipe, a card each."""
+"""The stages of the recipe, one card each."""
 
 import streamlit as st
 
@@ -11,11 +11,12 @@ from pages._ui.fields import field, problem
 
 
 def cards() -> None:
-    """A card for every stage, two abreast where there is room, and the button that adds one."""
+    """A card for every stage, two side by side if they fit, and a button that adds a stage."""
     st.subheader("Stages", anchor=False)
     st.caption(
-        "A stage trains one part of the network for some epochs. First only the new head is trained "
-        "(frozen); then, with smaller steps, the pretrained network too (unfrozen)."
+        "A stage trains one part of the network for some epochs. Usually the first stage trains "
+        "only the new head (frozen), and the next also the pretrained network with smaller steps "
+        "(unfrozen)."
     )
     stages = draft.get("stages")
     grid = st.grid(2, min_column_width=380)
@@ -79,7 +80,7 @@ def _card(place, count):
 
 
 def _more(base):
-    # Narrower, labels such as the schedule's would be broken: then one below the other.
+    # In narrower columns long labels would wrap; then the columns stack.
     grid = st.grid(2, min_column_width=195)
     schedule = draft.get(f"{base}.schedule")
     with grid.cell():
@@ -103,7 +104,7 @@ def _more(base):
 
 
 def parts(name: str, alpha: float | None) -> tuple[list, dict]:
-    """What may be chosen for `trainable`, and the words for it.
+    """The choices for `trainable`, and the words for each.
 
     Args:
         name: of the backbone.

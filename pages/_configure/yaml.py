@@ -10,7 +10,7 @@ from pages._ui import common, draft
 
 
 def editor() -> None:
-    """The three ways of the recipe as text, and what was wrong with the last text."""
+    """Download, upload and editor of the recipe as text, with the errors of the last text."""
     recipe = draft.recipe()
     text = recipe.to_yaml() if recipe else yaml.safe_dump(draft.data(), sort_keys=False)
     left, right = st.columns(2)
@@ -25,7 +25,7 @@ def editor() -> None:
             icon=":material/download:",
         )
     with right:
-        # A new key after each upload: the same file may be mended and uploaded again.
+        # A new key after each upload: the same file may be fixed and uploaded again.
         key = f"recipe_file@{st.session_state.setdefault('uploads', 0)}"
         st.file_uploader(
             "Upload a recipe",
@@ -41,7 +41,7 @@ def editor() -> None:
             st.error(text, icon=":material/error:")
         else:
             common.fail(sentence)
-    # Keyed by the text: whatever changes the recipe elsewhere is seen here at once.
+    # Keyed by the text: a change to the recipe elsewhere shows here immediately.
     key = "yaml@" + hashlib.sha256(text.encode()).hexdigest()[:12]
     st.text_area("Recipe", text, key=key, height=420, label_visibility="collapsed")
     st.button(

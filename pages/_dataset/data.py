@@ -1,4 +1,4 @@
-"""What the Dataset page looks at, opened once and shared by its parts and by all sessions."""
+"""The open dataset of the Dataset page, shared by its parts and by all sessions."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,11 +23,11 @@ class View:
     Attributes:
         spec: its DatasetSpec, overlay included.
         dataset: the open Dataset.
-        parts: {part: indices} of the draft's split, or None.
+        parts: {part: indices} by the draft's split, or None.
         problem: what is wrong with the split, one sentence, or None.
         inspection: an Inspection, or None.
-        name: tells this state of dataset and split from every other.
-        editable: whether decisions made now show here; not while a recipe names others than the latest.
+        name: identifies this state of dataset and split.
+        editable: whether new decisions show here: only if the recipe uses the latest decisions.
     """
 
     spec: object
@@ -46,7 +46,7 @@ class View:
 
     @property
     def short(self) -> str:
-        """`name` in few letters, for keys of widgets: an index means an image of this state only."""
+        """A short `name` for keys of widgets: an index is valid for this state only."""
         return sha256(self.name.encode()).hexdigest()[:10]
 
     def measure(self, name: str) -> np.ndarray | None:
@@ -58,7 +58,7 @@ class View:
         return None
 
     def picked(self, picks) -> np.ndarray:
-        """The images that picks of a chart stand for."""
+        """The images that the picks in a chart stand for."""
         names = {pick[1] for pick in picks if pick[0] == "range"}
         measures = {n: aspect(self.dataset) if n == "aspect" else self.measure(n) for n in names}
         known = {n: values for n, values in measures.items() if values is not None}
@@ -82,16 +82,17 @@ def look_at(spec) -> View:
     except DatasetError as error:
         problem = str(error)
     except ValueError:
-        problem = None  # the split's own widgets say what is wrong
+        problem = None  # the widgets of the split say what is wrong
     plain = spec.model_copy(update={"overlay": ""})
     found = inspection.open_inspection(plain, home, draft.recipe())
     return View(spec, dataset, parts, problem, found, name, draft.follows())
 
 
 def opened(spec) -> tuple[str, object]:
-    """(what tells this state of it from every other, the open Dataset), opened once for all sessions.
+    """(name of this state of the dataset, the open Dataset), opened once for all sessions.
 
-    Raises DatasetError."""
+    Raises DatasetError.
+    """
     path = Path(common.home()) / "datasets" / datasets.key(spec)
     try:
         stamp = (path / "manifest.json").stat().st_mtime_ns
@@ -109,8 +110,10 @@ def split_of(spec, split) -> dict:
 
 
 def division() -> str:
-    """How the draft's dataset is divided, one sentence; "" while it is not prepared, or the draft is not
-    right yet."""
+    """How the draft's dataset is divided, one sentence.
+
+    Returns "" while the dataset is not prepared or the draft is not valid.
+    """
     recipe = draft.recipe()
     if recipe is None or datasets.state(recipe.dataset, common.home())["state"] != "ready":
         return ""
@@ -121,8 +124,11 @@ def division() -> str:
 
 
 def overlay_of(spec) -> str:
-    """The decisions that the draft's dataset is looked at with: the latest of this host, or those that
-    a recipe from elsewhere names (`draft.follows`)."""
+    """The decisions used for the draft's dataset.
+
+    They are the latest of this host, or those that a recipe from elsewhere names
+    (`draft.follows`).
+    """
     latest = curation.current(common.home(), spec)
     if not draft.follows() and spec.overlay == latest:
         draft.follow(True, latest)

@@ -1,4 +1,4 @@
-"""Decisions about single images: what holds, its history with undo, and the file to take away."""
+"""Decisions about single images: the current state, the history with undo, and the CSV file."""
 
 import time
 
@@ -12,9 +12,9 @@ from pages._ui import clicks, common, draft
 
 
 def summary(spec) -> None:
-    """One line: what is left out, relabelled and moved, with Undo; nothing while nothing was decided."""
+    """One line with Undo: what is left out, relabelled and moved; nothing without decisions."""
     home = common.home()
-    common.told("curation")
+    common.show_error("curation")
     if not draft.follows():
         _others(spec)
         return
@@ -29,18 +29,18 @@ def summary(spec) -> None:
 
 
 def _others(spec):
-    """Says that the recipe names other decisions than the latest of this host, and offers those."""
+    """Says that the recipe does not use the latest decisions of this host, and offers those."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        named = f"decisions of its own (overlay {spec.overlay})" if spec.overlay else "no decisions"
+        named = f"other decisions (overlay {spec.overlay})" if spec.overlay else "no decisions"
         st.info(
-            f"The recipe names {named} about single images, not the latest ones of this host.",
+            f"The recipe uses {named} about single images, not the latest ones of this host.",
             icon=":material/link:",
         )
         st.button("Use the latest", key="use_latest", on_click=draft.follow, args=(True,))
 
 
 def missing(spec, error) -> None:
-    """In the place of a dataset whose decisions are not on this host: what can be done."""
+    """What to do about a dataset whose decisions are not on this host."""
     common.fail(error)
     with st.container(horizontal=True):
         st.button("Use the latest", key="use_latest", on_click=draft.follow, args=(True,))
@@ -48,13 +48,13 @@ def missing(spec, error) -> None:
 
 
 def history(spec) -> None:
-    """Every step, with Undo or Redo, and the CSV."""
+    """Every step with Undo or Redo, and the CSV download."""
     home = common.home()
     steps = curation.steps(home, spec)
     if not steps:
         st.info(
             "No decisions yet. Under Images or Findings, choose images and leave them out, "
-            "relabel them or move them to a part: the files stay as they are.",
+            "relabel them or move them to a part. Your files do not change.",
             icon=":material/edit_note:",
         )
         return
@@ -64,8 +64,9 @@ def history(spec) -> None:
         on_change=draft.follow, args=(not follows,), help=field_help("dataset.overlay"),
     )  # fmt: skip
     st.caption(
-        f"Overlay {curation.current(home, spec) or 'none'}: part of the recipe and of the dataset's "
-        "fingerprint, so a run says exactly what it was trained on. Files are never touched."
+        f"Overlay {curation.current(home, spec) or 'none'}: part of the recipe and of the "
+        "dataset's fingerprint, so a run records exactly what it was trained on. Your files do not "
+        "change."
     )
     for step in reversed(steps):
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -1,4 +1,4 @@
-"""Findings of the Dataset page: the inspection, what it found, and what mending it was worth."""
+"""Findings of the Dataset page: the inspection, its results, and what fixing them gained."""
 
 import numpy as np
 import streamlit as st
@@ -18,12 +18,12 @@ SIGNS = {
 
 
 def inspect(view: View) -> None:
-    """How far the inspection is, or the button that begins it."""
+    """The progress of the inspection, or the button that starts it."""
     recipe = draft.recipe()
     if recipe is None:
         st.info(
-            "Something in the recipe is not right yet; Configure says what. The inspection looks with "
-            "the recipe's own backbone.", icon=":material/info:",
+            "The recipe is not valid yet; Configure says why. The inspection uses the recipe's "
+            "backbone.", icon=":material/info:",
         )  # fmt: skip
         return
     home, plain = common.home(), view.spec.model_copy(update={"overlay": ""})
@@ -40,10 +40,11 @@ def inspect(view: View) -> None:
     if state["state"] != "done":
         pixels = view.inspection is not None
         st.markdown(
-            "Look again with this recipe's backbone: wrong labels, outliers and the map come from it."
+            "Inspect again with this recipe's backbone: it finds wrong labels and outliers, and "
+            "draws the map."
             if pixels
-            else "Look for **duplicates, leakage between parts, wrong labels, blurred or dark images, "
-            "outliers** and more. It runs in the background and is kept: opening it again is instant."
+            else "Look for **duplicates, leakage between parts, wrong labels, blurred or dark "
+            "images, outliers** and more. It runs in the background, and the results are kept."
         )
         if st.button("Inspect this dataset", key="inspect", icon=":material/troubleshoot:"):
             with common.guard():
@@ -52,14 +53,14 @@ def inspect(view: View) -> None:
 
 
 def show(view: View) -> None:
-    """The list of findings, and the images of the one that is looked at."""
+    """The list of findings, and the images of the chosen one."""
     inspect(view)
     if not view.inspection:
         return
     _lost(view)
     found = [f for f in view.found() if f.count]
     if not found:
-        st.success("Nothing to fix was found.", icon=":material/check_circle:")
+        st.success("No problems found.", icon=":material/check_circle:")
     else:
         kinds = {f.kind: f for f in found}
         texts = {"high": "serious", "medium": "worth a look", "low": "info"}
@@ -76,13 +77,13 @@ def show(view: View) -> None:
 
 
 def _lost(view):
-    """How many images can no longer be read, and the way to look again."""
+    """How many images can no longer be read, and a button to inspect again."""
     lost = next((finding for finding in view.found() if finding.kind == "lost"), None)
     if lost:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.error(
-                f"{words.grouped(lost.count)} of {words.plural(len(view.dataset), 'image')} can no longer "
-                f"be read. {common.plain(lost.advice)}", icon=":material/broken_image:",
+                f"{words.grouped(lost.count)} of {words.plural(len(view.dataset), 'image')} can no "
+                f"longer be read. {common.plain(lost.advice)}", icon=":material/broken_image:",
             )  # fmt: skip
             if st.button("Inspect again", key="inspect_again"):
                 with common.guard():
@@ -119,7 +120,7 @@ def _finding(view, finding):
 
 
 def _notes(view, finding):
-    """A tile's second line: what made it a finding."""
+    """A tile's second line: why the image is in the finding."""
     dataset, where = view.dataset, gallery.where(view)
     suggested = view.measure("suggested")
     if finding.kind == "mislabelled" and suggested is not None:
@@ -137,14 +138,14 @@ def _notes(view, finding):
 
 
 def _without_images(view, finding):
-    """Files that are no images of the dataset any more."""
+    """Files that are not images of the dataset."""
     if finding.kind == "unreadable":
         rows = [{"file": n, "why": w} for n, w in view.dataset.unreadable]
         st.dataframe(rows, hide_index=True)
 
 
 def _payback(view):
-    """What the decisions were worth: the head trained again on cached features."""
+    """What the decisions gained: the head, trained again on cached features."""
     texts = curation.in_words(common.home(), view.dataset.overlay)
     recipe = draft.recipe()
     if not texts or recipe is None or not (view.inspection.features or {}):
@@ -166,8 +167,8 @@ def _payback(view):
             _worth(state["result"])
             return
         st.caption(
-            "Trains the head with and without your decisions, on features that are there already, and "
-            "compares both on the same validation images."
+            "Trains the head with and without your decisions on cached features, and compares both "
+            "on the same validation images."
         )
         if st.button("Retrain the head and compare", key="payback", icon=":material/trending_up:"):
             with common.guard():

@@ -1,4 +1,4 @@
-"""Galleries of the Dataset page: any list of images, with what can be decided about them."""
+"""Galleries of the Dataset page: lists of images, with buttons for decisions about them."""
 
 import numpy as np
 import streamlit as st
@@ -29,7 +29,7 @@ def browse(view: View) -> None:
     """All images, filtered by class, part and finding, sorted."""
     dataset, found = view.dataset, view.found()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        # Keyed by the images: a class chosen for another dataset would mean another one here.
+        # Keyed by the images: the number of a class means another class in another dataset.
         label = pick_class(view, "gallery_class", 220)
         part = st.selectbox(
             "Part", ["", *PARTS], format_func=lambda p: p.capitalize() or "All parts", width=160,
@@ -86,11 +86,11 @@ def ordered(view: View, chosen: np.ndarray, sort: str) -> np.ndarray:
 
 
 def in_turn(dataset, chosen: np.ndarray) -> np.ndarray:
-    """Images of all classes taking turns."""
+    """Images of all classes, alternating between classes."""
     labels = dataset.labels[chosen]
     order = np.argsort(labels, kind="stable")
     begins = np.searchsorted(labels[order], np.arange(len(dataset.classes)))
-    turn = np.empty(len(chosen), int)  # the how manieth of its class
+    turn = np.empty(len(chosen), int)  # position within its class
     turn[order] = np.arange(len(chosen)) - begins[labels[order]]
     return chosen[np.lexsort((labels, turn))]
 
@@ -98,18 +98,18 @@ def in_turn(dataset, chosen: np.ndarray) -> np.ndarray:
 def gallery(
     view: View, chosen: np.ndarray, key: str, notes=None, preselect=None, suggested=None
 ) -> None:
-    """A list of images: pages of tiles, and what can be decided about them.
+    """A list of images: pages of tiles, with buttons for decisions about them.
 
     Args:
         view: the View.
         chosen: int array, indices in the order to show.
         key: different for every list on the page.
-        notes: function of an index that gives a tile's second line; by default its part.
-        preselect: (label of a button, indices): what a finding suggests to leave out.
-        suggested: function of an index that gives the class it looks like, for one more button.
+        notes: function of an index that returns a tile's second line; by default its part.
+        preselect: (words for a button, indices): images that a finding suggests to leave out.
+        suggested: function of an index that returns its suggested class, for one more button.
     """
     if not len(chosen):
-        st.caption("No image is left here.")
+        st.caption("No images to show.")
         return
     pages = -(-len(chosen) // PAGE)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -133,7 +133,7 @@ def gallery(
             }
         )
     actions = st.container()
-    # With the overlay in the key: an index means another image once one has been left out.
+    # The key contains the overlay: after an image is left out, an index means another image.
     marked = grid(tiles, f"grid_{key}_{page}_{view.short}", view.editable)
     with actions:
         _actions(view, chosen, marked, key, preselect, suggested)
@@ -148,21 +148,21 @@ def where(view) -> np.ndarray:
 
 
 def _actions(view, chosen, marked, key, preselect, suggested):
-    """What can be decided: about the marked images, or about all of the list."""
+    """Buttons for decisions about the chosen images, or about the whole list."""
     if not view.editable:
         st.caption(
-            "To decide about images, use the latest decisions of this host: the button is above, or "
-            "under Decisions."
+            "To change decisions, first use the latest decisions of this host: the button is above "
+            "or under Decisions."
         )
         return
     dataset = view.dataset
     with st.container(horizontal=True, vertical_alignment="bottom"):
         everything = st.toggle(
-            f"All {len(chosen):,} listed", key=f"all_{key}_{view.short}",
-            help="Decide about every image of this list, on all its pages.",
+            f"Select all {len(chosen):,}", key=f"all_{key}_{view.short}",
+            help="Decisions apply to every image of this list, on all its pages.",
         )  # fmt: skip
         about = chosen if everything else np.array(marked, int)
-        count = f"{len(about):,} image{'s' * (len(about) != 1)}"
+        count = words.plural(len(about), "image")
         if preselect:
             what, indices = preselect
             _button(view, f"pre {key}", f"Leave out {what}", f"Left out {what}", indices, "exclude")
@@ -176,7 +176,7 @@ def _actions(view, chosen, marked, key, preselect, suggested):
                 [suggested(i) for i in about.tolist()],
             )  # fmt: skip
         with st.popover("Relabel", icon=":material/label:", disabled=not len(about)):
-            to = st.selectbox("Right class", dataset.source_classes, key=f"to_{key}")
+            to = st.selectbox("Correct class", dataset.source_classes, key=f"to_{key}")
             text = f"{count} as {to}"
             _button(
                 view, f"re {key}", f"Relabel {text}", f"Relabelled {text}", about, "relabel", to
@@ -184,7 +184,7 @@ def _actions(view, chosen, marked, key, preselect, suggested):
         with st.popover("Move to a part", icon=":material/move_down:", disabled=not len(about)):
             part = st.selectbox(
                 "Part", PARTS, format_func=str.capitalize, key=f"part_{key}",
-                help="All copies of an image belong into one part.",
+                help="All copies of an image belong in one part.",
             )  # fmt: skip
             text = f"{count} to {part}"
             _button(view, f"mv {key}", f"Move {text}", f"Moved {text}", about, "move", part)
@@ -200,7 +200,7 @@ def _decide(home, view, text, indices, do, to) -> None:
 
 
 def _button(view, key, label, text, indices, do, to=""):
-    """A button that adds a step of decisions; they are made when it is pressed, not when it is drawn."""
+    """A button that adds a step of decisions, computed when it is clicked, not when it is drawn."""
     drawn = clicks.drawing()
     what = (text, view.name, key, np.asarray(indices).tobytes())
     st.button(

@@ -1,10 +1,13 @@
-"""Charts of the Dataset page: what there is of what, and the map of alike images; each filters a
-gallery below it."""
+"""Charts of the Dataset page: counts, sizes and the map of similar images.
+
+A click in a chart filters the gallery below it.
+"""
 
 import numpy as np
 import streamlit as st
 
 from engine.charts import dataset as charts_dataset
+from engine.host import words
 from pages._dataset import gallery
 from pages._dataset.data import View, aspect
 from pages._ui import common, pictures
@@ -19,7 +22,7 @@ MEASURES = {
 
 
 def overview(view: View) -> None:
-    """Counts, sizes, formats and brightness; a click on any shows the images."""
+    """Counts, sizes, formats and brightness; a click on a chart shows the images."""
     dataset = view.dataset
     st.caption("Click a bar or a dot to see its images below.")
     left, right = st.columns(2)
@@ -40,11 +43,11 @@ def overview(view: View) -> None:
                 _picking(view, figure, f"histogram_{place}_{figure.layout.title.text}")
     _picking(view, charts_dataset.formats(dataset), "formats")
     if view.inspection is None:
-        st.caption("Brightness, contrast and sharpness come with the inspection: see Findings.")
+        st.caption("Inspect the dataset under Findings to see brightness, contrast and sharpness.")
     _chosen(view, "overview")
     st.caption(
-        f"Fingerprint {dataset.fingerprint[:12]}: the same images, labels and decisions give the same "
-        "one."
+        f"Fingerprint {dataset.fingerprint[:12]}: the same images, labels and decisions give "
+        "the same fingerprint."
     )
 
 
@@ -53,12 +56,12 @@ def _picking(view, figure, key):
 
 
 def _keep(view, place, picks):
-    """Keeps what was clicked for as long as it is this dataset that is looked at."""
+    """Keeps what was clicked while this dataset is shown."""
     st.session_state[f"picked_{place}"] = (view.dataset.source_fingerprint, picks)
 
 
 def _chosen(view, place):
-    """The images that were clicked or caught, if any."""
+    """The images that were clicked or selected, if any."""
     of, picks = st.session_state.get(f"picked_{place}", ("", None))
     if not picks or of != view.dataset.source_fingerprint:
         return
@@ -75,7 +78,7 @@ def _chosen(view, place):
 def _words(view, picks) -> str:
     kind, *what = picks[0]
     if kind == "image":
-        return f"{len(picks):,} point{'s' * (len(picks) > 1)}"
+        return words.plural(len(picks), "point")
     if kind == "class":
         return " ".join(what).strip()
     if kind == "size":
@@ -86,11 +89,11 @@ def _words(view, picks) -> str:
 
 
 def embedding(view: View) -> None:
-    """The map: alike images lie near each other; the lasso shows what it caught."""
+    """The map: similar images lie near each other; the lasso lists the images it selects."""
     projection = view.measure("projection")
     if projection is None:
         st.info(
-            "The map comes with the inspection: press **Inspect this dataset** under Findings.",
+            "The inspection draws the map: press **Inspect this dataset** under Findings.",
             icon=":material/scatter_plot:",
         )
         return
@@ -99,8 +102,9 @@ def embedding(view: View) -> None:
         key="map_by", persist_state="session",
     )  # fmt: skip
     st.caption(
-        "Each point is an image, placed by what the backbone sees in it: near means alike, but "
-        "distances between far groups mean nothing. Hover to see it; draw around points to list them."
+        "Each point is an image, placed by its backbone features: near means similar, but "
+        "distances between far groups mean nothing. Hover over a point to see its image; draw "
+        "around points to list them."
     )
     draw(
         _map(f"{view.name} {view.inspection.key} {by}", view, by)
@@ -110,17 +114,17 @@ def embedding(view: View) -> None:
     )
     shown = int(np.isfinite(projection).all(axis=1).sum())
     if shown > charts_dataset.MAPPED:
-        st.caption(f"{charts_dataset.MAPPED:,} of {shown:,} images are drawn, evenly chosen.")
+        st.caption(f"{charts_dataset.MAPPED:,} of {shown:,} images are drawn, chosen evenly.")
     _chosen(view, "map")
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
 def _map(name, _view, by) -> dict:
-    """What the browser needs of the map: made once for all reruns and sessions."""
+    """What the browser needs to draw the map: created once for all reruns and sessions."""
     dataset = _view.dataset
     suggested, asked = _view.measure("suggested"), _view.measure("given_probability")
     right = np.full(len(dataset), -1)
-    # Answers count the source's classes; with decisions applied there may be fewer.
+    # Answers are numbered by the source's classes; with decisions there may be fewer.
     order = {name: i for i, name in enumerate(dataset.source_classes)}
     own = np.array([order[name] for name in dataset.classes])[dataset.labels]
     known = np.isfinite(asked)
@@ -128,4 +132,4 @@ def _map(name, _view, by) -> dict:
     figure = charts_dataset.embedding_map(
         dataset, _view.measure("projection"), by, _view.parts, right
     )
-    return payload(figure, "Map of the images by likeness")
+    return payload(figure, "Map of the images by similarity")

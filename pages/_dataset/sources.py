@@ -5,14 +5,17 @@ import streamlit as st
 from engine.data import additions, curation, datasets
 from engine.data.sources import archive, collection, tfds_catalogue, uploads
 from engine.errors import DatasetError
+from engine.host import words
 from engine.images.decode import EXTENSIONS
 from engine.recipe import DatasetSpec
 from pages._ui import clicks, common, draft
 from pages._ui.fields import field
 
 UPLOAD_MB = 500
-"""Largest zip that is taken through the browser (server.maxUploadSize in .streamlit/config.toml):
-uploads are held in memory; a larger one is named by its path."""
+"""Largest zip for upload in the browser (server.maxUploadSize in .streamlit/config.toml).
+
+Uploads are held in memory; for a larger one, enter its path.
+"""
 IMAGE_MB = 50
 NEW = "＋ New class"
 
@@ -20,9 +23,8 @@ NEW = "＋ New class"
 def sample() -> None:
     """The built-in sample."""
     st.markdown(
-        ":material/draw: **Generated drawings, not photos.** Made on this host so that "
-        "everything can be tried at once, with no network. Its accuracy says nothing about "
-        "real images."
+        ":material/draw: **Generated drawings, not photos.** Created on this host, so you can try "
+        "everything without a network. Their accuracy says nothing about real images."
     )
     with st.expander("Number of images"):
         field("dataset.images", "Images to generate", step=50)
@@ -50,7 +52,7 @@ def tfds() -> None:
             [
                 {
                     "Name": e.name,
-                    "What it shows": e.what,
+                    "Contents": e.what,
                     "Images": e.images,
                     "Classes": e.classes,
                     "Download (MiB)": e.download_mib,
@@ -80,10 +82,10 @@ def zip_file() -> None:
         type=["zip"],
         max_upload_size=UPLOAD_MB,
         key=f"zip_upload_{st.session_state.get('zip_uploads', 0)}",
-        help=f"Up to {UPLOAD_MB} MB through the browser; a larger one is named by its path below.",
+        help=f"Up to {UPLOAD_MB} MB through the browser; for a larger one, enter its path below.",
     )
     if upload is not None:
-        bar = st.progress(0.0, text=f"Keeping {common.plain(upload.name)}")
+        bar = st.progress(0.0, text=f"Saving {common.plain(upload.name)}")
         with common.guard():
             path = uploads.keep_upload(
                 common.home(), upload.name, upload,
@@ -96,18 +98,18 @@ def zip_file() -> None:
                 raise
             dataset = draft.data()["dataset"] | {"path": str(path), "overlay": ""}
             draft.choose_dataset(dataset)
-            # The upload itself is let go of, so that it does not stay in memory.
+            # A new key drops the upload, so it does not stay in memory.
             st.session_state["zip_uploads"] = st.session_state.get("zip_uploads", 0) + 1
             st.session_state["prepare_now"] = True
             st.rerun()
     field("dataset.path", "… or the path of a zip on this host", placeholder="/data/flowers.zip")
 
 
-def put_together(spec) -> None:
-    """A dataset put together here: chosen, made new, and images added to it.
+def build(spec) -> None:
+    """Build a dataset: choose or create one, and add images to it.
 
     Args:
-        spec: the DatasetSpec of the source that was looked at before, to extend; or None.
+        spec: the DatasetSpec shown before, which the new one may start from; or None.
     """
     home = common.home()
     names = collection.names(home)
@@ -120,7 +122,7 @@ def put_together(spec) -> None:
         if name not in names:
             st.caption(f":red[:material/error: There is no dataset {common.plain(name)} here.]")
     else:
-        st.caption("There is no dataset of your own yet: create the first one below.")
+        st.caption("You have no datasets yet: create the first one below.")
     with st.expander("New dataset", expanded=not names):
         _make(home, spec, names)
     if name in names:
@@ -134,30 +136,28 @@ def _make(home, spec, names):
         base = st.selectbox(
             "Start from", bases, key="saved_base",
             format_func=lambda s: f"the images of {s.title}" if s else "no images",
-            help="Its images come first, and stay in the parts (train, validation, test) they are in.",
+            help="Its images come first and stay in their parts (train, validation, test).",
         )  # fmt: skip
         if st.button("Create", key="saved_make", icon=":material/add:"):
             with common.guard():
                 plain = base and base.model_copy(update={"overlay": ""})
                 made = collection.create(home, new, plain)
                 if base and base.overlay:
-                    # The images stay in their parts only if all of them are there.
-                    text = f"Decisions about {base.title}, taken over"
+                    # The images stay in their parts only if all of them are present.
+                    text = f"Decisions copied from {base.title}"
                     curation.adopt(home, made, base.overlay, text)
                 draft.choose_dataset(made.model_dump(mode="json"))
                 st.rerun()
 
 
 def _add(home, name):
-    """Images into named classes: files, the webcam, or a zip of class folders."""
+    """Adds images to named classes: files, the webcam, or a zip of class folders."""
     found = collection.open_(home, name)
     spec = DatasetSpec(source="saved", name=name)
     classes = _classes(home, spec, found)
     with st.container(border=True):
         st.markdown("**Add images**")
-        st.caption(
-            "Images that are there already keep their part; each addition is divided on its own."
-        )
+        st.caption("Existing images keep their part; each addition is divided separately.")
         left, right = st.columns(2)
         with left:
             choice = st.selectbox("Class", [*classes, NEW], key=f"add_class_{name}")
@@ -183,16 +183,12 @@ def _add(home, name):
             files = [("webcam.jpg", shot)] if shot else []
         else:
             upload = st.file_uploader(
-                "Zip with one folder for each class (the class above does not matter)", type=["zip"],
-                max_upload_size=UPLOAD_MB, key=f"add_zip_{version}",
+                "Zip with one folder for each class (the class above is ignored)",
+                type=["zip"], max_upload_size=UPLOAD_MB, key=f"add_zip_{version}",
             )  # fmt: skip
             files = [(upload.name, upload)] if upload else []
         with st.container(horizontal=True, vertical_alignment="center"):
-            what = (
-                "the zip's images"
-                if way == "Zip"
-                else f"{len(files):,} image{'s' * (len(files) != 1)}"
-            )
+            what = "the zip's images" if way == "Zip" else words.plural(len(files), "image")
             if st.button(
                 f"Add {what}", key="add_images", icon=":material/add_photo_alternate:",
                 disabled=not files or (way != "Zip" and not label),
@@ -203,13 +199,13 @@ def _add(home, name):
                 st.button(
                     f"Undo the last addition ({last.images:,})",
                     key=f"add_undo_{last.number}", icon=":material/undo:", type="tertiary",
-                    on_click=_take_back, args=(home, name, last.number),
+                    on_click=_undo, args=(home, name, last.number),
                 )  # fmt: skip
-        _told()
-        common.told("additions")
+        _report()
+        common.show_error("additions")
 
 
-def _take_back(home, name, number):
+def _undo(home, name, number):
     clicks.once(
         "additions", (name, number), f"{name} {number} {home}", collection.undo, home, name, number
     )
@@ -231,20 +227,20 @@ def _do_add(home, name, label, files, way):
         else:
             added, skipped = additions.add(home, name, label, files, progress)
         st.session_state["added_version"] = st.session_state.get("added_version", 0) + 1
-        st.session_state["added_told"] = (added, skipped)
+        st.session_state["added_report"] = (added, skipped)
         st.session_state["prepare_now"] = True
         st.rerun()
 
 
-def _told():
-    """What came of the last addition."""
-    told = st.session_state.pop("added_told", None)
-    if not told:
+def _report():
+    """The result of the last addition."""
+    report = st.session_state.pop("added_report", None)
+    if not report:
         return
-    added, skipped = told
-    st.success(f"Added {added:,} image{'s' * (added != 1)}.", icon=":material/check:")
+    added, skipped = report
+    st.success(f"Added {words.plural(added, 'image')}.", icon=":material/check:")
     if skipped:
-        st.warning(f"{len(skipped):,} were left out:", icon=":material/warning:")
+        st.warning(f"Left out: {words.plural(len(skipped), 'file')}.", icon=":material/warning:")
         st.dataframe([{"file": n, "why": w} for n, w in skipped[:500]], hide_index=True)
 
 

@@ -1,1 +1,1 @@
-"""A run, shown and acted upon: shared by Train and Runs."""
+"""What Train and Runs share: views of a run and actions on it."""

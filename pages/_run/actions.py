@@ -1,4 +1,4 @@
-"""What can be asked of a run, and why it stands where it does; the same on Train and on Runs."""
+"""Actions on a run, and the reason for its state; the same on Train and on Runs."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from engine.runs import checkpoint, runs
 from pages._run import continue_
 from pages._ui import clicks, common
 
-PLACE = "run"  # where what went wrong with these buttons is told
+PLACE = "run"  # the part of the page that shows errors of these buttons
 
 
 def asked(run) -> str | None:
-    """ "pause" or "stop" while a run in progress has been asked for it and has not done it; else None.
+    """ "pause" or "stop" if a run in progress was asked to and has not done so yet; else None.
 
-    Both at once: the worker looks for a stop first.
+    If both were asked for, the worker stops.
     """
     if run.status not in ("starting", "running"):
         return None
@@ -25,13 +25,13 @@ def asked(run) -> str | None:
 
 
 def standing(run) -> tuple:
-    """What decides which words and buttons are due; when it changes, the page is drawn anew."""
+    """The state that the words and buttons depend on; if it changes, the page is drawn again."""
     silent = run.silent_seconds
     return run.status, asked(run), None if silent is None else int(silent // 60)
 
 
 def buttons(run) -> None:
-    """The buttons of a run, for a row of them: none for one that was stopped without a model."""
+    """The buttons of a run, in a row; none for a run that was stopped without a model."""
     status = run.status
     if status == "queued":
         _waiting(run)
@@ -53,31 +53,31 @@ def _button(label, action, run, act, *arguments, **options):
     )
 
 
-# -- while it waits or works ----------------------------------------------------------------------
+# -- while it waits or runs -----------------------------------------------------------------------
 
 
 def _waiting(run):
-    begun = has_begun(run)
+    resumable = has_checkpoint(run)
     _button(
-        "Remove from queue" if begun else "Cancel",
+        "Remove from queue" if resumable else "Cancel",
         "cancel",
         run,
         cancel,
         icon=":material/close:",
-        help="It leaves the queue and keeps its checkpoint; Resume puts it back."
-        if begun
-        else "It leaves the queue before it has started; nothing is lost.",
+        help="Removes the run from the queue and keeps its checkpoint; Resume puts it back."
+        if resumable
+        else "Removes the run from the queue before it starts; nothing is lost.",
     )
 
 
-def has_begun(run) -> bool:
-    """Whether a run has a checkpoint to go on from."""
+def has_checkpoint(run) -> bool:
+    """Whether a run has a checkpoint to resume from."""
     return bool(checkpoint.Checkpoints(run.path).listed())
 
 
 def cancel(run) -> None:
-    """Takes a waiting run out of the queue; one that has learned something can be resumed later."""
-    (gate.pause if has_begun(run) else gate.stop)(run)
+    """Removes a waiting run from the queue; one with a checkpoint can be resumed later."""
+    (gate.pause if has_checkpoint(run) else gate.stop)(run)
 
 
 def _running(run):
@@ -109,7 +109,7 @@ def _running(run):
 
 
 def device_words(run) -> str:
-    """The device that a run has or had, for people, as Markdown; "" if it never had one."""
+    """The device that a run uses or used, as Markdown; "" if it never had one."""
     place = common.plain(run.state.get("device") or "")
     if not place:
         return ""
@@ -121,14 +121,13 @@ def device_words(run) -> str:
 
 
 def stuck(run) -> None:
-    """A warning if the worker gives no sign of life, with what to do; else nothing."""
+    """A warning if the run's process does not respond, with what to do; else nothing."""
     silent = run.silent_seconds
     if silent is None:
         return
     st.warning(
-        f"The run's process has given no sign of life for {common.about(silent)}: it hangs, or it was "
-        "suspended. If that goes on, end it at once and resume it: it goes on from its last "
-        "checkpoint.",
+        f"The run's process has not responded for {common.about(silent)}: it hangs or was "
+        "suspended. If this continues, kill it and resume the run from its last checkpoint.",
         icon=":material/heart_broken:",
     )
     _button(
@@ -141,13 +140,13 @@ def stuck(run) -> None:
     )
 
 
-# -- when it was broken off -----------------------------------------------------------------------
+# -- after it stopped unexpectedly or was paused --------------------------------------------------
 
 
 def position(run) -> dict | None:
-    """Where a run's newest whole checkpoint stands; None if there is none.
+    """The position of a run's newest intact checkpoint; None if there is none.
 
-    To tell whole from damaged, all of a checkpoint is read: once, not in every rerun.
+    Checking for damage reads the whole checkpoint: once, not in every rerun.
     """
     listed = checkpoint.Checkpoints(run.path).listed()
     return _position(str(run.path), listed[-1].name) if listed else None
@@ -171,33 +170,32 @@ def _resumable(run):
     smaller = run.state.get("proposed_batch_size")
     if smaller and not successor(run):
         _button(
-            f"Go on with batch size {smaller}",
+            f"Continue with batch size {smaller}",
             "smaller",
             run,
             gate.restart_smaller,
             smaller,
             type="primary",
             icon=":material/play_arrow:",
-            help="A new run with fewer images at a time, which need less memory; it begins where this "
-            "one was.",
+            help="Starts a new run from this checkpoint. Smaller batches need less memory.",
         )
     _button(
         f"Resume from step {words.grouped(at['step'])}" if at else "Resume from the start",
         "resume",
         run,
         gate.resume,
-        # With less memory than it needs it would fail again; and a run has one primary button.
+        # It would run out of memory again; and a run has only one primary button.
         type="secondary" if smaller else "primary",
         icon=":material/resume:",
-        help=f"Puts it into the queue; it goes on in {_where(run, at)}, exactly as if nothing had "
-        "happened."
+        help=f"Puts it into the queue. It continues in {_where(run, at)}, with the same result as "
+        "an uninterrupted run."
         if at
-        else "Puts it into the queue; it had not yet saved anything, so it begins again.",
+        else "Puts it into the queue. It has not saved a checkpoint, so it starts again.",
     )
 
 
 def successor(run):
-    """The run that went on from this one in smaller batches, or None."""
+    """The run that continued this one with smaller batches, or None."""
     return _relative(run.state.get("went_on_as"))
 
 
@@ -227,11 +225,11 @@ def why(run) -> None:
 
 
 def relatives(run) -> None:
-    """Links to the run that this one goes on from, and to the one that goes on from it."""
+    """Links to the run that this one continues, and to the run that continues it."""
     state = run.state
     for identity, texts in (
-        (run.recipe.continue_from or state.get("parent"), "Goes on from"),
-        (state.get("went_on_as"), "Went on with smaller batches as"),
+        (run.recipe.continue_from or state.get("parent"), "Continues"),
+        (state.get("went_on_as"), "Continued with smaller batches as"),
     ):
         other = _relative(identity)
         if other:

@@ -13,8 +13,8 @@ def popover(run) -> None:
     last = run.recipe.stages[-1]
     with st.popover("Continue training", icon=":material/forward:"):
         st.markdown(
-            "**Train further**, as a new run of its own. This run stays as it is; the new one "
-            "keeps its weights unless it finds better ones."
+            "**Continue training** as a new run. This run does not change; the new run keeps its "
+            "weights unless it finds better ones."
         )
         choices, words = stages.parts(run.recipe.backbone.name, run.recipe.backbone.alpha)
         if last.trainable not in choices:
@@ -37,10 +37,10 @@ def popover(run) -> None:
             step=1e-4,
             format="%g",
             key=keys["learning_rate"],
-            help="Size of the steps. What learns more of the network wants a smaller one.",
+            help="The size of each step. Use a smaller one to train more of the network.",
         )
         st.caption(
-            f"Everything else is as in its last stage, {common.plain(last.name)} (optimizer "
+            f"All other settings are those of its last stage, {common.plain(last.name)} (optimizer "
             f"{last.optimizer}, schedule {last.schedule})."
         )
         st.button(
@@ -53,7 +53,7 @@ def popover(run) -> None:
 
 
 def _clicked(run, keys, drawn):
-    # The fields as they are now: what was typed last counts.
+    # Read the fields now, so that the latest input counts.
     wanted = {name: st.session_state[key] for name, key in keys.items()}
     what = ("continue", run.id, *wanted.values())
     clicks.once("run", what, drawn, _start, run, wanted)
@@ -63,6 +63,6 @@ def _start(run, wanted):
     """Puts the continuation into the queue."""
     last = run.recipe.stages[-1]
     stage = last.model_dump(mode="json") | {"name": "more"} | wanted
-    # The same share of the stage: a warm-up longer than its stage is refused.
+    # Scaled with the stage: a warm-up longer than its stage is refused.
     stage["warmup_epochs"] = last.warmup_epochs * wanted["epochs"] / last.epochs
     return gate.start(jobs.continued(run, [stage]), common.home())

@@ -1,4 +1,4 @@
-"""The queue on a page: where a run stands, what starts next, and what an owner of the host may set."""
+"""The queue: the place of a run, what starts next, and the settings of the host."""
 
 import time
 from pathlib import Path
@@ -13,14 +13,16 @@ from engine.runs import queue, runs
 from pages._run import actions
 from pages._ui import clicks, common
 
-PLACE = "queue"  # where what went wrong with these buttons is told
+PLACE = "queue"  # the part of the page that shows errors of these buttons
 SHOWN = 20
-"""Waiting runs with buttons of their own; more would slow down every refresh."""
+"""Waiting runs shown with buttons; more would slow down every refresh."""
 
 
 def waiting() -> list[dict]:
-    """`engine.jobs.jobs.waiting`, asked for anew when somebody came or went, else now and then: for an
-    expected start it may read the recipes of all runs, seconds of work if there are hundreds."""
+    """`engine.jobs.jobs.waiting`, read again when the queue changes, else from time to time.
+
+    To estimate a start it may read the recipes of all runs, which takes seconds for hundreds.
+    """
     home = common.home()
     working = tuple(slot["run"] for slot in queue.slots(home))
     when, entries = _waiting(str(home), tuple(queue.waiting(home)), working)
@@ -39,12 +41,12 @@ def _waiting(home: str, order: tuple, working: tuple) -> tuple[float, list[dict]
 
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
 def _takes(home: str, run_id: str) -> float | None:
-    """`engine.jobs.jobs.expected_seconds`, which may read all runs too."""
+    """`engine.jobs.jobs.expected_seconds`, cached because it may read all runs too."""
     return jobs.expected_seconds(runs.get_run(Path(home), run_id), Path(home))
 
 
 def starts(seconds) -> str:
-    """When a run is expected to start, after "starts" or alone in a cell."""
+    """When a run is expected to start, to follow "starts" or stand alone in a cell."""
     if seconds is None:
         return "after the runs before it"
     return "in a moment" if seconds < 5 else f"in {common.about(seconds)}"
@@ -54,8 +56,10 @@ def starts(seconds) -> str:
 
 
 def outlook() -> dict | None:
-    """What a run that is added now has before it: dict of place and starts_in (seconds, or None if it
-    cannot be told); None if it would start at once."""
+    """What a run added now would wait for; None if it would start immediately.
+
+    Returns a dict of place and starts_in (seconds, or None if unknown).
+    """
     home = common.home()
     ahead = waiting()
     places = settings.get(home)["runs_per_device"] * len(_devices())
@@ -79,15 +83,15 @@ def _devices() -> list[str]:
 
 
 def place(run) -> None:
-    """Where a waiting run stands and when it is expected to start."""
+    """The place of a waiting run in the queue, and when it is expected to start."""
     entries = waiting()
     mine = next((entry for entry in entries if entry["run"] == run), None)
-    if mine is None:  # it leaves the queue this moment
-        st.info("**Its turn has come.** It starts now.", icon=":material/schedule:")
+    if mine is None:  # it is just leaving the queue
+        st.info("**The run is next.** It starts now.", icon=":material/schedule:")
         return
     st.info(
         f"**Place {mine['place']} of {len(entries)} in the queue.** It starts "
-        f"{starts(mine['starts_in'])}; you can close this page meanwhile.",
+        f"{starts(mine['starts_in'])}. You can close this page.",
         icon=":material/schedule:",
     )
 
@@ -96,9 +100,9 @@ def place(run) -> None:
 
 
 def section() -> None:
-    """The runs that wait, with buttons that change their order; nothing if none waits."""
+    """The waiting runs, with buttons that change their order; nothing if none waits."""
     if not queue.waiting(common.home()):
-        common.told(PLACE)
+        common.show_error(PLACE)
         return
     before = _standing()
 
@@ -113,13 +117,13 @@ def section() -> None:
 
 
 def _standing():
-    """Who waits, in which order, and who works."""
+    """The runs that wait, in order, and the runs in progress."""
     home = common.home()
     return queue.waiting(home), [slot["run"] for slot in queue.slots(home)]
 
 
 def _rows():
-    common.told(PLACE)
+    common.show_error(PLACE)
     entries = waiting()
     for entry in entries[:SHOWN]:
         _row(entry["run"], entry["place"], entry["starts_in"], len(entries))
@@ -146,7 +150,7 @@ def _row(run, number, seconds, count):
                     disabled=disabled,
                     type="tertiary",
                     on_click=clicks.once,
-                    # The place is part of the name: two steps up are two clicks.
+                    # With the place in the name, two steps up count as two clicks.
                     args=(
                         PLACE,
                         (action, run.id, number),
@@ -161,13 +165,15 @@ def _row(run, number, seconds, count):
 def _name(run) -> str:
     try:
         return common.run_label(run)
-    except GraftError:  # its recipe is damaged, which it will say when its turn comes
+    except GraftError:  # its recipe is damaged, which it will report when it starts
         return common.plain(run.id)
 
 
 def shift(run, by: int) -> None:
-    """Moves a waiting run by so many places from where it is now, which another page may have changed
-    since this one was drawn."""
+    """Moves a waiting run by a number of places from its current place, read now.
+
+    Another page may have moved it since this one was drawn.
+    """
     order = queue.waiting(common.home())
     now = order.index(run.id) + 1 if run.id in order else 1
     gate.move(run, max(1, now + by))
@@ -184,15 +190,16 @@ LABELS = {
 
 
 def host_settings() -> None:
-    """A folded list of what holds for all runs of this host."""
+    """A folded list of the settings for all runs of this host."""
     with st.expander("Host settings", key="host_settings"), common.guard():
-        st.caption("They hold for all runs on this host, whoever starts them.")
-        common.told("settings")
+        st.caption("They apply to all runs on this host, whoever starts them.")
+        common.show_error("settings")
         for name, value in settings.get(common.home()).items():
-            # Part of the key: another page may change it, and then the widget shows that.
+            # The key contains the value: if another page changes it, the widget shows that.
             key = f"setting_{name}@{value}"
             options = {
-                "key": key, "help": settings.HELP[name], "on_change": _set, "args": (name, key, value),
+                "key": key, "help": settings.HELP[name],
+                "on_change": _set, "args": (name, key, value),
             }  # fmt: skip
             if isinstance(value, bool):
                 st.toggle(LABELS[name], value, **options)
@@ -204,7 +211,7 @@ def _set(name, key, before):
     new = st.session_state[key]
     if new is None:  # the field was emptied
         new = before
-    st.session_state[key] = before  # what was refused is not left standing there
+    st.session_state[key] = before  # a refused value does not stay in the field
     clicks.do("settings", _change, name, new)
 
 

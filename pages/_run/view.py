@@ -1,4 +1,4 @@
-"""What is shown of a run, the same on Train and on Runs: progress, curves, log, results."""
+"""Views of a run, the same on Train and on Runs: progress, curves, log, results."""
 
 import time
 
@@ -23,11 +23,13 @@ PHASES = {
 
 
 def live(run, *below) -> None:
-    """Progress, curves and what comes below them; refreshed every few seconds (`EVERY`) while the run is active.
+    """Progress, curves and the parts below them.
+
+    Refreshed every few seconds (`EVERY`) while the run is active.
 
     Args:
         run: the Run.
-        below: functions that draw something of a run, such as `notes`.
+        below: functions that draw a part of a run, like `notes`.
     """
     before = actions.standing(run)
     status = before[0]
@@ -36,11 +38,11 @@ def live(run, *below) -> None:
         with common.guard():
             now = runs.get_run(common.home(), run.id)
             if actions.standing(now) != before:
-                st.rerun()  # the whole page: other words and other buttons are due
+                st.rerun()  # the whole page: its words and buttons have changed
             for part in (progress, curves, *below):
                 part(now)
 
-    # One that was broken off may be taken up by another page, or by itself.
+    # Another page may resume it, or it may resume automatically.
     slow = 5 if status in runs.RESUMABLE else None
     st.fragment(body, run_every=_every() if status in common.ACTIVE else slow)()
 
@@ -50,12 +52,12 @@ def _every() -> int:
 
 
 def progress(run) -> None:
-    """Where the run is: phase, stage, numbers, time left."""
+    """The progress of the run: phase, stage, numbers, time left."""
     history = common.history_of(run)
     latest, total = history.latest, history.start.get("total_steps")
     if run.status == "queued":
         queue.place(run)
-        if not latest:  # nothing learned yet that there were numbers of
+        if not latest:  # no training yet, so no numbers
             return
     stage_count = len(history.start.get("stages") or run.recipe.stages)
     if run.status in ("starting", "running"):
@@ -116,9 +118,7 @@ def curves(run) -> None:
     history = common.history_of(run)
     if not history.last_step:
         active = run.status in common.ACTIVE
-        st.caption(
-            "Charts appear with the first step." if active else "There was no training step."
-        )
+        st.caption("Charts appear with the first step." if active else "The run did not train.")
         return
     by = st.segmented_control(
         "Horizontal axis",
@@ -145,32 +145,36 @@ _CURVES = {
     "speed": training.throughput,
 }
 EVERY = {"gpu": 1, "cpu": 3}
-"""Seconds between two looks at a run: where there is no GPU the training needs every core, and each
-look costs the server some 80 ms of one."""
+"""Seconds between two refreshes of a run.
+
+Without a GPU the training needs every core, and each refresh costs the server about 80 ms of one.
+"""
 DRAWING_SHARE = 0.02
-"""Share of one core that drawing a run's curves may take: on a host without a GPU the training needs
-every core. However many pages look at a run, its curves are drawn once."""
+"""Largest share of one core for drawing a run's curves.
+
+Without a GPU the training needs every core. The curves are drawn once for all pages.
+"""
 LONGEST_PAUSE = 5
-"""Seconds that curves may lag behind at most."""
+"""The most seconds that curves may lag behind."""
 
 
 def _drawn(run, history, by) -> dict:
-    """The curves' payloads, drawn anew if there is something new and it is their time."""
+    """The curves' payloads, drawn again if there are new numbers and the pause is over."""
     kept = common.kept_of(run)
     with kept["lock"]:
         known = kept.setdefault(("curves", by), {"count": -1, "due": 0.0})
         waiting = run.status in common.ACTIVE and time.monotonic() < known["due"]
         if known["count"] != history.count and not waiting:
-            begun = time.thread_time()
+            started = time.thread_time()
             known["payloads"] = {n: payload(make(history, by)) for n, make in _CURVES.items()}
             known["count"] = history.count
-            pause = (time.thread_time() - begun) / DRAWING_SHARE
+            pause = (time.thread_time() - started) / DRAWING_SHARE
             known["due"] = time.monotonic() + min(pause, LONGEST_PAUSE)
         return known["payloads"]
 
 
 def notes(run) -> None:
-    """What the run said of itself, warnings first."""
+    """The run's notes, warnings first."""
     history = common.history_of(run)
     for note in sorted(history.notes, key=lambda n: n["event"] != "warning"):
         text = common.plain(note["text"])
@@ -196,9 +200,9 @@ def outcome(run) -> None:
             test = run.evaluation["test"]
             low, high = test["interval"]
             st.success(
-                f"**{words.percent(test['accuracy'])} test accuracy** ({round(test['accuracy'] * test['n'])} of "
-                f"{words.plural(test['n'], 'image')} not used in training; 95% interval "
-                f"{100 * low:.1f} to {100 * high:.1f}%)",
+                f"**{words.percent(test['accuracy'])} test accuracy** "
+                f"({round(test['accuracy'] * test['n'])} of {words.plural(test['n'], 'image')} "
+                f"not used in training; 95% interval {100 * low:.1f} to {100 * high:.1f}%)",
                 icon=":material/check_circle:",
             )
             if run.decisions:
@@ -234,7 +238,7 @@ def stages(run) -> None:
             {
                 "Stage": stage["name"],
                 "How it ran": stage.get("path", "whole network"),
-                "Learned": words.grouped(stage.get("trainable_params", 0)),
+                "Trained": words.grouped(stage.get("trainable_params", 0)),
                 "Frozen": words.grouped(stage.get("frozen_params", 0)),
                 "Best validation loss": stage.get("best_val_loss"),
                 "Best epoch": None if stage.get("best_epoch") is None else stage["best_epoch"] + 1,
@@ -246,8 +250,8 @@ def stages(run) -> None:
     if rows:
         st.dataframe(rows, hide_index=True)
         st.caption(
-            "Learned and Frozen count the numbers (parameters) of the network that a stage changed or "
-            "left alone. The model keeps the stage with the lowest validation loss."
+            "Trained and Frozen count the parameters of the network that a stage changed or kept. "
+            "The model keeps the stage with the lowest validation loss."
         )
         for stage in history.stages:
             if stage.get("path") == "cached features":
@@ -258,8 +262,10 @@ def stages(run) -> None:
 
 
 def predicted(run) -> None:
-    """What the preflight predicted beside what the run took; nothing before its end, or if there was
-    no preflight."""
+    """The preflight's prediction beside the actual figures.
+
+    Nothing is shown before the run ends, or if there was no preflight.
+    """
     rows = [] if run.status in common.ACTIVE else preflight.compare(run)
     if not rows:
         return
@@ -268,19 +274,19 @@ def predicted(run) -> None:
     cells = preflight.comparison(rows)[1]
     st.dataframe([dict(zip(names, row, strict=True)) for row in cells], hide_index=True)
     st.caption(
-        "Each cell: predicted by the preflight before the start / actual. A stage that stopped early "
-        "took less; other work on this host makes both uncertain."
+        "Each cell: predicted by the preflight / actual. A stage that stopped early took less "
+        "time; other work on this host makes both uncertain."
     )
 
 
 def _cached_words(stage) -> str:
-    """What cached features spared a stage, and the proof that they changed nothing."""
+    """How a stage used cached features, and how little they differ from the whole network."""
     kind = "" if stage["exact"] else f" of {stage['views']} fixed random views (an approximation)"
     computed = f"{words.grouped(stage['computed'])} features{kind} computed"
     if stage["computed"]:
         computed += f" in {words.duration(stage['seconds'])} with {stage['runtime']}"
     return (
-        f"{computed}, {words.grouped(stage['known'])} taken from the cache; the probabilities of a "
+        f"{computed}, {words.grouped(stage['known'])} read from the cache; the probabilities of a "
         f"probe batch differ by at most {stage['difference']:.1g} from the whole network's."
     )
 

@@ -1,4 +1,4 @@
-"""Models from elsewhere on the Runs page: an upload becomes a run that can be tested."""
+"""Import on the Runs page: an uploaded model becomes a run that you can test."""
 
 import tempfile
 from pathlib import Path
@@ -12,10 +12,10 @@ from engine.imports import imports
 from pages._ui import common
 
 SCALES = {
-    "included": "nothing: it takes pixels from 0 to 255",
+    "included": "none: it takes pixels from 0 to 255",
     "tf": "scaled to -1 to 1 (tf)",
-    "torch": "0 to 1, less ImageNet's mean, by its deviation (torch)",
-    "caffe": "blue first, less ImageNet's mean (caffe)",
+    "torch": "0 to 1, minus ImageNet's mean, divided by its deviation (torch)",
+    "caffe": "BGR, minus ImageNet's mean (caffe)",
 }
 
 
@@ -23,9 +23,9 @@ def section() -> None:
     """A folded form for a zipped run folder or a .keras file."""
     with st.expander("Import a run or a model from elsewhere"):
         st.caption(
-            "A zip of a run's folder, or a .keras file. It is taken apart before Keras sees it: only known "
-            "layers and values pass, and it is loaded in a process of its own with limits. "
-            "On this host a folder can be given too: `python -m engine import PATH`."
+            "A zip of a run's folder, or a .keras file. It is checked before Keras loads it: only "
+            "known layers and values pass, and it is loaded in a separate process with limits. "
+            "To import a folder on this host, use `python -m engine import PATH`."
         )
         file = st.file_uploader("File", ["zip", "keras"], key="import_file")
         labels, size, scale = None, None, "included"
@@ -43,7 +43,7 @@ def section() -> None:
                     width=420,
                 )
                 size = st.number_input(
-                    "Image size, if it takes any (pixels)",
+                    "Image size, if the model accepts any (pixels)",
                     32,
                     1024,
                     None,
@@ -66,7 +66,8 @@ def _add(file, labels, size, scale):
     keras = file.name.lower().endswith(".keras")
     try:
         names = imports.checked_labels(labels) if labels else None
-        # Where `importing` sweeps what a server that was killed has left; named by us, not by a stranger.
+        # Imports clean this place up after a killed server. The file names are ours, not the
+        # upload's.
         (home / homes.RUNS).mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".import.", dir=home / homes.RUNS) as place:
             path = Path(place) / ("model.keras" if keras else "run.zip")
@@ -80,7 +81,7 @@ def _add(file, labels, size, scale):
         return
     except OSError as error:
         bar.empty()
-        common.fail(f"the file could not be kept in {home} ({error.strerror}); free some space")
+        common.fail(f"the file could not be saved in {home} ({error.strerror}); free some space")
         return
     st.session_state["imported"] = made.notes
     common.choose_run(made.run)

@@ -1,4 +1,4 @@
-"""The cache on a page: what is kept so as not to be computed again, its bound, the way to clear it."""
+"""The cache on the Runs page: its entries, its limit, and a button to clear it."""
 
 import time
 
@@ -16,9 +16,9 @@ def section() -> None:
     total = sum(entry.bytes for entry in found)
     with st.expander(f"Cache: {size_text(total)} of cached features and converted networks"):
         st.caption(
-            "What a frozen part gives for an image is computed once and shared by all runs; so is the "
-            "network converted for this host. Deleting it loses nothing: it is computed again when "
-            "it is needed. The least recently used goes first when the limit is reached."
+            "Features of frozen parts, and networks converted for this host, are computed once and "
+            "shared by all runs. You can delete them safely: they are computed again when needed. "
+            "When the limit is reached, the least recently used are deleted first."
         )
         if found:
             st.dataframe(
@@ -39,8 +39,8 @@ def section() -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             key = "cache_limit"
             st.number_input(
-                "Limit (GiB)", 0.0, 100_000.0, cache.limit(home) / 2**30, step=1.0, format="%g", key=key, width=160,
-                on_change=_bound, args=(key,),
+                "Limit (GiB)", 0.0, 100_000.0, cache.limit(home) / 2**30, step=1.0, format="%g",
+                key=key, width=160, on_change=_bound, args=(key,),
             )  # fmt: skip
             st.button(
                 "Clear the cache", key="clear_cache", icon=":material/delete_sweep:",
@@ -55,5 +55,5 @@ def _bound(key):
 
 def _clear():
     freed, stay = cache.clear(common.home())
-    kept = f"; {stay} in use by a run stay" if stay else ""
+    kept = f"; {stay} in use by a run kept" if stay else ""
     st.toast(f"Freed {size_text(freed)}{kept}.")

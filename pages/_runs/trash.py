@@ -1,4 +1,4 @@
-"""The trash on a page: deleted runs, the way back, and the way to delete them for good."""
+"""The trash on the Runs page: deleted runs, to restore or to delete permanently."""
 
 import time
 
@@ -6,11 +6,12 @@ import streamlit as st
 
 from engine import actions as gate
 from engine.home import size_text
+from engine.host import words
 from engine.runs import trash
 from pages._ui import common
 
 SHOWN = 20
-"""Runs with buttons of their own, deleted last first; more would slow down every rerun."""
+"""Runs shown with buttons, latest deletion first; more would slow down every rerun."""
 
 
 def section() -> None:
@@ -19,11 +20,10 @@ def section() -> None:
     if not found:
         return
     total = size_text(sum(each.bytes for each in found))
-    runs = f"{len(found)} deleted run{'s' * (len(found) > 1)}"
+    runs = words.plural(len(found), "deleted run")
     with st.expander(f"Trash: {runs}, {total}", key="trash"):
         st.caption(
-            "A deleted run lies here as it was, and is put back whole. Nothing is deleted for good by "
-            "itself."
+            "Deleted runs stay here unchanged until you restore them or delete them permanently."
         )
         for each in found[:SHOWN]:
             _row(each)
@@ -33,7 +33,7 @@ def section() -> None:
             )
         if len(found) > 1:
             with st.popover("Empty the trash", icon=":material/delete_forever:"):
-                st.markdown(f"Delete all {runs} ({total}) for good? This cannot be undone.")
+                st.markdown(f"Delete all {runs} ({total}) permanently? This cannot be undone.")
                 st.button("Empty it", key="empty_trash", on_click=_empty)
 
 
@@ -49,10 +49,12 @@ def _row(each):
             on_click=_restore,
             args=(each.id,),
         )
-        with st.popover("Delete for good", icon=":material/delete_forever:"):
-            st.markdown("Delete this run's model, charts and log for good? This cannot be undone.")
+        with st.popover("Delete permanently", icon=":material/delete_forever:"):
+            st.markdown(
+                "Delete this run's model, charts and log permanently? This cannot be undone."
+            )
             st.button(
-                "Delete for good",
+                "Delete permanently",
                 key=f"forget_{each.path.name}",
                 on_click=_empty,
                 args=(each.id,),
@@ -62,10 +64,10 @@ def _row(each):
 def _restore(identity):
     with common.guard():
         common.choose_run(gate.restore(common.home(), identity))
-        st.toast("The run is back, as it was.")
+        st.toast("The run is restored.")
 
 
 def _empty(identity=None):
     with common.guard():
         count, freed = gate.empty_trash(common.home(), identity)
-        st.toast(f"Deleted {count} run{'s' * (count != 1)} for good, {size_text(freed)}.")
+        st.toast(f"Deleted {words.plural(count, 'run')} permanently, {size_text(freed)}.")

@@ -1,4 +1,4 @@
-"""What the views of the Test page share: classifiers and their certainty, kept by the server."""
+"""What the views of the Test page share: classifiers and their confidence, kept by the server."""
 
 import hashlib
 import io
@@ -25,11 +25,11 @@ BADGES = {
 }
 """Markdown for each kind of verdict."""
 BOX = (190, 190)
-"""An image is shown no larger, so that cards line up; in pixels."""
+"""Largest width and height of a shown image, in pixels, so that cards line up."""
 
 
 def coverage() -> float:
-    """The coverage that the user chose on the tab about certainty."""
+    """The target coverage chosen on the Confidence tab, 0 to 1."""
     return st.session_state.get("coverage", round(100 * confidence.COVERAGE)) / 100
 
 
@@ -39,7 +39,7 @@ def classifier(run) -> Classifier:
 
 
 def certainty(run) -> confidence.Confidence | str:
-    """What a run knows of its certainty, shared by all sessions; or a sentence, if it knows nothing."""
+    """The confidence data of a run, shared by all sessions; or a sentence why it has none."""
     try:
         return _certainty(
             str(run.path), _stamp(run, calibration.FILE), _stamp(run, "reference.npz"), run
@@ -49,7 +49,7 @@ def certainty(run) -> confidence.Confidence | str:
 
 
 def say_if_uncertain(run) -> None:
-    """One line if the run knows nothing of its certainty."""
+    """One line if the run has no confidence data."""
     known = certainty(run)
     if isinstance(known, str):
         text = common.plain(common.sentence(known))
@@ -64,7 +64,7 @@ def _stamp(run, name) -> int:
 
 
 def _stamps(run) -> tuple:
-    """What decides answers: the network, and the temperature."""
+    """What the answers depend on: the network and the temperature."""
     return _stamp(run, "inference.tflite"), _stamp(run, calibration.FILE)
 
 
@@ -89,7 +89,7 @@ class Shown:
 
     Attributes:
         data: bytes or a path.
-        content: its `digest`, worked out once: an upload may be large.
+        content: its `digest`, computed once, as an upload may be large.
     """
 
     data: object
@@ -102,8 +102,7 @@ def shown(image) -> Shown:
 
 
 def answer(run, image: Shown) -> Answer:
-    """One answer of a finished Run, kept so that a rerun does not classify again; its image is not
-    (`picture`)."""
+    """One answer of a finished Run, cached without its image (see `picture`)."""
     return _answered(run, image)[0]
 
 
@@ -119,16 +118,16 @@ def _answered(run, image):
     return _answer(str(run.path), _stamps(run), image.content, run, image.data)
 
 
-# Four pages of cards and a second run's.
+# Enough for four pages of cards, with a second run's answers.
 @st.cache_data(max_entries=60, show_spinner=False)
 def _answer(path: str, stamps: tuple, content: str, _run, _data):
-    """(the Answer, a picture of at most twice `BOX` as JPEG, width and height of that)"""
+    """(the Answer, a JPEG of at most twice `BOX`, (width, height) of that JPEG)."""
     found = classifier(_run).predict([_data])[0]
     image, found.image = found.image, None
     if image is None:
         return found, b"", (0, 0)
     small = image.copy()
-    small.thumbnail((2 * BOX[0], 2 * BOX[1]))  # sharp on a dense screen too
+    small.thumbnail((2 * BOX[0], 2 * BOX[1]))  # sharp on a high-resolution screen too
     encoded = io.BytesIO()
     small.save(encoded, "JPEG", quality=92, subsampling=0)
     del image
@@ -137,9 +136,11 @@ def _answer(path: str, stamps: tuple, content: str, _run, _data):
 
 
 def verdict(run, image: Shown) -> confidence.Verdict | None:
-    """What may be said of the `answer` for an image, kept too; None where the run knows nothing of its
-    certainty, or the image could not be read."""
-    # Stamps first: a verdict by what is replaced meanwhile is not kept under the new name.
+    """The cached verdict on the `answer` for an image.
+
+    None if the run has no confidence data or the image could not be read.
+    """
+    # Stamps first: a verdict from files that are then replaced is not kept under the new stamps.
     stamps = (*_stamps(run), _stamp(run, "reference.npz"))
     known = certainty(run)
     if isinstance(known, str):

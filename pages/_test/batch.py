@@ -1,4 +1,4 @@
-"""Many images on the Test page: progress, a grid and a table of answers, figures, drift, CSV."""
+"""Batches on the Test page: progress, a grid and a table of answers, accuracy, drift, CSV."""
 
 import time
 
@@ -11,7 +11,7 @@ from engine.errors import GraftError
 from engine.host import words
 from engine.predict import batch_worker, batches
 from engine.predict.confidence import WORDS
-from pages._test import answers, look
+from pages._test import answers, cards, look
 from pages._ui import common, job
 from pages._ui.grid import grid
 from pages._ui.live_chart import chart
@@ -20,41 +20,40 @@ PAGE = 36
 ADDRESS = "/answers"
 SORTS = {
     "name": "Name",
-    "least": "Least sure first",
-    "most": "Most sure first",
-    "far": "Least like training first",
+    "least": "Least confident first",
+    "most": "Most confident first",
+    "far": "Least similar to training first",
     "slow": "Slowest first",
 }
 
 
 def uploaded(run, zips, loose) -> None:
-    """Begins a batch for each zip, and for the loose files when asked to, and shows the last one.
+    """Starts a batch for each zip, and for the loose files on a click; shows the last one.
 
-    Files arrive one by one, each with a rerun of the page: a batch that began by itself would begin anew
-    with every one of them.
+    Files arrive one by one, each with a rerun of the page: a batch that started automatically would
+    start again with each of them.
 
     Args:
-        run: the Run that answers.
+        run: the Run that classifies.
         zips, loose: lists of uploaded files.
     """
-    begun = st.session_state.setdefault("batches", {})
+    started = st.session_state.setdefault("batches", {})
     groups = [(file, file.name) for file in zips]
     if loose:
-        count = len(loose)
-        groups.append((loose, f"{count} image{'s' * (count != 1)}"))
+        groups.append((loose, words.plural(len(loose), "image")))
     keys, home = [], homes.home()
     for source, title in groups:
         files = source if isinstance(source, list) else [source]
         identity = (run.id, *(file.file_id for file in files))
-        if identity not in begun and (not isinstance(source, list) or _asked(title)):
-            _begin(run, source, title, begun, identity)
-        found = begun.get(identity)
-        if isinstance(found, GraftError):  # told as long as the files are there
+        if identity not in started and (not isinstance(source, list) or _asked(title)):
+            _start(run, source, title, started, identity)
+        found = started.get(identity)
+        if isinstance(found, GraftError):  # shown as long as the files are there
             common.fail(found)
         elif found and (home / homes.BATCHES / found).exists():
             keys.append(found)
         elif found:
-            st.caption(f"{common.plain(title)} was deleted; upload it again to classify it anew.")
+            st.caption(f"{common.plain(title)} was deleted; upload it to classify it again.")
     if keys:
         chosen = keys[-1]
         if len(keys) > 1:
@@ -69,9 +68,12 @@ def _asked(title):
     )
 
 
-def _begin(run, source, title, begun, identity):
-    """Keeps the key of a new batch, or what is wrong with the images, in a plain dict: a rerun that
-    arrives meanwhile breaks off where the page is touched, and would begin it twice."""
+def _start(run, source, title, started, identity):
+    """Starts a batch; keeps its key, or the error, in a plain dict.
+
+    A rerun that arrives now interrupts the code where it touches the page or the session, and
+    would otherwise start the batch twice.
+    """
     bar = st.progress(0.0, text="Uploading images")
 
     def progress(done, total):
@@ -80,19 +82,19 @@ def _begin(run, source, title, begun, identity):
     try:
         if isinstance(source, list):
             source = [(file.name, file) for file in source]
-        begun[identity] = batches.start(homes.home(), run, source, title, progress).key
+        started[identity] = batches.start(homes.home(), run, source, title, progress).key
     except GraftError as error:
-        begun[identity] = error
+        started[identity] = error
     bar.empty()
 
 
 def earlier(run) -> None:
-    """Batches of this run that are still there."""
+    """The stored batches of this run."""
     found = {batch.key: batch for batch in batches.listed(homes.home(), run)}
     if not found:
         st.caption(
-            f"No batch of this run is here. A zip, a folder or many images become one; it is kept for "
-            f"{batches.DAYS} days."
+            f"This run has no batches. A zip, a folder or more than {cards.MOST} images become "
+            f"one, which is kept for {batches.DAYS} days."
         )
         return
     wanted = st.query_params.get("batch")
@@ -112,7 +114,7 @@ def earlier(run) -> None:
 
 
 def show(run, key) -> None:
-    """One batch: its progress while it runs, its answers so far, and what they add up to."""
+    """One batch: its progress while it runs, its answers so far, and their figures."""
     batch = batches.open_(homes.home(), key)
     st.query_params["batch"] = key
     state = batch.state()
@@ -128,7 +130,8 @@ def show(run, key) -> None:
         _drift(result["drift"])
     elif state["state"] == "done":
         st.caption(
-            "Drift is not available: it takes a batch that ended, 30 images of it and 30 validation images."
+            "Drift is not available: it needs a complete batch of at least 30 images, and at least "
+            "30 validation images."
         )
     figures = result.get("figures")
     if result.get("stopped"):
@@ -139,19 +142,19 @@ def show(run, key) -> None:
 
 
 def _peek(state):
-    if state["done"] and st.button("Show what is there", key="peek", icon=":material/visibility:"):
+    if state["done"] and st.button("Show results so far", key="peek", icon=":material/visibility:"):
         st.rerun()
 
 
 def _head(batch, rows, result):
     read = 0 if rows is None else int(rows.read.sum())
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{common.plain(batch.title)}**: {words.plural(read, 'image')} answered")
+        st.markdown(f"**{common.plain(batch.title)}**: {words.plural(read, 'image')} classified")
         if result.get("seconds"):
             seconds = result["seconds"]
             st.caption(f"in {seconds:.1f} s" if seconds < 10 else f"in {words.duration(seconds)}")
         if result.get("stopped"):
-            st.caption(":orange[stopped before its end; what was answered is here]")
+            st.caption(":orange[stopped early; shows the results so far]")
         if st.button("Delete", key=f"clear_{batch.key}", icon=":material/delete:"):
             batch.clear()
             st.query_params.pop("batch", None)
@@ -183,10 +186,11 @@ def _drift(found):
             hide_index=True,
         )
         st.caption(
-            f"{words.plural(found['n'], 'image')} against {words.plural(found['validation'], 'validation image')} of "
-            "the run. Features by a kernel two-sample test (MMD), brightness, sharpness and size by "
-            "Kolmogorov-Smirnov, classes by chi-square; p-values corrected for five tests (Holm), told below "
-            "0.01."
+            f"{words.plural(found['n'], 'image')} compared with "
+            f"{words.plural(found['validation'], 'validation image')} of the run. Features by a "
+            "kernel two-sample test (MMD); brightness, sharpness and size by Kolmogorov-Smirnov; "
+            "classes by chi-square. p-values are corrected for five tests (Holm); a difference is "
+            "reported if p < 0.01."
         )
 
 
@@ -194,7 +198,8 @@ def _figures(run, figures, key):
     low, high = figures["interval"]
     st.info(
         f"**{words.percent(figures['accuracy'])} match their folder**: "
-        f"{words.plural(figures['n'], 'image')}, 95% interval {100 * low:.1f} to {100 * high:.1f}%.",
+        f"{words.plural(figures['n'], 'image')}, "
+        f"95% interval {100 * low:.1f} to {100 * high:.1f}%.",
         icon=":material/rule:",
     )
     with st.expander("Confusion matrix", key="batch_confusion"):
@@ -210,27 +215,25 @@ def _answers(run, batch, rows):
         batch.calibration != (known.temperature, known.threshold)
         or np.isnan(rows.distances[rows.read]).any()
     ):
-        known = "these images were classified before the run was calibrated as it is now"
+        known = "these images were classified before the run's current calibration"
         st.caption(
-            "Confidence is not available: the run was calibrated since, or by another version of Graft. Classify the "
-            "images again."
+            "Confidence is not available: the run was calibrated later, or by another version of "
+            "Graft. Classify the images again."
         )
     if not isinstance(known, str):
         read = np.flatnonzero(rows.read)
         given = known.judge(rows.probabilities[read], rows.distances[read], answers.coverage())
         for i, verdict in zip(read.tolist(), given, strict=True):
             verdicts[i] = verdict
-        with st.expander("How far they are from training", key="batch_far"):
+        with st.expander("Distance from training images", key="batch_far"):
             uploads = [verdict.distance for verdict in given]
             chart(confidence.distances(known, uploads), f"batch_far_{batch.key}")
     table = batches.table(run, rows, verdicts)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        label = st.selectbox(
-            "Answered", ["every class", *run.classes], key="batch_class", width=160
-        )
+        label = st.selectbox("Answer", ["every class", *run.classes], key="batch_class", width=160)
         kinds = [] if isinstance(known, str) else list(WORDS.values())
         kind = st.selectbox(
-            "How sure", ["any", *kinds], key="batch_kind", width=150, disabled=not kinds
+            "Confidence", ["any", *kinds], key="batch_kind", width=150, disabled=not kinds
         )
         low, high = st.slider(
             "Probability (%)", 0, 100, (0, 100), key="batch_probability", width=170
@@ -262,7 +265,7 @@ def _answers(run, batch, rows):
         st.caption(f"{words.grouped(len(chosen))} of {words.plural(len(table), 'image')}")
         st.download_button(
             "Download as CSV",
-            # All of what is chosen, also what could not be read while nothing is filtered out.
+            # The filtered images; without a filter also those that could not be read.
             lambda: batches.to_csv(
                 table if len(chosen) == int(rows.read.sum()) else [table[i] for i in chosen]
             ),
@@ -279,7 +282,7 @@ def _answers(run, batch, rows):
 
 
 def _answer(row, probability: str = "") -> str:
-    """A photo of something else must not come back as a confident rose."""
+    """The answer in words: a photo of something else must not appear as a confident rose."""
     if row["sure"] == WORDS["unlike"]:
         return "none of these"
     if row["sure"] == WORDS["far"]:
@@ -298,7 +301,7 @@ def _table(batch, table, chosen):
                 "Image": table[i]["image"],
                 "Answer": _answer(table[i]),
                 "Probability": 100 * table[i]["probability"],
-                "How sure": table[i]["sure"],
+                "Confidence": table[i]["sure"],
                 "Second": table[i]["second"],
                 "Folder": table[i]["true_class"],
                 "Time (ms)": 1000 * table[i]["seconds"],
@@ -313,7 +316,8 @@ def _table(batch, table, chosen):
                 format="%.1f%%", min_value=0, max_value=100
             ),
             "Time (ms)": st.column_config.NumberColumn(
-                format="%.0f", help="From bytes to the answer; two or more are worked on at once."
+                format="%.0f",
+                help="From bytes to the answer; several images are processed at the same time.",
             ),
         },
     )

@@ -1,4 +1,4 @@
-"""A few images of the Test page, a card each: the answer, how sure it is, and a closer look."""
+"""Cards of the Test page, one for each image: the answer, its confidence, and a closer look."""
 
 import time
 
@@ -13,16 +13,16 @@ from pages._ui import common
 from pages._ui.live_chart import chart
 
 MOST = 12
-"""Answers on one page, and loose images that are answered here; more become a batch."""
+"""Answers on one page, and the most loose images shown as cards; more become a batch."""
 WIDTH = 226
-"""Of a card, in pixels: four stand side by side at 1440 pixels, two at 800, and one below the other on a phone."""
+"""Width of a card in pixels: four fit side by side at 1440 pixels, two at 800, one on a phone."""
 
 
 def show(run, other, images) -> None:
     """Cards of images.
 
     Args:
-        run: the Run that answers.
+        run: the Run that classifies.
         other: a Run to compare with, or None.
         images: list of (name, bytes or path, true label or None).
     """
@@ -48,7 +48,7 @@ def show(run, other, images) -> None:
 
 
 def _csv(run, shown):
-    """The answers of the cards that are shown, in the same columns as a batch's."""
+    """The answers of the shown cards as CSV, in the same columns as a batch's."""
     answers = [_test_answers.answer(run, image) for _, image, _ in shown]
     verdicts = [_test_answers.verdict(run, image) for _, image, _ in shown]
     far = [verdict.distance if verdict else float("nan") for verdict in verdicts]
@@ -85,10 +85,10 @@ def _answer(run, image, truth, key):
     found, verdict = _test_answers.answer(run, image), _test_answers.verdict(run, image)
     label, probability = found.top(1)[0]
     if verdict and verdict.kind == "unlike":
-        # What it would answer stays legible, but it is no headline.
+        # The most likely class is still shown, but not as the heading.
         st.markdown("#### none of these")
         st.markdown(_test_answers.BADGES["unlike"], help=_distance(verdict))
-        st.caption(f"If it had to choose: {common.plain(label)}, {100 * probability:.0f}%.")
+        st.caption(f"Most likely class: {common.plain(label)}, {100 * probability:.0f}%.")
     else:
         if verdict and verdict.kind == "far":
             st.markdown(f"#### perhaps {common.plain(label)}")
@@ -98,7 +98,7 @@ def _answer(run, image, truth, key):
             _verdict(verdict)
     if truth is not None:
         sign = (
-            ":green[:material/check: right]"
+            ":green[:material/check: correct]"
             if truth == label
             else ":orange[:material/close: wrong]"
         )
@@ -106,7 +106,7 @@ def _answer(run, image, truth, key):
         st.markdown(f"{texts} **{common.plain(truth)}**")
     top = found.top(int(st.session_state["top_k"]))
     listed = ", ".join(f"{name} {100 * p:.1f}%" for name, p in top)
-    chart(evaluation.top_k(top), f"answer_{key}", alt=f"Likeliest classes: {listed}")
+    chart(evaluation.top_k(top), f"answer_{key}", alt=f"Most likely classes: {listed}")
 
 
 def _verdict(verdict):
@@ -116,9 +116,9 @@ def _verdict(verdict):
     share = round(100 * _test_answers.coverage())
     st.markdown(
         text,
-        help=f"The classes that are likely enough hold the true one in {share} of 100 images. Sure: there is "
-        f"only one, its probability is {share}% or more, and the image is not far from training. "
-        f"{_distance(verdict)}",
+        help=f"In {share} of 100 images, the likely classes include the true one. Sure: only one "
+        f"class is likely, its probability is at least {share}%, and the image is not far "
+        f"from training. {_distance(verdict)}",
     )
 
 

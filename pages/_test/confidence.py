@@ -1,4 +1,4 @@
-"""How sure a classifier may be: the tab of the Test page about calibration, coverage and distance."""
+"""The Confidence tab of the Test page: calibration, coverage and distance."""
 
 import streamlit as st
 
@@ -11,7 +11,7 @@ from pages._ui.live_chart import chart
 
 
 def show(run) -> None:
-    """Promises, and what they came to on the test images."""
+    """The target coverage, and the coverage reached on the test images."""
     known = answers.certainty(run)
     if isinstance(known, str):
         common.fail(known)
@@ -22,23 +22,25 @@ def show(run) -> None:
     with grid.cell():
         chart(charts_confidence.reliability(found["before"], found["after"]), f"sure_{run.id}")
         st.caption(
-            f"On {words.plural(found['after']['n'], 'test image')}. Probabilities are scaled by a temperature "
-            f"of {found['temperature']:.2f}, fitted on {words.plural(found['validation'], 'validation image')}. "
-            f"The expected calibration error is {found['after']['ece']:.3f}, before scaling "
+            f"On {words.plural(found['after']['n'], 'test image')}. Probabilities are scaled with "
+            f"temperature {found['temperature']:.2f}, fitted on "
+            f"{words.plural(found['validation'], 'validation image')}. The expected calibration "
+            f"error is {found['after']['ece']:.3f}; before scaling it was "
             f"{found['before']['ece']:.3f}.",
-            help="By bins of equal mass (Roelofs et al. 2022). By the ten bins of the diagram it is "
-            f"{found['after']['binned']:.3f}, before {found['before']['binned']:.3f}; with so few images a "
-            f"perfectly calibrated classifier would show {found['after']['floor']:.3f} there, by chance alone.",
+            help="By bins of equal mass (Roelofs et al. 2022). By the ten bins of the diagram it "
+            f"is {found['after']['binned']:.3f}; before scaling {found['before']['binned']:.3f}. "
+            "With this number of images, a perfectly calibrated classifier would show "
+            f"{found['after']['floor']:.3f} there by chance alone.",
         )
     with grid.cell():
         chart(charts_confidence.distances(known), f"far_{run.id}")
         st.caption(
-            "An image beyond the dotted line is **not like anything in training**, whatever its probabilities. That "
-            f"line leaves out {100 * confidence.FALSE_ALARMS:.0f}% of the validation images; of the test "
-            f"images it calls {words.percent(found['false_alarms'])} unlike training (false alarms). Beyond the "
-            f"dashed line, where {100 * (1 - confidence.USUAL):.0f}% of the validation images are, one is **far from "
-            "training** and no answer is sure.",
-            help="The mean distance between an image's features and those of the "
+            "An image beyond the dotted line is **not like anything in training**, whatever its "
+            f"probabilities. {100 * confidence.FALSE_ALARMS:.0f}% of the validation images and "
+            f"{words.percent(found['false_alarms'])} of the test images are beyond it (false "
+            f"alarms). Beyond the dashed line, where {100 * (1 - confidence.USUAL):.0f}% of the "
+            "validation images are, an image is **far from training** and no answer is sure.",
+            help="The mean distance between an image's features and those of its "
             f"{confidence.NEIGHBOURS} nearest training images.",
         )
 
@@ -53,14 +55,15 @@ def _coverage(known):
         format="%d %%",
         key="coverage",
         persist_state="session",
-        help="Conformal prediction: an answer is not sure where several classes are likely enough, or none; "
-        "sure where one alone is, with a probability of at least what you ask for here, and the image is "
-        "not far from training. The more you ask for, the more often it is not sure.",
+        help="Conformal prediction. An answer is sure if exactly one class is likely, its "
+        "probability is at least the target, and the image is not far from training. It is "
+        "not sure if several classes are likely, or none. A higher target gives fewer sure "
+        "answers.",
         width=520,
     )
     if known.least(answers.coverage()) == 0:
         st.caption(
-            "So much cannot be promised by so few validation images: every class counts as likely."
+            "There are too few validation images for this target: every class counts as likely."
         )
     got = known.achieved(answers.coverage())
     common.metrics(
@@ -68,7 +71,7 @@ def _coverage(known):
             "Coverage on test images": words.percent(got["coverage"]),
             "Single-class answers": words.percent(got["single"]),
             "Sure answers": words.percent(got["sure"]),
-            "Right when sure": words.percent(got["accuracy_when_sure"]),
+            "Accuracy when sure": words.percent(got["accuracy_when_sure"]),
         },
         170,
     )

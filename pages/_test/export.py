@@ -1,4 +1,4 @@
-"""Taking a classifier away: the tab of the Test page with exports, each with its certificate."""
+"""The Export tab of the Test page: exports, each with its certificate."""
 
 import streamlit as st
 
@@ -11,12 +11,12 @@ PLACE = "export"
 
 
 def show(run) -> None:
-    """Every format: what it is for, a button that makes it, and what came of its check."""
+    """Every format: its purpose, a button that exports it, and the result of its check."""
     st.caption(
-        "Each export is a zip with the model, labels, what must be done to an image before, a model card and "
-        "a short script that classifies an image with nothing but that format's runtime. It is loaded again "
-        "in a process of its own and compared with this run on validation images; the zip holds the "
-        "certificate."
+        "Each export is a zip with the model, labels, preprocessing, a model card and a short "
+        "script that classifies an image and needs only that format's runtime. The export is "
+        "loaded in a separate process and compared with this run on validation images; the zip "
+        "contains the certificate."
     )
     for name, format in formats.FORMATS.items():
         with st.container(border=True):
@@ -55,14 +55,14 @@ def _format(run, name, format):
     absent = formats.missing(name)
     if absent:
         st.caption(
-            f":material/extension: Needs {', '.join(absent)} on this host, which Graft does without otherwise: "
-            f"`pip install -r {formats.EXTRA}`"
+            f":material/extension: Needs {', '.join(absent)} on this host, which the rest of Graft "
+            f"does not need: `pip install -r {formats.EXTRA}`"
         )
     elif st.button(
         "Export and check", key=f"export_{name}_{precision}", icon=":material/ios_share:"
     ):
         clicks.do(PLACE, gate.export, run, name, precision)
-        common.told(PLACE)
+        common.show_error(PLACE)
         st.rerun()
 
 
@@ -71,7 +71,7 @@ def _done(found, key):
     box = st.success if certificate["agrees"] else st.error
     icon = ":material/verified:" if certificate["agrees"] else ":material/report:"
     box(common.plain(card.one_line(certificate)), icon=icon)
-    label = "Download" if certificate["agrees"] else "Download all the same"
+    label = "Download" if certificate["agrees"] else "Download anyway"
     st.download_button(
         f"{label} ({found['bytes'] / 1e6:.1f} MB)",
         found["path"].read_bytes,

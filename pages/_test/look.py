@@ -1,4 +1,4 @@
-"""A closer look at one answer of the Test page: why, what it is nearest to, and what it really is."""
+"""A closer look at one answer of the Test page: why, its nearest images, and its true class."""
 
 import streamlit as st
 
@@ -9,17 +9,18 @@ from pages._ui import clicks, common
 
 METHODS = {
     "Grad-CAM": "Regions that support the class (class activation).",
-    "Occlusion": "Regions that matter: how much less likely the class becomes when they are covered.",
+    "Occlusion": "Regions that matter: how much the class's probability falls when they are "
+    "covered.",
 }
 PLACE = "look"
 
 
 @st.dialog("Look closer", width="large")
 def closer(run, name, image) -> None:
-    """Opens the look.
+    """Opens the dialog.
 
     Args:
-        run: the Run that answers.
+        run: the Run that classifies.
         name: of the image.
         image: bytes or a path.
     """
@@ -33,15 +34,15 @@ def _why(run, name, image):
     found = _seen(run, image)
     classes = [label for label, _ in found.top(len(found.classes))]
     controls = st.columns([2, 2, 2], vertical_alignment="bottom")
-    # Keyed by the image: what was chosen for another one says nothing of this one.
+    # Keyed by the image: a choice belongs to one image only.
     label = controls[0].selectbox(
-        "Why",
+        "Explain",
         classes,
         key=f"look_class_{_own(run, image)}",
         help="Which regions support this class?",
     )
     method = controls[1].segmented_control(
-        "By", list(METHODS), default="Grad-CAM", required=True, key="look_method"
+        "Method", list(METHODS), default="Grad-CAM", required=True, key="look_method"
     )
     opacity = controls[2].slider("Opacity", 0, 100, 60, 5, format="%d %%", key="look_opacity")
     heat = _heat(run, image, label, method)
@@ -65,7 +66,7 @@ def _own(run, image):
 
 
 def _seen(run, image):
-    """The answer with its feature map and whole image: of the last few images looked at."""
+    """The answer for an image, with its feature map and the image; kept for the last one."""
     kept = st.session_state.setdefault("look_seen", {})
     key = (run.id, answers.digest(image))
     if key not in kept:
@@ -97,7 +98,7 @@ def _heat(run, image, label, method):
 
 
 def _nearest(run, image):
-    st.markdown("**The nearest training images**")
+    st.markdown("**Nearest training images**")
     known = answers.certainty(run)
     if isinstance(known, str):
         st.caption(common.plain(common.sentence(known)))
@@ -110,8 +111,8 @@ def _nearest(run, image):
     verdict = known.verdicts([_seen(run, image)], answers.coverage())[0]
     st.caption(
         f"Distances between features, 0 to 1.4. The mean of the first {confidence.NEIGHBOURS} is "
-        f"{verdict.distance:.2f}. Beyond {known.usual:.2f} an image is far from training and no answer sure, beyond "
-        f"{known.threshold:.2f} it is not like anything in training."
+        f"{verdict.distance:.2f}. Beyond {known.usual:.2f} an image is far from training and no "
+        f"answer is sure; beyond {known.threshold:.2f} it is not like anything in training."
     )
 
 
@@ -119,9 +120,9 @@ def _mark(run, name, image):
     data = image if isinstance(image, bytes) else image.read_bytes()
     answer, _ = _seen(run, image).top(1)[0]
     marked = feedback.label_of(run, data)
-    st.markdown("**Is the answer right?**")
+    st.markdown("**Is the answer correct?**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if st.button(f"Right: {common.plain(answer)}", key="mark_right", icon=":material/check:"):
+        if st.button(f"Yes: {common.plain(answer)}", key="mark_right", icon=":material/check:"):
             clicks.do(PLACE, feedback.mark, run, name, data, answer, answer)
             st.rerun(scope="fragment")
         label = st.selectbox(
@@ -138,9 +139,9 @@ def _mark(run, name, image):
         ):
             clicks.do(PLACE, feedback.mark, run, name, data, answer, label)
             st.rerun(scope="fragment")
-    common.told(PLACE)
+    common.show_error(PLACE)
     if marked:
         st.caption(
-            f":material/bookmark: Marked as **{common.plain(marked)}**. Marked images wait on the tab "
-            "*Marked images* to become part of a dataset."
+            f":material/bookmark: Marked as **{common.plain(marked)}**. On the tab *Marked images* "
+            "you can add marked images to a dataset."
         )

@@ -1,4 +1,4 @@
-"""The marked images of the Test page, and the dataset they become."""
+"""The marked images of the Test page, and adding them to a dataset."""
 
 import hashlib
 
@@ -14,18 +14,18 @@ PLACE = "marks"
 
 
 def show(run) -> None:
-    """What people said of this run's answers, and the way into a dataset."""
+    """People's corrections of this run's answers, and a button to add them to a dataset."""
     rows = feedback.marks(run)
     if not rows:
         st.caption(
-            "No image is marked yet. Choose **Look closer** at an answer and say whether it is right: "
-            "marked images collect here, and become a new version of the dataset to train on."
+            "No image is marked yet. Choose **Look closer** at an answer and mark it as correct or "
+            "wrong: marked images appear here, and you can add them to a dataset for training."
         )
         _collected(run)
         return
     right = sum(row["answer"] == row["label"] for row in rows)
     st.markdown(
-        f"**{words.grouped(len(rows))} image{'s' * (len(rows) != 1)} marked**: {right} answered right, "
+        f"**{words.plural(len(rows), 'image')} marked**: {right} correct, "
         f"{len(rows) - right} wrong."
     )
     tiles = [
@@ -33,17 +33,17 @@ def show(run) -> None:
             "id": number,
             "src": f"/marks/{run.id}/{row['content']}",
             "caption": row["label"],
-            "note": "right" if row["answer"] == row["label"] else f"answered {row['answer']}",
+            "note": "correct" if row["answer"] == row["label"] else f"answered {row['answer']}",
             "alt": row["name"],
             "title": row["name"],
         }
         for number, row in enumerate(rows)
     ]
-    # Keyed by the marks: numbers would mean other images after one was taken back.
+    # Keyed by the marks: after one is removed, the numbers mean other images.
     listed = hashlib.sha256(repr([row["content"] for row in rows]).encode()).hexdigest()[:10]
     chosen = grid(tiles, f"marks_{listed}")
     if chosen and st.button(
-        f"Take back {len(chosen)} mark{'s' * (len(chosen) != 1)}",
+        f"Remove {words.plural(len(chosen), 'mark')}",
         key="unmark",
         icon=":material/undo:",
     ):
@@ -57,15 +57,15 @@ def show(run) -> None:
             feedback.suggested_name(run, home),
             key=f"collect_name_{run.id}",
             max_chars=60,
-            help="A new name becomes the run's own dataset with these images added; one that was put together "
-            "here before takes them as an addition.",
+            help="A new name creates a dataset from the run's own with these images added. If "
+            "you built the named dataset here, the images are added to it.",
         )
         if st.button(
             "Add to dataset", key="collect", icon=":material/library_add:", type="primary"
         ):
             clicks.do(PLACE, _collect, _kept(), run, home, name)
             st.rerun()
-    common.told(PLACE)
+    common.show_error(PLACE)
     _collected(run)
 
 
@@ -83,7 +83,7 @@ def _collected(run):
         return
     spec, added, refused = last
     st.success(
-        f"{added} image{'s' * (added != 1)} added to the dataset **{common.plain(spec.name)}**.",
+        f"{words.plural(added, 'image')} added to the dataset **{common.plain(spec.name)}**.",
         icon=":material/check_circle:",
     )
     for name, why in refused:

@@ -1,8 +1,8 @@
-"""Clicks that change something: done once, whatever else happens to the page meanwhile.
+"""Clicks that change something: each is done once, whatever else happens on the page.
 
-Streamlit breaks a callback off where it touches the session or the page if another click has arrived,
-and the second of a double click would do all of it again. So the work of a click touches neither: what
-came of it is put into a plain dict, and the page, drawn next, finds it there.
+If another click arrives, Streamlit interrupts a callback where it touches the session or the page,
+and the second click of a double click would do everything again. So the work of a click touches
+neither: its result is put into a plain dict, and the page finds it there when it is drawn next.
 """
 
 import secrets
@@ -17,7 +17,7 @@ from engine.runs import runs
 AGAIN = 3
 """Seconds within which the same click of the same session is the second of a double click."""
 SHOWN = 10
-"""Seconds for which an error stays on a page that is drawn anew every second."""
+"""Seconds for which an error stays on a page that is drawn again every second."""
 
 
 def _kept() -> dict:
@@ -25,31 +25,31 @@ def _kept() -> dict:
 
 
 _used = {}
-"""What came of a button, by the number of its drawing (`drawing`): of the whole server, the oldest are
-forgotten."""
+"""The result of each button, by its `drawing`, for the whole server; the oldest are forgotten."""
 REMEMBERED = 10_000
 _one_at_a_time = threading.Lock()
-"""Streamlit may run the callbacks of two clicks of one session at once, in two threads: seen 10 ms apart
-in one double click of thirty on a busy host."""
+"""Streamlit may run the callbacks of two clicks of one session at once, in two threads: 10 ms apart
+in one of thirty double clicks on a busy host."""
 
 
 def drawing() -> str:
-    """A number for a button that is being drawn, which two clicks on it have in common."""
+    """An identifier for one drawing of a button; two clicks on that button share it."""
     return secrets.token_hex(8)
 
 
 def once(place: str, what: tuple, drawn: str, act, *arguments) -> None:
-    """A callback: calls `act(*arguments)` unless this session did the same a moment ago, or the very
-    button was clicked before.
+    """A callback: calls `act(*arguments)` unless this session did the same a moment ago, or this
+    drawing of the button was clicked before.
 
-    If it returns a Run, the page shows that one next; a GraftError is told where `told(place)` is.
+    If it returns a Run, the page shows that run next. A GraftError is shown by
+    `common.show_error(place)`.
 
     Args:
-        place: the part of the page that the click belongs to.
+        place: name of the part of the page that the click belongs to.
         what: names the click: the action, and what it is done to.
-        drawn: the button's `drawing`: on a busy host the second click of two may be heard seconds
-            after the first has been answered.
-        act: a function of the engine, which touches no page.
+        drawn: the button's `drawing`: on a busy host the second of two clicks may arrive seconds
+            after the first is done.
+        act: a function of the engine that touches no page.
         arguments: of `act`.
     """
     kept = _kept()
@@ -59,7 +59,7 @@ def once(place: str, what: tuple, drawn: str, act, *arguments) -> None:
             run = _used[drawn]
         elif when is None or time.monotonic() - when > AGAIN:
             run = _do(kept, place, act, arguments)
-            # The time of its end: the second click waited for it.
+            # The time when it ended: the second click waited for it.
             kept["done"][what] = (time.monotonic(), run)
             if kept["error"] is None:  # what went wrong may be tried again
                 _used[drawn] = run
@@ -69,7 +69,7 @@ def once(place: str, what: tuple, drawn: str, act, *arguments) -> None:
 
 
 def do(place: str, act, *arguments) -> None:
-    """The same as `once` for what may well be done again at once, such as a setting changed back."""
+    """Like `once`, for actions that may be repeated immediately, like changing a setting back."""
     _do(_kept(), place, act, arguments)
 
 
@@ -84,12 +84,12 @@ def _do(kept, place, act, arguments) -> str | None:
 
 
 def to_open() -> str | None:
-    """Id of the run that a click has made and that is to be shown now, or None."""
+    """Id of the run that a click has created and the page must show now, or None."""
     return _kept()["open"]
 
 
 def opened() -> None:
-    """Says that it is shown."""
+    """Records that this run is now shown."""
     _kept()["open"] = None
 
 

@@ -47,7 +47,7 @@ def fail(error) -> None:
     st.error(plain(sentence(error)), icon=":material/error:")
 
 
-def told(place: str) -> None:
+def show_error(place: str) -> None:
     """Shows what went wrong with the last click on a part of the page; see `clicks.once`."""
     error = clicks.error_of(place)
     if error:
@@ -55,26 +55,26 @@ def told(place: str) -> None:
 
 
 def header(title: str, text: str) -> None:
-    """A page's title with one sentence about what is done here."""
+    """A page's title and one sentence about what it is for."""
     st.title(title, anchor=False)
     st.caption(text)
 
 
 def empty(text: str, page: str, label: str) -> None:
-    """An empty state: what is missing, and the way to it."""
+    """An empty state: what is missing, and a link to where it comes from."""
     with st.container(border=True):
         st.markdown(text)
         st.page_link(page, label=label, icon=":material/arrow_forward:")
 
 
-# -- the run that is looked at ------------------------------------------------------------------
+# -- the chosen run -----------------------------------------------------------------------------
 
 
 def chosen_run():
-    """The run that a click has just made, that the address names (`?run=`), or that was chosen before
-    in this session, or None.
+    """The run that a click has just created, that the address names (`?run=`), or that was chosen
+    earlier in this session; None if there is none.
 
-    An address wins over what was chosen, so that a link shows what its sender saw.
+    The address comes before the earlier choice, so a link shows what its sender saw.
     """
     made = clicks.to_open()
     wanted = made or st.query_params.get("run") or st.session_state.get("run")
@@ -82,7 +82,7 @@ def chosen_run():
         return None
     try:
         run = runs.get_run(home(), wanted)
-        run.recipe  # noqa: B018  kept by the Run: a page takes it for readable
+        run.recipe  # noqa: B018  pages rely on the recipe being readable
     except GraftError as error:
         choose_run(None)
         clicks.opened()
@@ -90,7 +90,7 @@ def chosen_run():
         return None
     choose_run(run)
     if made:
-        st.session_state.pop("start_anew", None)
+        st.session_state.pop("new_run", None)
         clicks.opened()
     return run
 
@@ -105,15 +105,18 @@ def choose_run(run) -> None:
 
 
 def run_text(run) -> str:
-    """A run in one line, such as "tf_flowers · MobileNetV2 0.35 · 24 Nov 10:04", for where nothing reads
-    Markdown, such as the options of a selectbox. A name comes first if a person gave it."""
+    """A run in one line: "tf_flowers · MobileNetV2 0.35 · 24 Nov 10:04".
+
+    For places that do not read Markdown, like the options of a selectbox. If somebody gave the
+    run a name, the name comes first.
+    """
     recipe, when = run.recipe, time.strftime("%d %b %H:%M", time.localtime(run.created))
     own = [] if recipe.name in preset_names() else [recipe.name]
     return " · ".join([*own, recipe.dataset.title, recipe.backbone.title, when])
 
 
 def run_label(run) -> str:
-    """The same for everywhere else."""
+    """`run_text` as Markdown, for all other places."""
     return plain(run_text(run))
 
 
@@ -122,14 +125,14 @@ def run_label(run) -> str:
 
 @st.cache_data(ttl=600, show_spinner=False)
 def device_text() -> dict:
-    """`engine.host.device.describe()`, asked for every ten minutes."""
+    """`engine.host.device.describe()`, cached for ten minutes."""
     return device.describe()
 
 
 RUNNING_SHOWN = 3
-"""Runs in progress that the rail has room for."""
+"""The largest number of runs in progress that the rail shows."""
 
-# The mark: a shoot that joins a stem.
+# The logo: a shoot grafted onto a stem.
 _LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="150" height="40" viewBox="0 0 150 40">
 <g fill="none" stroke="#2a8f6d" stroke-width="3.4" stroke-linecap="round">
 <path d="M14 36V21"/><path d="M14 21L24 9" /><path d="M14 21C14 13 9 9 4 8"/></g>
@@ -140,7 +143,7 @@ _LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="150" height="40" viewB
 
 @st.cache_resource(show_spinner=False)
 def mark() -> Image.Image:
-    """The mark for the browser's tab; drawn here, as a Material icon would be fetched from outside."""
+    """The logo for the browser's tab; drawn here, as a Material icon would need the internet."""
     image = Image.new("RGBA", (64, 64))
     pen = ImageDraw.Draw(image)
     for line in ([(28, 60), (28, 36)], [(28, 36), (46, 14)], [(28, 36), (10, 16)]):
@@ -151,15 +154,15 @@ def mark() -> Image.Image:
 
 
 def rail() -> None:
-    """Device and the run in progress, below the pages in the side bar."""
+    """The device and the runs in progress, below the pages in the sidebar."""
     st.logo(_LOGO, size="large")
     about = device_text()
     icon = ":material/developer_board:" if about["kind"] == "gpu" else ":material/memory:"
-    st.caption(f"{icon} {about['text']}", help="What runs on this host compute with (device).")
+    st.caption(f"{icon} {about['text']}", help="The device that runs on this host use.")
     with guard():
-        # Looks after the supervisor too, which may have been killed, or the host started anew.
+        # This also starts the supervisor again if it was killed or the host was restarted.
         busy = jobs.active(home())
-        # Quick while something runs; slow otherwise, to notice a run begun in another tab.
+        # Often while something runs; rarely otherwise, to notice a run started in another tab.
         st.fragment(_live_line, run_every=2 if busy else 10)()
 
 
@@ -196,12 +199,12 @@ def _collected(path: str, run_id: str) -> dict:
 
 
 def kept_of(run) -> dict:
-    """What the server keeps of a run for all who look at it: history, lock, drawn curves."""
+    """What the server keeps of a run for all sessions: history, lock, drawn curves."""
     return _collected(str(run.path), run.id)
 
 
 def history_of(run):
-    """A run's History, kept on the server and brought up to date with what is new only."""
+    """A run's History, kept on the server; only new events are read."""
     kept = kept_of(run)
     with kept["lock"]:
         events, kept["offset"] = run.events(kept["offset"])
@@ -213,14 +216,14 @@ def history_of(run):
 
 
 def stage_words(stage) -> str:
-    """A stage in a stakeholder's words, the technical ones beside them."""
+    """A stage in everyday words, with the technical terms beside them."""
     what = {"none": "train only the new head (frozen)", "all": "train the whole network (unfrozen)"}
     part = what.get(stage.trainable, f"train the head and {plain(stage.trainable)} of the backbone")
-    epochs = f"{stage.epochs} epoch{'s' * (stage.epochs > 1)}"
+    epochs = words.plural(stage.epochs, "epoch")
     return f"{part}, {epochs} with {stage.optimizer} at {stage.learning_rate:g} ({stage.schedule})"
 
 
-# Icons, links and single arrows are made once Markdown has been read, when a backslash is gone.
+# Streamlit creates icons, links and arrows after it has read Markdown and removed backslashes.
 _MADE_LATER = re.compile(
     r"(?<=:)(?=//|material/|streamlit:)|(?<=@)(?=\w)|(?<=www)(?=\.)"
     r"|(?<=(?<!\S)[-<>~])(?=(?:[-=>]|->)(?!\S))",
@@ -230,24 +233,24 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!$:|~<>&-]|(?<=\d)\.(?=\s|$))")
 
 
 def plain(text: str) -> str:
-    """Text made by people, such as the name of a run, a stage, a class or a file, with nothing left that
-    Streamlit's Markdown would read: it is shown as it is, and asks no other host for a picture.
+    """Escapes text written by people, like the name of a run, a stage, a class or a file.
 
-    All that people made passes here on its way to a label, heading, caption, message or tooltip;
-    cells of tables, options of selectboxes and values of fields are no Markdown.
+    Streamlit's Markdown then shows it unchanged, and it cannot load a picture from another host.
+    All text of this kind passes here before it becomes a label, heading, caption, message or
+    tooltip. Cells of tables, options of selectboxes and values of fields are not Markdown.
     """
-    joined = _MADE_LATER.sub("\u2060", " ".join(text.split()))  # a word joiner, which nobody sees
+    joined = _MADE_LATER.sub("\u2060", " ".join(text.split()))  # a word joiner, which is invisible
     return _MARKUP.sub(r"\\\1", joined)
 
 
 def sentence(text) -> str:
-    """An error or a part of a sentence with a capital letter and a full stop."""
+    """An error or a part of a sentence, with a capital letter and a full stop."""
     text = str(text).strip().rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."
 
 
 def about(seconds) -> str:
-    """An estimate for people: "less than a minute", "about 5 min", "about 1 h 10 min"."""
+    """A rough duration: "less than a minute", "about 5 min", "about 1 h 10 min"."""
     if seconds < 60:
         return "less than a minute"
     if seconds < 3600:
@@ -266,14 +269,14 @@ def accuracy_text(evaluation, part="test") -> str:
 
 
 def metrics(values: dict, width: int = 150) -> None:
-    """Large numbers side by side, each of one width so that they stand still; they wrap."""
+    """Large numbers side by side, all of one width so that they do not move; they wrap."""
     with st.container(horizontal=True):
         for label, value in values.items():
             st.metric(label, value, width=width)
 
 
 def all_runs() -> tuple[list, list]:
-    """(runs, newest first; [(name, sentence)] of those whose recipe cannot be read)."""
+    """(runs, newest first; [(name, sentence)] for each run whose recipe cannot be read)."""
     return runs.readable_runs(home())
 
 

@@ -1,4 +1,4 @@
-"""The recipe being put together: plain data in the session, and its differences in the address.
+"""The recipe being edited: plain data in the session, and its differences in the address.
 
 The draft may be invalid while it is edited; `problems()` names what is wrong, field by field. The
 address holds a preset's name and what differs from it (`?preset=sample&set=stages.0.epochs=5`), so
@@ -19,7 +19,7 @@ from pages._ui import common
 
 _MISSING = object()
 HEARD = 5
-"""Seconds after which the browser has heard of a new address even if it has not said so."""
+"""Seconds after which the browser must know a new address, even if it has not reported it."""
 
 
 def data() -> dict:
@@ -36,12 +36,12 @@ def preset() -> str:
 
 
 def version() -> int:
-    """Grows when the draft was replaced from outside its widgets: part of every widget's key."""
+    """Grows when something other than its widgets replaces the draft; part of all widget keys."""
     return st.session_state.setdefault("draft_version", 0)
 
 
 def recipe() -> Recipe | None:
-    """The draft as a recipe, or None while something is wrong with it."""
+    """The draft as a recipe, or None while it is invalid."""
     return _checked()[0]
 
 
@@ -58,7 +58,7 @@ def _checked():
 
 
 def get(path: str, default=None):
-    """The draft's value at a path such as "stages.0.epochs"."""
+    """The draft's value at a path like "stages.0.epochs"."""
     value = data()
     for key in path.split("."):
         try:
@@ -69,8 +69,10 @@ def get(path: str, default=None):
 
 
 def follows() -> bool:
-    """Whether the draft's dataset is looked at with the latest decisions about its images; else with
-    those that the recipe names (of a link, a run, a text), or with none."""
+    """Whether the draft's dataset uses the latest decisions about its images.
+
+    Otherwise it uses those that the recipe (from a link, a run or a text) names, or none.
+    """
     return st.session_state.setdefault("overlay_follows", True)
 
 
@@ -81,7 +83,7 @@ def follow(yes: bool, overlay: str = "") -> None:
 
 
 def put(path: str, value) -> None:
-    """Changes one field. Decisions belong to one dataset: another one begins with its own latest."""
+    """Changes one field. Decisions belong to a dataset: another one starts with its own latest."""
     if path in ("dataset.name", "dataset.path", "dataset.images") and value != get(path):
         follow(True)
     *parents, last = path.split(".")
@@ -92,12 +94,12 @@ def put(path: str, value) -> None:
 
 
 def replace(new: dict, preset_name: str | None = None, follow: bool | None = None) -> None:
-    """Puts other data in the draft's place, and gives every widget its new value.
+    """Replaces the draft, and gives every widget its new value.
 
     Args:
         new: every field of a recipe.
-        preset_name: that it started from, if that is another one now.
-        follow: what `follows` gives from now on; None leaves it.
+        preset_name: the preset it started from, if that has changed.
+        follow: what `follows` returns from now on; None leaves it unchanged.
     """
     if follow is not None:
         st.session_state["overlay_follows"] = follow
@@ -107,7 +109,7 @@ def replace(new: dict, preset_name: str | None = None, follow: bool | None = Non
 
 
 def use_preset(name: str, whole: bool = False) -> None:
-    """Starts again from a preset. The dataset and the split stay what they are, unless `whole`."""
+    """Starts again from a preset. The dataset and the split stay unless `whole`."""
     new = load_preset(name).to_dict()
     if not whole:
         new |= {key: copy.deepcopy(data()[key]) for key in ("dataset", "split")}
@@ -115,7 +117,7 @@ def use_preset(name: str, whole: bool = False) -> None:
 
 
 def undo_changes() -> None:
-    """Puts every setting back to the preset's, but keeps the dataset."""
+    """Resets every setting to the preset's, but keeps the dataset."""
     new = load_preset(preset()).to_dict()
     if new["dataset"] != data()["dataset"] and new["split"]["method"] == "slices":
         # Slices name the parts of the preset's own dataset.
@@ -124,8 +126,10 @@ def undo_changes() -> None:
 
 
 def choose_dataset(dataset: dict) -> None:
-    """Changes the dataset, and with it a recipe that nobody has edited: to the one that suits the new
-    dataset (`engine.estimate.proposal`). An edited recipe stays, and so does an edited split."""
+    """Changes the dataset, and a recipe that nobody has edited to one that fits the new dataset.
+
+    See `engine.estimate.proposal`. An edited recipe stays, and so does an edited split.
+    """
     before, home = data(), homes.home()
     new = copy.deepcopy(before) | {"dataset": dataset}
     kind = proposal.preset_for(dataset, home)
@@ -140,7 +144,7 @@ def choose_dataset(dataset: dict) -> None:
 
 
 def propose() -> None:
-    """Puts the recipe that suits the dataset in the draft's place; dataset and split stay."""
+    """Replaces the draft with the recipe that fits the dataset; dataset and split stay."""
     made = proposal.propose(data()["dataset"], homes.home())
     kept = {key: copy.deepcopy(data()[key]) for key in ("dataset", "split")}
     replace(made.recipe | kept, made.preset)
@@ -155,7 +159,7 @@ def _proposed() -> dict:
 
 
 def _untouched(home) -> bool:
-    """Whether the draft is the recipe proposed for its dataset, and nobody has changed it."""
+    """Whether the draft is still the recipe proposed for its dataset."""
     own = ("dataset", "split")
     start, now = _proposed(), data()
     same = all(now[key] == start[key] for key in start if key not in own)
@@ -167,17 +171,17 @@ def _start_from_preset(name: str) -> None:
 
 
 def use_text(text: str) -> None:
-    """Replaces the draft by YAML text. Raises RecipeError, and then changes nothing."""
+    """Replaces the draft with YAML text. If it raises RecipeError, nothing has changed."""
     replace(Recipe.from_yaml(text).to_dict(), follow=False)
 
 
 def choose_backbone(name: str) -> None:
-    """Changes the backbone, and with it what belonged to the one before: weights, width, size."""
+    """Changes the backbone, and what belonged to the old one: weights, width, size."""
     from engine.models import backbones
 
     before, known = data()["backbone"], backbones.names()
     if before["name"] in known and name in known:
-        # Only a size that nobody chose: the one the backbone before was trained on.
+        # Only if nobody chose the size: it is the one the old backbone was trained on.
         if data()["image_size"] == backbones.get(before["name"]).image_size:
             put("image_size", backbones.get(name).image_size)
     own = "run" if name.startswith("run:") else "builtin" if name == "GraftSmall" else "imagenet"
@@ -186,8 +190,8 @@ def choose_backbone(name: str) -> None:
 
 
 def choose_source(source: str) -> None:
-    """Changes the dataset's source; the name or path that belongs to the other one is put aside,
-    and comes back with it."""
+    """Changes the dataset's source; the name or path of the old source is kept for when it is
+    chosen again."""
     aside = st.session_state.setdefault("dataset_aside", {})
     before = data()["dataset"]
     aside[before["source"]] = {key: before[key] for key in ("name", "path")}
@@ -199,7 +203,7 @@ def choose_source(source: str) -> None:
 
 
 def edit_stages(action: str, place: int) -> None:
-    """ "duplicate", "remove", "up" or "down" the stage at a place; "add" one at the end."""
+    """ "duplicate", "remove", "up" or "down" for the stage at a place; "add" appends one."""
     new = copy.deepcopy(data())
     stages = new["stages"]
     if action in ("add", "duplicate"):
@@ -227,7 +231,7 @@ def differences() -> list[str]:
 
 
 def changes() -> list[str]:
-    """`differences` without those of the dataset, which is no part of a preset."""
+    """`differences` without the dataset, which is not part of a preset."""
     return [setting for setting in differences() if not setting.startswith("dataset.")]
 
 
@@ -246,11 +250,11 @@ def _differences(old, new, prefix):
 
 
 def load_from_url() -> None:
-    """Takes the draft from the address if that is not what this session wrote there.
+    """Loads the draft from the address, unless this session wrote that address.
 
-    A click made before the browser heard of the address written last comes with an older one: taken for
-    a link, that would throw away what has changed since. So the browser's way back, too, does nothing
-    within `HEARD` of a change that nothing was clicked after.
+    A click made before the browser knows the newest address comes with an older one; read as a
+    link, it would discard what has changed since. So the browser's back button also does nothing
+    within `HEARD` seconds of a change that no click has followed.
     """
     named, sets = st.query_params.get("preset"), st.query_params.get_all("set")
     given = [named, *sets]
@@ -275,18 +279,18 @@ def load_from_url() -> None:
 
 
 def _preset_of(sets) -> str:
-    """The preset of a link that names none: the one that suits its dataset."""
+    """The preset of a link that names none: the one that fits its dataset."""
     plain = load_preset(preset_names()[0]).to_dict()
     return proposal.preset_for(apply_sets(plain, sets)["dataset"], homes.home())
 
 
 def _replaced() -> dict:
-    """When an address was replaced of which the browser may still not have heard, by that address."""
+    """When each address was replaced, for replacements the browser may not know yet."""
     return st.session_state.setdefault("draft_replaced", {})
 
 
 def keep_in_url() -> None:
-    """Writes the draft's differences into the address; the plain default leaves it clean."""
+    """Writes the draft's differences into the address; the default recipe leaves it empty."""
     if "draft" not in st.session_state:
         return
     sets = differences()

@@ -1,4 +1,4 @@
-"""One widget for one field of the recipe: help, limits and problems come from the engine."""
+"""Widgets for fields of the recipe; help, limits and problems come from the engine."""
 
 import streamlit as st
 
@@ -6,7 +6,7 @@ from engine.recipe import field_help, field_info
 from pages._dataset import data
 from pages._ui import common, draft
 
-# What people read for a value; the value itself, the technical term, stands beside it.
+# The text for each value, with the value itself, the technical term, in brackets.
 WORDS = {
     "dataset.source": {
         "sample": "Built-in sample (generated)",
@@ -18,8 +18,8 @@ WORDS = {
     "split.method": {
         "auto": "As the source divides it, else by percentage (auto)",
         "stratified": "By percentage, whatever the source has (stratified)",
-        "slices": "By slices of the source, such as train[:10%] (slices)",
-        "source": "As the source divides it, and not otherwise (source)",
+        "slices": "By slices of the source, like train[:10%] (slices)",
+        "source": "Only as the source divides it (source)",
     },
     "resize": {"antialias": "Filtered (antialias)", "plain": "Unfiltered (plain)"},
     "augmentation.flip": {
@@ -30,8 +30,8 @@ WORDS = {
     "head.pooling": {"avg": "Average (avg)", "max": "Strongest (max)"},
     "feature_cache": {"auto": "When exact (auto)", "off": "Never (off)"},
     "class_weights": {
-        "none": "All images alike (none)",
-        "balanced": "Rare classes more (balanced)",
+        "none": "All images count equally (none)",
+        "balanced": "Rare classes count more (balanced)",
     },
     "stages.batch_norm": {"keep": "As pretrained (keep)", "update": "Adapt to my images (update)"},
     "stages.schedule": {
@@ -47,11 +47,11 @@ def field(path: str, label: str, **options) -> None:
     """Draws the widget of one field and, below it, what is wrong with its value.
 
     Args:
-        path: the field, such as "stages.0.epochs".
-        label: a stakeholder's words; the unit is added.
-        options: `choices` to offer (list) where the recipe itself allows more; `words` for them
+        path: the field, like "stages.0.epochs".
+        label: everyday words; the unit is added.
+        options: `choices` (list) where the recipe itself allows more values; `words` for them
             ({value: text}); `area=True` for a long text; `pick=True` for a segmented control;
-            everything else goes to the widget.
+            all others are passed to the widget.
     """
     info, plain = field_info(path), _plain(path)
     value = draft.get(path)
@@ -62,8 +62,8 @@ def field(path: str, label: str, **options) -> None:
     if info["unit"] and not choices:
         label = f"{label} ({info['unit']})"
     options |= {"key": key, "help": field_help(path), "on_change": _store, "args": (path, key)}
-    # The draft's value is each widget's default, so that a browser which mounts one that it has never seen
-    # shows and sends back that value; a draft replaced from outside shows at once by the new key.
+    # The draft's value is each widget's default: a browser that mounts a widget for the first time
+    # shows and returns that value. When the draft is replaced from outside, the key changes.
     if isinstance(value, bool):
         st.toggle(label, value, **options)
     elif choices:
@@ -82,7 +82,7 @@ def field(path: str, label: str, **options) -> None:
 
 
 def problem(path: str) -> None:
-    """What is wrong with a field or a group, in red with a sign; nothing if it is right."""
+    """What is wrong with a field or a group, in red with an icon; nothing if it is valid."""
     text = draft.problems().get(path)
     if text:
         st.caption(f":red[:material/error: {common.plain(text)}]")
@@ -122,7 +122,7 @@ def _number(label, value, info, options):
     kind = int if whole else float
     low, high = (None if v is None else kind(v) for v in (info["minimum"], info["maximum"]))
     value = kind(value)
-    # A draft from a link may be out of bounds, which Streamlit refuses and the recipe explains.
+    # A draft from a link may be out of bounds: Streamlit raises, but the recipe explains it.
     if low is not None:
         value = max(value, low)
     if high is not None:
@@ -143,7 +143,7 @@ def _store(path: str, key: str) -> None:
     value = st.session_state[key]
     if value is None:
         return
-    # Streamlit calls this without a change when a page is left while it is still being drawn.
+    # Streamlit also calls this without a change when a user leaves a half-drawn page.
     if value == draft.get(path):
         return
     if path == "backbone.name":
@@ -152,7 +152,7 @@ def _store(path: str, key: str) -> None:
     if path == "dataset.source":
         draft.choose_source(value)
         return
-    # A text field that may be empty, such as backbone.weights: empty means "its own default".
+    # A text field that may be empty, like backbone.weights: empty means "its default".
     if value == "" and draft.get(path) is not None and field_info(path)["default"] is None:
         value = None
     draft.put(path, value)

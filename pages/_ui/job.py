@@ -1,4 +1,4 @@
-"""A background job on a page: its progress, the time left, and a button that ends it."""
+"""A background job on a page: its progress, the time left and a button that stops it."""
 
 from collections.abc import Callable
 
@@ -21,10 +21,10 @@ def progress(
 
     Args:
         ask: returns the job's state.
-        end: called to end the job.
-        key: of the button that ends it.
+        end: called to stop the job.
+        key: of the button that stops it.
         word: on that button: "Stop" if the results so far stay, "Cancel" if they do not.
-        unit: of done and total; None to show only a bar.
+        unit: unit of done and total, "" for none; None shows only the bar.
         more: called with the state, to draw something beside the button.
     """
 
@@ -35,7 +35,7 @@ def progress(
             if state["state"] not in ("running", "preparing"):
                 st.rerun()
             done, total, text = state["done"], state["total"], state["text"]
-            # The text of a download has its own figures.
+            # The text of a download already has numbers.
             if total and unit is not None and not text.endswith(" MiB"):
                 text += f": {words.grouped(done)} of {words.grouped(total)} {unit}"
             if state["eta_seconds"] is not None:

@@ -1,6 +1,7 @@
-"""Thumbnails by address, `/thumbs/KEY/CONTENT`: browsers keep them, and a page of many costs nothing.
+"""Thumbnails by address, `/thumbs/KEY/CONTENT`, so browsers can cache them.
 
-The content's SHA-256 is the name, so what an address shows never changes, and nobody can guess it.
+The name is the SHA-256 of the content: what an address shows never changes, and nobody can guess
+an address.
 """
 
 import re
@@ -22,12 +23,15 @@ FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 def address(spec) -> str:
-    """The address below which a dataset's thumbnails lie, by content."""
+    """The base address of a dataset's thumbnails; the content follows."""
     return f"{ADDRESS}/{datasets.key(spec)}"
 
 
 async def of_batch(request) -> Response:
-    """The thumbnail of an image of a batch (`engine.predict.batches`), `/answers/KEY/ROW`; 404 if there is none."""
+    """The thumbnail of a batch's image, `/answers/KEY/ROW`; 404 if there is none.
+
+    See `engine.predict.batches`.
+    """
     return await _given(_of_batch, request.path_params["key"], request.path_params["row"])
 
 
@@ -39,7 +43,10 @@ def _of_batch(key, row) -> bytes | None:
 
 
 async def of_mark(request) -> Response:
-    """A marked image (`engine.predict.feedback`), made small, `/marks/RUN/CONTENT`; 404 if there is none."""
+    """The thumbnail of a marked image, `/marks/RUN/CONTENT`; 404 if there is none.
+
+    See `engine.predict.feedback`.
+    """
     return await _given(_of_mark, request.path_params["run"], request.path_params["content"])
 
 
@@ -75,7 +82,7 @@ def _thumbnail(key, content) -> bytes | None:
     try:
         dataset, rows, store = _opened(path, (path / "manifest.json").stat().st_mtime_ns)
         return store.get(dataset, rows[content]) if content in rows else None
-    except (OSError, GraftError):  # not prepared (any more), or the file has gone or changed
+    except (OSError, GraftError):  # not prepared, or the file is gone or has changed
         return None
 
 

@@ -233,7 +233,7 @@ def test_a_preflight_is_measured_from_configure_and_compared_after_the_run(live,
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("button", name="Test this model")).to_be_visible(timeout=TRAINING)
     page.get_by_text("Stages", exact=True).click()
-    expect(page.get_by_text(re.compile("taken from the cache; the probabilities"))).to_be_visible()
+    expect(page.get_by_text(re.compile("read from the cache; the probabilities"))).to_be_visible()
     expect(page.get_by_text("Predicted and actual")).to_be_visible()
     page.goto(f"{address}/runs")
     page.get_by_text(re.compile("^Cache: ")).click()

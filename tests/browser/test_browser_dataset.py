@@ -151,6 +151,6 @@ def test_images_are_added_to_a_class_of_a_dataset_put_together_here(place, page,
     page.get_by_test_id("stFileUploaderDropzoneInput").last.set_input_files(files)
     page.get_by_role("button", name="Add 4 images").click()
     expect(page.get_by_text("Added 3 images.")).to_be_visible()
-    expect(page.get_by_text("1 were left out")).to_be_visible()
+    expect(page.get_by_text("Left out: 1 file")).to_be_visible()
     expect(metric(page, "Images")).to_have_text("603")
     assert Image.open(io.BytesIO(files[0]["buffer"])).size[0] > 0

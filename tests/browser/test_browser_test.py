@@ -59,20 +59,20 @@ def test_three_files_are_answered_explained_marked_and_taken_away(
     page.get_by_role("button", name="Look closer").first.click()
     look = page.get_by_role("dialog")
     expect(look.get_by_role("img", name=re.compile("^Grad-CAM for "))).to_be_visible()
-    expect(look.get_by_text("The nearest training images")).to_be_visible()
+    expect(look.get_by_text("Nearest training images")).to_be_visible()
     expect(look.get_by_text(re.compile(r", distance \d\.\d\d"))).to_have_count(5)
     look.get_by_role("radio", name="Occlusion").click()
     expect(look.get_by_role("img", name=re.compile("^Occlusion for "))).to_be_visible()
 
     # Marked as right or wrong, the image is kept on its tab.
-    look.get_by_role("button", name=re.compile("^.*Right: ")).click()
+    look.get_by_role("button", name=re.compile("^.*Yes: ")).click()
     expect(look.get_by_text("Marked as")).to_be_visible()
     look.get_by_role("button", name="Close").click()
     page.get_by_role("tab", name="Marked images").click()
     expect(page.get_by_text("1 image marked")).to_be_visible()
     expect(page.locator(".graft-tile")).to_have_count(1)
     page.locator(".graft-tile").click()
-    page.get_by_role("button", name=re.compile("Take back 1 mark")).click()
+    page.get_by_role("button", name=re.compile("Remove 1 mark")).click()
     expect(page.get_by_text("No image is marked yet")).to_be_visible()
 
     page.get_by_role("tab", name="Confidence").click()
@@ -92,14 +92,14 @@ def test_a_zip_is_streamed_found_again_after_a_refresh_and_downloaded_as_csv(
     count = len(trained_run.examples())
     page.goto(f"{address}/test?run={trained_run.id}")
     upload(page, packed)
-    expect(page.get_by_text(f"{count} images answered")).to_be_visible()
+    expect(page.get_by_text(f"{count} images classified")).to_be_visible()
     expect(page.get_by_text("named like their folder")).to_be_visible()
     expect(page.get_by_text("1 could not be read")).to_be_visible()
     expect(page.locator(".graft-tile img").first).to_have_js_property("complete", True)
     assert page.locator(".graft-tile.lost").count() == 0
     page.wait_for_url(re.compile("batch=[0-9a-f]{16}"))
     page.reload()
-    expect(page.get_by_text(f"{count} images answered")).to_be_visible()
+    expect(page.get_by_text(f"{count} images classified")).to_be_visible()
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as CSV").click()
@@ -117,7 +117,7 @@ def test_a_zip_is_streamed_found_again_after_a_refresh_and_downloaded_as_csv(
     page.get_by_role("radio", name="Table").click()
     expect(page.get_by_test_id("stDataFrame").last).to_be_visible()
     page.get_by_role("button", name="Delete").click()
-    expect(page.get_by_text("images answered")).to_have_count(0)
+    expect(page.get_by_text("images classified")).to_have_count(0)
 
 
 @pytest.mark.skipif(bool(formats.missing("onnx")), reason=f"needs: pip install -r {formats.EXTRA}")
@@ -181,12 +181,12 @@ def test_hostile_uploads_leave_the_server_as_it_was(graft_home, trained_run, pag
             page.get_by_role("button", name=re.compile(r"Classify \d+ images")).click(
                 timeout=EXPORTING
             )
-            expect(page.get_by_text(re.compile("images? answered"))).to_be_visible(
+            expect(page.get_by_text(re.compile("images? classified"))).to_be_visible(
                 timeout=EXPORTING
             )
             expect(page.get_by_text("Traceback")).to_have_count(0)
             page.get_by_role("button", name="Delete").click()
-            expect(page.get_by_text(re.compile("images? answered"))).to_have_count(0)
+            expect(page.get_by_text(re.compile("images? classified"))).to_have_count(0)
 
         def memory(looks, at_most=0):
             """Bytes that it holds; as soon as they are few enough, after all looks in any case."""

@@ -17,7 +17,7 @@ from tests.support.cli import graft
 from tests.support.pages import open_page, said
 
 SPEC = DatasetSpec(source="sample", images=60)
-NOTHING = "Nothing to fix"
+NOTHING = "No problems found"
 
 
 @pytest.fixture

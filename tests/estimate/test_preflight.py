@@ -164,7 +164,7 @@ def put_answer(home, recipe, **changes):
 def test_configure_says_what_is_needed_before_it_can_measure(page_home):
     app = open_page("configure")
     assert "Time and memory (preflight)" in said(app)
-    assert "once the dataset is prepared" in said(app)
+    assert "Prepare the dataset on" in said(app)
     assert not [b for b in app.button if b.key == "measure"]
     prepared(page_home)
     app = open_page("configure")

@@ -186,7 +186,7 @@ def test_answers_show_names_of_classes_as_they_are(opened, named):
     control = next(item for item in app.button_group if item.label == "Images from")
     check(control.set_value("Test images of this run").run(), f"#### {CLASS}")
     look = next(item for item in app.button if item.label == "Look closer")
-    check(look.click().run(), f"Right: {CLASS}")
+    check(look.click().run(), f"Yes: {CLASS}")
 
 
 def test_a_link_with_such_names_is_shown_as_it_is(opened, named):

@@ -95,7 +95,7 @@ def test_decisions_can_be_set_aside_and_taken_up_and_are_part_of_the_link(at, in
     assert images(app) == "62"
     more = curation.decide(home, spec, "more", curation.decisions(opened, [2], "exclude"))
     linked = at(f"dataset.overlay={overlay}")
-    assert images(linked) == "62" and "decisions of its own" in said(linked)
+    assert images(linked) == "62" and "other decisions" in said(linked)
     button(linked, "Use the latest").click().run()
     assert images(linked) == "61" and more in str(linked.query_params["set"])
 

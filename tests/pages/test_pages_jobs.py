@@ -75,7 +75,7 @@ def primary(app):
 def ready(**query):
     """The Train page with what is about to start, although something runs."""
     app = AppTest.from_file(open_page.__globals__["SHELL"], default_timeout=60)
-    app.session_state["start_anew"] = True
+    app.session_state["new_run"] = True
     app.switch_page("train.py").run()
     assert not app.exception, app.exception
     return app
@@ -178,7 +178,7 @@ def test_a_worker_without_a_sign_of_life_can_be_ended(home):
         long_ago = time.time() - 3 * runs.NO_EVENT
         os.utime(growing.run.path / "events.jsonl", (long_ago, long_ago))
         app = open_page("train", run=growing.run.id)
-        assert "no sign of life for about 1 h 30 min" in said(app)
+        assert "not responded for about 1 h 30 min" in said(app)
         button(app, "Kill it").click().run()
         worker.wait(10)
     finally:
@@ -218,20 +218,20 @@ def test_a_run_out_of_memory_goes_on_with_smaller_batches(home):
         home, "large", "failed", step=345, error="the memory ran out", proposed_batch_size=16
     )
     app = open_page("train", run=run.id)
-    assert primary(app) == ["Go on with batch size 16"]
+    assert primary(app) == ["Continue with batch size 16"]
     assert button(app, "Resume from step 345")
-    button(app, "Go on with batch size 16").click().run()
+    button(app, "Continue with batch size 16").click().run()
     (new,) = (other for other in runs.list_runs(home) if other != run)
     assert new.recipe.batch_size == 16 and queue.waiting(home) == [new.id]
     assert app.query_params["run"] in (new.id, [new.id])
-    assert any("Goes on from large" in link.proto.label for link in app.get("page_link"))
+    assert any("Continues large" in link.proto.label for link in app.get("page_link"))
     app = open_page("train", run=run.id)
-    assert any("Went on with smaller batches" in x.proto.label for x in app.get("page_link"))
-    assert "Go on with batch size 16" not in [item.label for item in app.button]
+    assert any("Continued with smaller batches" in x.proto.label for x in app.get("page_link"))
+    assert "Continue with batch size 16" not in [item.label for item in app.button]
     queue.remove(home, new.id)
     new.update(status="stopped")
     trash.delete(new)
-    assert f"Went on with smaller batches as run {new.id}, which was deleted" in said(
+    assert f"Continued with smaller batches as run {new.id}, which was deleted" in said(
         open_page("train", run=run.id)
     )
 

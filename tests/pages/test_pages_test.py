@@ -81,7 +81,7 @@ def test_a_batch_says_no_more_than_cards_and_nothing_by_an_older_calibration(
     app = page(batch=batch.key)
     app.session_state["batch_view"] = "Table"
     shown = app.run().dataframe[0].value.sort_values("Image")
-    assert list(shown["How sure"]) == [confidence.WORDS[kind] for kind in kinds]
+    assert list(shown["Confidence"]) == [confidence.WORDS[kind] for kind in kinds]
     assert [text.split()[0] in trained_run.classes for text in shown["Answer"]] == [
         True,
         False,
@@ -107,9 +107,9 @@ def test_a_batch_by_its_address_shows_answers_and_an_unknown_one_says_so(
     while batch.state()["state"] == "running":
         pass
     text = said(page(batch=batch.key))
-    assert "three drawings" in text and "3 images answered" in text
+    assert "three drawings" in text and "3 images classified" in text
     batch.clear()
-    assert "No batch of this run is here" in said(page(batch=batch.key))
+    assert "This run has no batches" in said(page(batch=batch.key))
 
 
 def test_certainty_has_its_own_view_and_a_run_without_memory_says_so(
@@ -134,7 +134,7 @@ def test_marked_images_are_listed_and_collected(page, graft_home, trained_run):
     app = page()
     app.session_state["test_view"] = "Marked images"
     app.run()
-    assert "**1 image marked**: 0 answered right, 1 wrong." in said(app)
+    assert "**1 image marked**: 0 correct, 1 wrong." in said(app)
     button(app, "Add to dataset").click().run()
     assert "1 image added" in said(app)
     name = next(n for n in collection.names(graft_home) if n.endswith("v2"))

@@ -43,7 +43,7 @@ def test_deleting_for_good_asks_first(home, failed):
     trash.delete(failed)
     app = open_page("runs")
     assert "This cannot be undone" in said(app)
-    button(app, "Delete for good").click().run()
+    button(app, "Delete permanently").click().run()
     assert trash.listed(home) == []
     assert any("Deleted 1 run for good" in item.value for item in app.toast)
 

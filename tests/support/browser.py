@@ -186,6 +186,6 @@ def upload(page, *files: Path):
 
 def answered(page, count):
     """Waits for `count` answers; returns the likeliest class of each, sure or not."""
-    bars = page.get_by_role("img", name=re.compile("Likeliest classes: "))
+    bars = page.get_by_role("img", name=re.compile("Most likely classes: "))
     expect(bars).to_have_count(count)
     return [bar.get_attribute("aria-label").split()[2] for bar in bars.all()]
