@@ -201,4 +201,4 @@ def test_nothing_is_measured_while_a_run_is_in_progress(page_home):
     GrowingRun(page_home).grow(3)
     app = open_page("configure")
     assert app.button(key="measure").disabled
-    assert "Not while a run is in progress" in said(app)
+    assert "Not available while a run is in progress" in said(app)
