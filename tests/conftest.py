@@ -61,12 +61,10 @@ def trained_run(graft_home, tmp_path_factory, worker_id):
 
 @pytest.fixture(scope="session")
 def flowers_run(graft_home, tmp_path_factory, worker_id):
-    """A finished run of the preset flowers on real photos, with real ImageNet weights; its second
-    stage shortened to two epochs, which is what it takes to keep the preset's promise."""
+    """A finished run of the preset flowers on real photos, with real ImageNet weights."""
     if not has_real_data():
         pytest.skip(REAL)
-    recipe = load_preset("flowers", ["stages.1.epochs=2"])
-    return _trained_once(recipe, graft_home, tmp_path_factory, worker_id)
+    return _trained_once(load_preset("flowers"), graft_home, tmp_path_factory, worker_id)
 
 
 @pytest.fixture(scope="session")
