@@ -212,7 +212,7 @@ def test_a_preflight_is_measured_from_configure_and_compared_after_the_run(live,
     sets = ["augmentation={}", "stages=[{name: frozen, epochs: 3, learning_rate: 0.01}]"]
     query = "&".join("set=" + urllib.parse.quote(one) for one in sets)
     page.goto(f"{address}/configure?preset=sample&{query}")
-    expect(page.get_by_text("computes its frozen part once, for every image")).to_be_visible()
+    expect(page.get_by_text("features that are computed once, for every image")).to_be_visible()
     page.get_by_role("button", name="Measure on this host").click()
     expect(page.get_by_text(re.compile(r"About .* in total on CPU"))).to_be_visible(
         timeout=TRAINING

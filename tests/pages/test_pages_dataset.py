@@ -88,7 +88,7 @@ def test_decisions_can_be_set_aside_and_taken_up_and_are_part_of_the_link(at, in
     toggle = next(item for item in app.toggle if item.label == "Train with these decisions")
     assert toggle.proto.help == field_help("dataset.overlay")
     toggle.set_value(False).run()
-    assert images(app) == "64" and "The recipe names no decisions" in said(app)
+    assert images(app) == "64" and "The recipe uses no decisions" in said(app)
     assert not any(b.label.startswith("Leave out") for b in view(app, "Images").button)
     view(app, "Decisions")
     next(i for i in app.toggle if i.label == "Train with these decisions").set_value(True).run()
@@ -112,7 +112,7 @@ def test_a_recipe_from_elsewhere_keeps_its_decisions_or_that_it_has_none(at, ins
     opened = prepare_worker.ingest(spec, home)
     curation.decide(home, spec, "one", curation.decisions(opened, [0], "exclude"))
     app = at('dataset.overlay=""')
-    assert images(app) == "64" and "The recipe names no decisions" in said(app)
+    assert images(app) == "64" and "The recipe uses no decisions" in said(app)
 
 
 def test_another_dataset_begins_with_its_own_decisions(at, inspected, tmp_path):

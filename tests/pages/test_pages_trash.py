@@ -45,7 +45,7 @@ def test_deleting_for_good_asks_first(home, failed):
     assert "This cannot be undone" in said(app)
     button(app, "Delete permanently").click().run()
     assert trash.listed(home) == []
-    assert any("Deleted 1 run for good" in item.value for item in app.toast)
+    assert any("Deleted 1 run permanently" in item.value for item in app.toast)
 
 
 def test_the_whole_trash_is_emptied_at_once(home):
