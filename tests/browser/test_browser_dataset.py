@@ -83,7 +83,7 @@ def test_a_zip_is_uploaded_its_duplicates_left_out_that_undone_and_trained_on(pl
     page.get_by_role("radio", name="Zip file").click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(str(photos))
     expect(metric(page, "Images")).to_have_text(str(100 + COPIES))
-    expect(page.get_by_text("1 file in the zip")).to_be_visible()
+    expect(page.get_by_text("1 file left out")).to_be_visible()
     tile = page.locator(".graft-tile").first
     expect(tile.locator("img")).to_be_visible()
     page.wait_for_function("() => document.querySelector('.graft-tile img').naturalWidth > 40")
