@@ -41,7 +41,7 @@ def _ready():
                 "Dataset": common.plain(recipe.dataset.title),
                 "Backbone": common.plain(recipe.backbone.title),
                 "Image size": f"{recipe.image_size} px",
-                "Epochs": sum(stage.epochs for stage in recipe.stages),
+                "Epochs": _epochs(recipe.stages),
             },
             200,
         )
@@ -66,6 +66,12 @@ def _ready():
         ),  # fmt: skip
     )
     common.show_error("start")
+
+
+def _epochs(stages) -> str:
+    """How many epochs all stages take together."""
+    most = "up to " if any(stage.early_stopping for stage in stages) else ""
+    return f"{most}{sum(stage.epochs for stage in stages)}"
 
 
 def _in_progress() -> bool:

@@ -220,6 +220,8 @@ def stage_words(stage) -> str:
     what = {"none": "train only the new head (frozen)", "all": "train the whole network (unfrozen)"}
     part = what.get(stage.trainable, f"train the head and {plain(stage.trainable)} of the backbone")
     epochs = words.plural(stage.epochs, "epoch")
+    if stage.early_stopping:
+        epochs = f"up to {epochs}"
     return f"{part}, {epochs} with {stage.optimizer} at {stage.learning_rate:g} ({stage.schedule})"
 
 
