@@ -4,6 +4,7 @@ from collections import Counter
 
 import streamlit as st
 
+from engine.host import words
 from engine.images.decode import EXTENSIONS
 from pages._test import answers, batch, cards, confidence, export, marks
 from pages._ui import common
@@ -131,10 +132,7 @@ def _choose(finished):
         list(by_id),
         key="classifier",
         on_change=_remember,
-        format_func=lambda i: (
-            f"{common.run_text(by_id[i])}, test accuracy "
-            f"{common.accuracy_text(by_id[i].evaluation)}"
-        ),
+        format_func=lambda i: _choice(by_id[i]),
     )
     others = ["", *(i for i in by_id if i != chosen)]
     if st.session_state.get("compared") not in others:
@@ -161,6 +159,12 @@ def _choose(finished):
     st.caption("Classes: " + common.plain(", ".join(run.classes)))
     answers.say_if_uncertain(run)
     return run, by_id.get(other)
+
+
+def _choice(run) -> str:
+    """A run with its test accuracy; its interval, for which there is no room, is on Runs."""
+    test = (run.evaluation or {}).get("test")
+    return f"{common.run_text(run)} · {words.percent(test and test['accuracy'])}"
 
 
 def _remember():
