@@ -269,7 +269,7 @@ def test_features_of_a_lost_image_are_its_neighbour_s_and_never_kept_as_its_own(
         assert cached.facts["computed"] == computed and cached.facts["difference"] < 1e-4
         for (index, view), record in read_all(cached, prepared).items():
             assert np.array_equal(record, wanted[instead.get(index, index), view])
-        store = cached._store
+        store = cached.store
         for lost in instead:
             rows = store.rows(prepared.dataset.contents[[lost]]) + np.arange(2)
             assert not store.known(rows).any()
