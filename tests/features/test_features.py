@@ -152,7 +152,7 @@ def test_fixed_random_views_are_named_as_the_approximation_they_are(graft_home):
     )
     start = events(run, "stage_start")[0]
     assert start["views"] == 2 and not start["exact"] and start["difference"] < 1e-4
-    assert any("approximation" in e["text"] for e in events(run, "note"))
+    assert any("approximates new augmentation" in e["text"] for e in events(run, "note"))
 
 
 def test_a_second_recipe_starts_from_the_cache(pair, graft_home):
