@@ -90,6 +90,8 @@ def _start_from():
             f"{words.plural(changed, 'setting')} differ{'s' * (changed == 1)} from the preset "
             f"{preset}."
             if changed
+            else f"The preset {preset} with another network."
+            if draft.proposed_warning()
             else f"Exactly the preset {preset}."
         )
     )
@@ -122,11 +124,11 @@ def _suits():
     )
     photos = proposal.preset_for(draft.get("dataset"), common.home()) != proposal.DRAWINGS
     if built_in and photos:
-        warning = st.session_state.get("proposal_warning") or (
+        warning = draft.proposed_warning() or (
             "GraftSmall has seen only generated drawings. Photos need a network pretrained on "
             "photos"
         )
-        st.warning(f"{warning}.", icon=":material/warning:")
+        st.warning(f"{common.plain(warning)}.", icon=":material/warning:")
         st.button(
             "Use the recipe for photos",
             key="propose",
@@ -261,7 +263,7 @@ def _preview():
     chart(training.planned_learning_rate(rates, steps), "planned_rate")
     size = f"{words.plural(images, 'training image')} in batches of {recipe.batch_size}"
     st.caption(
-        f"{words.grouped(steps)} steps an epoch: {size}."
+        f"{words.plural(steps, 'step')} per epoch: {size}."
         if known
         else f"The dataset is not prepared yet, so this assumes {size}."
     )
@@ -319,7 +321,7 @@ def _images():
     _grid(
         [
             ("augmentation.flip", "Mirror (flip)"),
-            ("augmentation.rotation", "Rotation (rotation)", {"step": 5.0}),
+            ("augmentation.rotation", "Rotation", {"step": 5.0}),
             ("augmentation.zoom", "Zoom"),
             ("augmentation.translation", "Shift (translation)"),
             ("augmentation.contrast", "Contrast"),
@@ -333,8 +335,8 @@ def _images():
 def _head():
     _grid(
         [
-            ("head.pooling", "Pooling (pooling)"),
-            ("head.hidden", "Hidden layer (hidden)", {"step": 32}),
+            ("head.pooling", "Pooling"),
+            ("head.hidden", "Hidden layer", {"step": 32}),
             ("head.dropout", "Dropout"),
             ("head.label_smoothing", "Label smoothing"),
             ("class_weights", "Class weights"),
@@ -348,7 +350,7 @@ def _computation():
         [
             ("name", "Name of the recipe"),
             ("precision", "Number format (precision)"),
-            ("seed", "Random seed (seed)"),
+            ("seed", "Random seed"),
             ("memory_budget", "Memory for decoded images", {"step": 256}),
             ("feature_cache", "Cached features of frozen parts"),
             ("cached_views", "Cached random views", {"step": 1}),

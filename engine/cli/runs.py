@@ -82,7 +82,8 @@ def show(run: RunId, home: Home = None, json_: AsJson = False) -> None:
     if rows := preflight.compare(found):
         table(*preflight.comparison(rows))
     if found.evaluation:
-        line(f"Test accuracy {_accuracy(found)}; weights of stage {found.kept_stage} kept.")
+        whose = f"stage {found.kept_stage}" if found.kept_stage else "the run it continues"
+        line(f"Test accuracy {_accuracy(found)}; weights of {whose} kept.")
         per_class(found.evaluation["test"])
 
 

@@ -77,7 +77,7 @@ def in_words(spec: SplitSpec, sources: np.ndarray) -> str:
         if _divides_itself(own):
             return f"A{text}, so the source's own {_and(own[1:])} images may be trained on."
         if spec.method == "auto":
-            return f"The source has no train and test parts, so a{text}."
+            return f"The source does not have both train and test parts, so a{text}."
         return f"A{text}."
     text = f"The source has its own {_and(own)}" if own else "The source has no parts of its own"
     missing = [f"{part} ({getattr(spec, part):g}%)" for part in PARTS if part not in own]

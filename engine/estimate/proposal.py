@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.data.sources import collection
+from engine.errors import GraftError
 from engine.models import backbones
 from engine.recipe import load_preset
 
@@ -45,7 +46,10 @@ def preset_for(dataset: dict, home: Path) -> str:
         home: Graft's home.
     """
     if dataset["source"] == "saved" and dataset["name"] in collection.names(home):
-        base = collection.open_(home, dataset["name"]).base
+        try:
+            base = collection.open_(home, dataset["name"]).base
+        except GraftError:  # a damaged one: the Dataset page says so
+            base = None
         return preset_for(base, home) if base else PHOTOS
     return DRAWINGS if dataset["source"] == "sample" else PHOTOS
 
@@ -77,7 +81,7 @@ def propose(dataset: dict, home: Path) -> Proposal:
         "which was trained on generated drawings only: on photos, expect about 15 percentage "
         "points less accuracy. To get the weights, connect this host to the internet or put "
         f"{path.name} into "
-        f"{path.parent}, then choose the preset {name} on Configure",
+        f"{path.parent}, then press Use the recipe for photos on Configure",
     )
 
 

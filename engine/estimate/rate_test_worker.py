@@ -249,7 +249,7 @@ def _sentence(
     suggestion: float | None,
     replaced: list[tuple[str, int]],
 ) -> str:
-    spent = f"over {len(tried)} steps from {tried[0]:.1g} to {tried[-1]:.1g}"
+    spent = f"over {plural(len(tried), 'step')} from {tried[0]:.1g} to {tried[-1]:.1g}"
     if suggestion is None:
         text = (
             f"The loss of stage {name} never fell clearly {spent}, so no rate is suggested "

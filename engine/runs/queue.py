@@ -19,6 +19,7 @@ from typing import Any
 
 from engine import home as homes
 from engine.errors import GraftError
+from engine.host import processes
 
 _WAITING = """CREATE TABLE IF NOT EXISTS waiting (
     run TEXT PRIMARY KEY, place REAL NOT NULL, added REAL NOT NULL
@@ -104,6 +105,12 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     connection.execute(_WAITING)
     earlier = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'slots'").fetchone()
     rows = connection.execute("SELECT * FROM slots").fetchall() if earlier else []
+    if alive := [row["run"] for row in rows if processes.alive(dict(row))]:
+        # That version's supervisor cannot read the new table, and would take them for dead.
+        raise GraftError(
+            f"an earlier version of Graft is still training run {alive[0]} here; wait for its end, "
+            "or pause it with that version, then try again"
+        )
     connection.execute("DROP TABLE IF EXISTS slots")
     connection.execute(_SLOTS)
     for row in rows:

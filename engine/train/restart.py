@@ -26,7 +26,8 @@ def report_start(work: Work, earlier: list[dict], precision: str) -> None:
     begun = any(event["event"] == "start" for event in earlier)
     if begun and resumes:
         return
-    if begun:
+    over = any(event["event"] == "end" for event in earlier)
+    if (begun or over) and not resumes:
         text = "Started again from the beginning."  # it ended before its first checkpoint
         work.events.write("resume", stage=None, epoch=0, step=0, text=text)
     stages = work.recipe.stages
@@ -68,7 +69,8 @@ def _resume(work: Work, keeper: Keeper, at: dict) -> tuple[int, int]:
         best.weights, keeper.best = keeper.best or [], None
     if at["batch_size"] != work.recipe.batch_size:
         at = keeper.position = rescaled(at, work.recipe.batch_size, work.steps)
-    where = f"epoch {at['epoch'] + 1} of stage {work.recipe.stages[at['stage']].name}"
+    stage = work.recipe.stages[at["stage"]]
+    where = f"epoch {min(at['epoch'] + 1, stage.epochs)} of stage {stage.name}"
     damaged = " (the newest checkpoint was damaged)" if at["damaged"] else ""
     work.events.write(
         "resume",

@@ -252,8 +252,8 @@ def _stage_text(
     ends = {
         "completed": f"ran {plural(stage.epochs, 'epoch')}",
         "stopped": "was stopped",
-        "early_stopping": f"stopped early after {plural(progress.epochs_done, 'epoch')}: the last "
-        f"{stage.early_stopping} did not improve the validation loss",
+        "early_stopping": f"stopped early after {plural(progress.epochs_done, 'epoch')}, "
+        f"{stage.early_stopping} without a better validation loss",
         "diverged": "diverged and was ended",
     }
     found = f"{progress.best_loss:.4g}" if np.isfinite(progress.best_loss) else "none"

@@ -105,8 +105,9 @@ def _finding(view, finding):
     copies = findings.suggested_exclusions(finding, view.dataset)
     preselect = None
     if len(copies):
-        kept = "copies, keep one of each" if finding.groups is not None else "of them"
-        preselect = (f"{len(copies):,} {kept}", copies)
+        groups = finding.groups is not None
+        text = words.plural(len(copies), "copy", "copies") + ", keep one of each"
+        preselect = (text if groups else f"{len(copies):,} of them", copies)
     chosen = np.concatenate(finding.groups) if finding.groups else np.asarray(finding.indices, int)
     answers = view.measure("suggested") if finding.kind == "mislabelled" else None
     gallery.gallery(

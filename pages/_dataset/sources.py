@@ -199,16 +199,14 @@ def _add(home, name):
                 st.button(
                     f"Undo the last addition ({last.images:,})",
                     key=f"add_undo_{last.number}", icon=":material/undo:", type="tertiary",
-                    on_click=_undo, args=(home, name, last.number),
+                    on_click=_undo, args=(home, name, last.number, clicks.drawing()),
                 )  # fmt: skip
         _report()
         common.show_error("additions")
 
 
-def _undo(home, name, number):
-    clicks.once(
-        "additions", (name, number), f"{name} {number} {home}", collection.undo, home, name, number
-    )
+def _undo(home, name, number, drawn):
+    clicks.once("additions", (name, number), drawn, collection.undo, home, name, number)
     st.session_state["prepare_now"] = True
 
 

@@ -193,7 +193,8 @@ def outcome(run) -> None:
     elif run.status == "stopped":
         text = "Stopped early." if run.started else "Removed from the queue before it started."
         if run.finished:
-            text += f" The best weights of stage {run.kept_stage} were kept."
+            whose = f"stage {run.kept_stage}" if run.kept_stage else "the run it continues"
+            text += f" The best weights of {whose} were kept."
         st.info(common.plain(text), icon=":material/stop_circle:")
     with common.guard():
         if run.finished and run.evaluation:
@@ -212,8 +213,8 @@ def outcome(run) -> None:
                 )
             if lost := test.get("unreadable"):
                 st.caption(
-                    f"{words.plural(len(lost), 'test image')} could no longer be read and are left "
-                    f"out, for example {common.plain(lost[0][0])}: {common.plain(lost[0][1])}."
+                    f"{words.plural(len(lost), 'test image')} could no longer be read, so not used "
+                    f"here, for example {common.plain(lost[0][0])}: {common.plain(lost[0][1])}."
                 )
 
 

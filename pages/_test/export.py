@@ -18,6 +18,7 @@ def show(run) -> None:
         "loaded in a separate process and compared with this run on validation images; the zip "
         "contains the certificate."
     )
+    common.show_error(PLACE)
     for name, format in formats.FORMATS.items():
         with st.container(border=True):
             _format(run, name, format)
@@ -62,7 +63,6 @@ def _format(run, name, format):
         "Export and check", key=f"export_{name}_{precision}", icon=":material/ios_share:"
     ):
         clicks.do(PLACE, gate.export, run, name, precision)
-        common.show_error(PLACE)
         st.rerun()
 
 

@@ -218,7 +218,8 @@ def history_of(run):
 def stage_words(stage) -> str:
     """A stage in everyday words, with the technical terms beside them."""
     what = {"none": "train only the new head (frozen)", "all": "train the whole network (unfrozen)"}
-    part = what.get(stage.trainable, f"train the head and {plain(stage.trainable)} of the backbone")
+    rest = f"train the head and the backbone's layers, {plain(stage.trainable)}"
+    part = what.get(stage.trainable, rest)
     epochs = words.plural(stage.epochs, "epoch")
     if stage.early_stopping:
         epochs = f"up to {epochs}"

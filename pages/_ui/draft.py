@@ -12,6 +12,7 @@ import time
 import streamlit as st
 
 from engine import home as homes
+from engine.data.sources import collection
 from engine.errors import RecipeError
 from engine.estimate import proposal
 from engine.recipe import Recipe, apply_sets, load_preset, preset_names
@@ -106,6 +107,8 @@ def replace(new: dict, preset_name: str | None = None, follow: bool | None = Non
     st.session_state["draft"] = new
     st.session_state["draft_preset"] = preset_name or st.session_state.get("draft_preset", "sample")
     st.session_state["draft_version"] = version() + 1
+    if preset_name or follow is False:  # it starts from something else now
+        st.session_state.pop("draft_proposed", None)
 
 
 def use_preset(name: str, whole: bool = False) -> None:
@@ -118,11 +121,23 @@ def use_preset(name: str, whole: bool = False) -> None:
 
 def undo_changes() -> None:
     """Resets every setting to the preset's, but keeps the dataset."""
-    new = load_preset(preset()).to_dict()
-    if new["dataset"] != data()["dataset"] and new["split"]["method"] == "slices":
-        # Slices name the parts of the preset's own dataset.
-        new["split"] = Recipe.model_fields["split"].default.model_dump(mode="json")
-    replace(new | {"dataset": copy.deepcopy(data()["dataset"])})
+    _replace_as_proposed(_start(), _made())
+
+
+def _start() -> dict:
+    """The recipe that the draft started from, with the draft's dataset."""
+    made, dataset = _made(), data()["dataset"]
+    new = copy.deepcopy(made.recipe) if made else load_preset(preset()).to_dict()
+    if new["dataset"] | {"overlay": ""} != dataset | {"overlay": ""}:
+        new["split"] = _fitting(new["split"], "")
+    return new | {"dataset": copy.deepcopy(dataset)}
+
+
+def _fitting(split: dict, source: str) -> dict:
+    """A split, or the default one if slices would not name the parts of the dataset's source."""
+    if split["method"] == "slices" and source != "tfds":
+        return Recipe.model_fields["split"].default.model_dump(mode="json")
+    return split
 
 
 def choose_dataset(dataset: dict) -> None:
@@ -131,37 +146,47 @@ def choose_dataset(dataset: dict) -> None:
     See `engine.estimate.proposal`. An edited recipe stays, and so does an edited split.
     """
     before, home = data(), homes.home()
-    new = copy.deepcopy(before) | {"dataset": dataset}
+    split = _fitting(before["split"], dataset["source"])
+    new = copy.deepcopy(before) | {"dataset": dataset, "split": split}
     kind = proposal.preset_for(dataset, home)
     if kind == proposal.preset_for(before["dataset"], home) or not _untouched(home):
-        replace(new, follow=True)
+        _replace_as_proposed(new, _made(), follow=True)
         return
     made = proposal.propose(dataset, home)
-    keep = ("dataset",) if before["split"] == _proposed()["split"] else ("dataset", "split")
-    replace(made.recipe | {key: new[key] for key in keep}, made.preset, True)
-    st.session_state["draft_proposed"] = made.recipe
-    st.session_state["proposal_warning"] = made.warning
+    keep = ("dataset",) if before["split"] == _start()["split"] else ("dataset", "split")
+    _replace_as_proposed(made.recipe | {key: new[key] for key in keep}, made, follow=True)
 
 
 def propose() -> None:
     """Replaces the draft with the recipe that fits the dataset; dataset and split stay."""
     made = proposal.propose(data()["dataset"], homes.home())
     kept = {key: copy.deepcopy(data()[key]) for key in ("dataset", "split")}
-    replace(made.recipe | kept, made.preset)
-    st.session_state["draft_proposed"] = made.recipe
-    st.session_state["proposal_warning"] = made.warning
+    _replace_as_proposed(made.recipe | kept, made)
 
 
-def _proposed() -> dict:
-    """The recipe that this draft started from."""
-    made = st.session_state.get("draft_proposed")
-    return made or load_preset(preset()).to_dict()
+def proposed_warning() -> str:
+    """What the proposal that the draft started from had to leave out; "" for nothing."""
+    made = _made()
+    return made.warning if made else ""
+
+
+def _made() -> proposal.Proposal | None:
+    """The proposal that this draft started from; None if it started from a preset, link or text."""
+    return st.session_state.get("draft_proposed")
+
+
+def _replace_as_proposed(new: dict, made: proposal.Proposal | None, follow: bool | None = None):
+    """Replaces the draft, which still starts from a proposal."""
+    # A copy: editing the draft must not change what it started from.
+    replace(copy.deepcopy(new), made and made.preset, follow)
+    if made:
+        st.session_state["draft_proposed"] = made
 
 
 def _untouched(home) -> bool:
     """Whether the draft is still the recipe proposed for its dataset."""
     own = ("dataset", "split")
-    start, now = _proposed(), data()
+    start, now = _start(), data()
     same = all(now[key] == start[key] for key in start if key not in own)
     return same and preset() == proposal.preset_for(now["dataset"], home)
 
@@ -196,6 +221,8 @@ def choose_source(source: str) -> None:
     before = data()["dataset"]
     aside[before["source"]] = {key: before[key] for key in ("name", "path")}
     back = aside.get(source, {"name": "", "path": ""}) | {"overlay": ""}
+    if source == "saved" and not back["name"]:
+        back["name"] = next(iter(collection.names(homes.home())), "")
     choose_dataset(copy.deepcopy(before) | back | {"source": source})
 
 
@@ -231,8 +258,8 @@ def differences() -> list[str]:
 
 
 def changes() -> list[str]:
-    """`differences` without the dataset, which is not part of a preset."""
-    return [setting for setting in differences() if not setting.startswith("dataset.")]
+    """Settings that differ from the recipe that "Undo all changes" returns to."""
+    return _differences(_start(), data(), "")
 
 
 def _differences(old, new, prefix):
@@ -270,7 +297,6 @@ def load_from_url() -> None:
         # Through Recipe, so that a link with a bad value says so and leaves the draft alone.
         new = Recipe.from_dict(apply_sets(load_preset(named).to_dict(), sets)).to_dict()
         replace(new, named, follow=False)
-        st.session_state.pop("draft_proposed", None)
     except RecipeError as error:
         st.session_state["link_problem"] = f"The link's recipe cannot be used: {error}."
     if st.session_state.get("link_problem"):
@@ -281,7 +307,10 @@ def load_from_url() -> None:
 def _preset_of(sets) -> str:
     """The preset of a link that names none: the one that fits its dataset."""
     plain = load_preset(preset_names()[0]).to_dict()
-    return proposal.preset_for(apply_sets(plain, sets)["dataset"], homes.home())
+    given = apply_sets(plain, sets)["dataset"]
+    if not isinstance(given, dict):  # reading the link says what is wrong with it
+        return preset_names()[0]
+    return proposal.preset_for(plain["dataset"] | given, homes.home())
 
 
 def _replaced() -> dict:

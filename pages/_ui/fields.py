@@ -35,7 +35,7 @@ WORDS = {
     },
     "stages.batch_norm": {"keep": "As pretrained (keep)", "update": "Adapt to my images (update)"},
     "stages.schedule": {
-        "constant": "Constant (constant)",
+        "constant": "Constant",
         "inverse_time": "Decays at every step (inverse_time)",
         "cosine": "Decays to zero (cosine)",
         "exponential": "Decays every epoch (exponential)",
@@ -99,9 +99,9 @@ def split_fields() -> None:
         "test": (10.0, "train[:10%]"),
     }
     labels = {
-        "train": "Training (train)",
-        "validation": "Validation (validation)",
-        "test": "Test (test)",
+        "train": "Training",
+        "validation": "Validation",
+        "test": "Test",
     }
     for part in labels:
         path = f"split.{part}"
@@ -110,7 +110,7 @@ def split_fields() -> None:
         with grid.cell():
             field(path, labels[part])
     with grid.cell():
-        field("split.seed", "Split seed (seed)")
+        field("split.seed", "Split seed")
     problem("split")
     division = data.division()
     if division:
@@ -151,6 +151,9 @@ def _store(path: str, key: str) -> None:
         return
     if path == "dataset.source":
         draft.choose_source(value)
+        return
+    if path == "dataset.name" and draft.get("dataset.source") == "saved":
+        draft.choose_dataset(draft.get("dataset") | {"name": value, "overlay": ""})
         return
     # A text field that may be empty, like backbone.weights: empty means "its default".
     if value == "" and draft.get(path) is not None and field_info(path)["default"] is None:

@@ -166,7 +166,7 @@ def test_a_source_without_train_and_another_part_is_divided_by_percentage(names)
     wanted = splits.split(SplitSpec(method="stratified"), labels, contents, sources, classes)
     for part in splits.PARTS:
         assert np.array_equal(found[part], wanted[part])
-    assert "no train and test parts" in splits.in_words(SplitSpec(), sources)
+    assert "not have both train and test parts" in splits.in_words(SplitSpec(), sources)
 
 
 def test_stratified_mixes_the_parts_of_a_source_and_says_so():

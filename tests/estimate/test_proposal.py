@@ -103,7 +103,7 @@ def test_no_weights_is_said_loudly_where_the_recipe_is(home, tmp_path, monkeypat
 def test_a_preset_keeps_the_dataset_and_the_split(home):
     app = source(open_page("dataset"), "tfds")
     app.switch_page("configure.py").run()
-    label = "Validation (validation) (%)"
+    label = "Validation (%)"
     next(n for n in app.number_input if n.label == label).set_value(20.0).run()
     next(n for n in app.number_input if n.label.startswith("Training (")).set_value(70.0).run()
     for name, network in (("reference", "Xception"), ("sample", "GraftSmall")):
@@ -128,3 +128,45 @@ def test_undo_all_changes_keeps_the_dataset(home):
 def test_a_link_that_names_no_preset_gets_the_one_for_its_dataset(home):
     app = open_page("configure", set=["dataset.source=tfds", "dataset.name=beans"])
     assert backbone(app) == "MobileNetV2" and "Dataset: **beans**" in said(app)
+
+
+def test_a_damaged_collection_does_not_hold_the_page(home):
+    collection.create(home, "mine", None)
+    (home / "saved" / "mine" / "saved.json").write_text("[]")
+    made = DATASET | {"source": "saved", "name": "mine"}
+    assert proposal.preset_for(made, home) == "flowers"
+    app = open_page("dataset", set=["dataset.source=saved", "dataset.name=mine"])
+    assert backbone(source(app, "sample")) == "GraftSmall"
+
+
+@pytest.mark.parametrize("dataset", ["5", "null", "{}", "{source: saved}"])
+def test_a_link_with_a_dataset_that_is_none_says_so(home, dataset):
+    app = open_page("configure", set=[f"dataset={dataset}"])
+    assert not app.error and "Exactly the preset" in said(app)
+
+
+def test_a_dataset_built_on_the_sample_keeps_the_recipe_for_drawings(home):
+    collection.create(home, "more-drawings", DatasetSpec())
+    app = source(open_page("dataset"), "saved")
+    assert backbone(app) == "GraftSmall"
+    app.switch_page("dataset.py").run()
+    assert backbone(source(app, "sample")) == "GraftSmall"
+
+
+def test_a_proposal_is_made_again_after_a_whole_preset(home):
+    app = source(open_page("dataset"), "tfds")
+    app.switch_page("configure.py").run()
+    choose(app, "Start from a preset", "sample")
+    button(app, "Use the dataset of this preset (sample)").click().run()
+    app.switch_page("dataset.py").run()
+    assert backbone(source(app, "tfds")) == "MobileNetV2"
+
+
+def test_undo_has_nothing_left_to_do_once_it_was_used(home):
+    app = source(open_page("dataset"), "tfds")
+    app.switch_page("configure.py").run()
+    choose(app, "Start from a preset", "reference")
+    next(n for n in app.number_input if n.label == "Length (epochs)").set_value(7).run()
+    button(app, "Undo all changes").click().run()
+    assert not any(item.label == "Undo all changes" for item in app.button)
+    assert "Exactly the preset reference." in said(app)

@@ -27,7 +27,7 @@ import filelock
 
 from engine import home as homes
 from engine.data.sources import folders, zip_names
-from engine.errors import DatasetError
+from engine.errors import DamagedFile, DatasetError
 from engine.host import words
 from engine.recipe import SAVED_NAME, DatasetSpec
 
@@ -69,8 +69,11 @@ class Saved:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         found = homes.read_json(self.path / "saved.json")
-        self.name: str = found["name"]
-        self.base: dict[str, Any] | None = found["base"]
+        try:
+            self.name: str = found["name"]
+            self.base: dict[str, Any] | None = found["base"]
+        except (KeyError, TypeError) as error:
+            raise DamagedFile(self.path / "saved.json", error) from None
         self._rows = _read_rows(self.path)
 
     @property
