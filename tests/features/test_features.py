@@ -321,7 +321,7 @@ def test_the_command_line_shows_bounds_and_clears_the_cache(home):
         command = [sys.executable, "-m", "engine", "cache", "--home", str(home), *arguments]
         return subprocess.run(command, capture_output=True, text=True)
 
-    assert "1 entries" in engine("--limit", "3").stdout
+    assert "1 entry" in engine("--limit", "3").stdout
     assert cache.limit(home) == 3 * 2**30
     assert "0 entries" in engine("--clear").stdout
     wrong = engine("--limit", "-2")

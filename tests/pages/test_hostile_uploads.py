@@ -115,8 +115,8 @@ def test_orientations_turn_the_image_as_a_viewer_does(uploads):
         ("5000_scans.jpg", "more parts than a photo"),
         ("exif_in_many_parts.jpg", "more parts than a photo"),
         ("icon_of_12000_x_12000.ico", "12000 x 12000"),
-        ("65535_sizes.ico", "256 pictures"),
-        ("one_column.png", "65,535 on a side"),
+        ("65535_sizes.ico", "256 images"),
+        ("one_column.png", "65,535 per side"),
         ("just_above_64_million.png", "8001 x 8000"),
     ],
 )
