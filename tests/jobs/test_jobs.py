@@ -66,7 +66,7 @@ def killed_run(graft_home):
 
 
 def test_a_worker_that_was_killed_is_found_interrupted_with_its_log(killed_run, graft_home):
-    assert killed_run.status == "interrupted" and "worker ended" in killed_run.error
+    assert killed_run.status == "interrupted" and "worker stopped unexpectedly" in killed_run.error
     assert killed_run.log_tail() is not None and killed_run.ended
     assert killed_run not in jobs.active(graft_home)
     # Half a line, as a kill in mid-write leaves it, hurts neither a reader nor the next writer.
