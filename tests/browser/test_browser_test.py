@@ -93,7 +93,7 @@ def test_a_zip_is_streamed_found_again_after_a_refresh_and_downloaded_as_csv(
     page.goto(f"{address}/test?run={trained_run.id}")
     upload(page, packed)
     expect(page.get_by_text(f"{count} images classified")).to_be_visible()
-    expect(page.get_by_text("named like their folder")).to_be_visible()
+    expect(page.get_by_text("match their folder")).to_be_visible()
     expect(page.get_by_text("1 could not be read")).to_be_visible()
     expect(page.locator(".graft-tile img").first).to_have_js_property("complete", True)
     assert page.locator(".graft-tile.lost").count() == 0

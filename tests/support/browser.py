@@ -188,4 +188,4 @@ def answered(page, count):
     """Waits for `count` answers; returns the likeliest class of each, sure or not."""
     bars = page.get_by_role("img", name=re.compile("Most likely classes: "))
     expect(bars).to_have_count(count)
-    return [bar.get_attribute("aria-label").split()[2] for bar in bars.all()]
+    return [bar.get_attribute("aria-label").split(": ", 1)[1].split()[0] for bar in bars.all()]
