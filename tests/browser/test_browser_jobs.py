@@ -42,7 +42,7 @@ def offer(page, address, name, epochs):
 
 def shown(page, name):
     """Waits until the page shows the run of a name, and returns its id from the address."""
-    expect(page.get_by_role("heading", name=re.compile(f"^{name}: "), level=3)).to_be_visible()
+    expect(page.get_by_role("heading", name=re.compile(f"^{name} · "), level=3)).to_be_visible()
     page.wait_for_url(re.compile(r"run="))
     return re.search(r"run=([\w.-]+)", page.url)[1]
 
@@ -80,7 +80,7 @@ def test_runs_wait_are_reordered_cancelled_paused_and_resumed(home, tmp_path, pa
         page.get_by_role("button", name="Pause").click()
         resume = page.get_by_role("button", name=re.compile("Resume from step [1-9]"))
         expect(resume).to_be_visible(timeout=TRAINING)
-        expect(page.get_by_text("it holds no device meanwhile")).to_be_visible()
+        expect(page.get_by_text("the device is free")).to_be_visible()
         rail = page.get_by_test_id("stSidebar")
         expect(rail.get_by_text(re.compile("(Starting|Running): third"))).to_be_visible()
 

@@ -56,7 +56,7 @@ def test_double_clicks_of_many_sessions_queue_each_run_once_and_in_order(taken, 
                 page.goto(f"{address}/train?preset=sample&set=name={name}")
                 page.get_by_role("button", name="New run").click()
                 page.get_by_role("button", name="Add to the queue").dblclick()
-                heading = page.get_by_role("heading", name=re.compile(f"^{name}: "), level=3)
+                heading = page.get_by_role("heading", name=re.compile(f"^{name} · "), level=3)
                 expect(heading).to_be_visible(timeout=60_000)
                 wanted.append(name)
         names = [runs.get_run(taken, run).recipe.name for run in queue.waiting(taken)]
