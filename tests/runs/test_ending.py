@@ -27,7 +27,7 @@ def home(own_home, monkeypatch):
 
 @pytest.fixture
 def run(home):
-    """A run whose worker died without a word after its first event."""
+    """A run whose worker stopped unexpectedly after its first event."""
     made = runs.create(load_preset("sample"), home)
     queue.add(home, made.id)
     queue.claim(home, ["cpu"], 1, lambda *_: queue.Handle("local", GONE))
