@@ -3,7 +3,6 @@
 import contextlib
 import re
 import urllib.parse
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,16 @@ from playwright.sync_api import expect
 
 from engine import home as homes
 from engine import load_preset
-from tests.support.browser import TRAINING, GrowingRun, answered, chromium, server, title, upload
+from tests.support.browser import (
+    DIRECTLY,
+    TRAINING,
+    GrowingRun,
+    answered,
+    chromium,
+    server,
+    title,
+    upload,
+)
 
 pytestmark = [
     pytest.mark.browser,
@@ -199,7 +207,7 @@ def test_server_has_not_loaded_tensorflow_after_every_page(live, page):
 
 def test_plotly_comes_from_this_server(live):
     address, _ = live
-    with urllib.request.urlopen(f"{address}/vendor/plotly.min.js") as answer:
+    with DIRECTLY.open(f"{address}/vendor/plotly.min.js") as answer:
         assert answer.status == 200
 
 

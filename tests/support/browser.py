@@ -22,6 +22,9 @@ from tests.support import ROOT
 
 STEPS, EPOCHS = 15, 8
 
+# `urlopen` would keep the proxy that the process had at its first call, here that of a test.
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 def chromium() -> str | None:
     """Path of a Chromium or Chrome, or None."""
@@ -75,7 +78,7 @@ def _await_health(address, process, log):
         if process.poll() is not None:
             raise RuntimeError(f"the server ended at once: {Path(log).read_text()}")
         try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
+            with DIRECTLY.open(f"{address}/_stcore/health", timeout=2):
                 return
         except OSError:
             time.sleep(0.1)  # nothing to wait on: the port is not open yet
