@@ -1,4 +1,11 @@
-"""How numbers are written for people. Light."""
+"""How numbers, names and lists of names are written for people. Light."""
+
+from collections.abc import Sequence
+
+LONGEST = 200
+"""Characters of a name that are shown."""
+LISTED = 5
+"""Names of a list that are shown, unless there is more room."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -52,3 +59,26 @@ def short(number: float) -> str:
 def grouped(number: int) -> str:
     """A whole number with its thousands set apart: "3,670"."""
     return f"{number:,}"
+
+
+def shown(name: str) -> str:
+    """A name that is safe to print: characters that cannot be seen or that reverse the text, and
+    bytes that are no UTF-8, become their numbers; a long name loses its middle."""
+    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in name)
+    return text if len(text) <= LONGEST else f"{text[:120]}…{text[-60:]}"
+
+
+def listed(names: Sequence[str], most: int = LISTED, last: str = "and") -> str:
+    """Names in a sentence: "rose", "rose and tulip", "dandelion, rose and 998 more".
+
+    Args:
+        names: any number of them; each is made safe by `shown`.
+        most: names that are shown, at least 1.
+        last: the word before the last one.
+    """
+    # "and 1 more" would take the room of the name itself.
+    most = most if len(names) > most + 1 else len(names)
+    parts = [shown(name) for name in names[:most]]
+    if len(names) > most:
+        last, parts = "and", [*parts, f"{len(names) - most:,} more"]
+    return f" {last} ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

@@ -15,8 +15,8 @@ from typing import IO, TypeAlias
 
 from engine import home as homes
 from engine.data.sources import zip_names
-from engine.data.sources.zip_names import shown
 from engine.errors import RunError
+from engine.host.words import shown
 from engine.runs import files
 
 MAX_MODEL = 2_500_000_000

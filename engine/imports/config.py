@@ -17,8 +17,8 @@ from typing import Any, TypedDict
 
 from pydantic_core import from_json
 
-from engine.data.sources.zip_names import shown
 from engine.errors import RunError
+from engine.host.words import shown
 from engine.imports import values
 
 MAX_CONFIG = 5_000_000

@@ -31,11 +31,10 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from engine import home as homes
-from engine.data.sources.zip_names import shown
 from engine.errors import GraftError, RecipeError, RunError
 from engine.host import limits
 from engine.host.background import Report
-from engine.host.words import plural
+from engine.host.words import plural, shown
 from engine.imports import archive, keras_file, run_folder
 from engine.imports.keras_file import About
 from engine.recipe import Recipe

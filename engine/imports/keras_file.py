@@ -24,10 +24,10 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
 from engine import home as homes
-from engine.data.sources.zip_names import shown
 from engine.errors import GraftError, RunError
 from engine.host import limits
 from engine.host.background import Report
+from engine.host.words import shown
 from engine.imports import archive
 from engine.imports.config import MAX_CONFIG, cleaned
 

@@ -16,8 +16,8 @@ from pydantic_core import from_json
 
 from engine import home as homes
 from engine.data import overlay
-from engine.data.sources.zip_names import shown
 from engine.errors import ImageError, RecipeError, RunError
+from engine.host.words import shown
 from engine.images import decode
 from engine.imports import archive
 from engine.imports.archive import Source

@@ -6,8 +6,8 @@ RunError with the reason for any other.
 
 from typing import Any
 
-from engine.data.sources.zip_names import shown
 from engine.errors import RunError
+from engine.host.words import shown
 
 MAX_LAYERS = 3_000
 MAX_COUNT = 65_536

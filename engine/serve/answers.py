@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
-from engine.data.sources.zip_names import shown
+from engine.host.words import shown
 from engine.images.memory import return_memory
 from engine.predict.classifier import Answer, Classifier
 from engine.predict.confidence import MEANING, Confidence, Verdict

@@ -27,8 +27,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
-from engine.data.sources.zip_names import shown
 from engine.errors import GraftError
+from engine.host.words import shown
 from engine.predict import confidence
 from engine.predict.classifier import Classifier
 from engine.serve import answers, page

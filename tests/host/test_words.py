@@ -28,3 +28,17 @@ def test_shares_memory_and_large_numbers():
     assert words.percent(0.5, 0) == "50%"
     assert words.memory(812) == "812 MiB" and words.memory(2458) == "2.4 GiB"
     assert words.short(98_000) == "98 k" and words.short(2_400_000) == "2.4 M"
+
+
+def test_long_lists_fold_and_never_hide_a_single_name():
+    names = [f"class {i}" for i in range(1000)]
+    assert words.listed([]) == "" and words.listed(["a"]) == "a"
+    assert words.listed(["a", "b"], last="or") == "a or b"
+    assert words.listed(names[:6]).count("class") == 6
+    assert words.listed(names, 2) == "class 0, class 1 and 998 more"
+    assert len(words.listed(["x" * 9000] * 9)) < 1200
+
+
+def test_names_are_made_safe_to_print():
+    assert words.shown("d\udce9j\u202e.png") == "d\\udce9j\\u202e.png"
+    assert words.listed(["\udce9"]).encode()

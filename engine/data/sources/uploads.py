@@ -15,8 +15,8 @@ from typing import IO, TypeAlias
 
 from engine import home as homes
 from engine.data.sources import archive
-from engine.data.sources.zip_names import shown
 from engine.errors import DatasetError
+from engine.host.words import shown
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Called with (bytes done, bytes in total or None)."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from engine.data.sources import layout
 from engine.host import words
+from engine.host.words import shown
 from engine.images.decode import EXTENSIONS, MAX_BYTES
 
 MAX_NAME = 255
@@ -155,10 +156,3 @@ def told(skipped: dict[str, list[str]]) -> list[tuple[str, str]]:
         if len(names) > NAMED:
             rows.append((f"and {len(names) - NAMED:,} more", reason))
     return rows
-
-
-def shown(name: str) -> str:
-    """A name that is safe to print: characters that cannot be seen or that reverse the text become
-    their numbers, and a long name loses its middle."""
-    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in name)
-    return text if len(text) <= 200 else f"{text[:120]}…{text[-60:]}"
