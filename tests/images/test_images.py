@@ -14,7 +14,8 @@ from tests.support.pictures import encode, picture
 
 @pytest.mark.parametrize(
     ("format", "mode"),
-    [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "P"), ("PNG", "L"),
+    [("JPEG", "RGB"), ("HEIF", "RGB"), ("HEIF", "L"), ("HEIF", "RGBA"),
+     ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "P"), ("PNG", "L"),
      ("WEBP", "RGB"), ("AVIF", "RGB"), ("GIF", "P"), ("BMP", "RGB"), ("TIFF", "RGB"),
      ("PPM", "RGB"), ("JPEG2000", "RGB")],
 )  # fmt: skip
@@ -23,6 +24,20 @@ def test_formats_and_modes_are_read_as_seen(format, mode):
     pixels = np.asarray(decode.read(encode(original, format)), int)
     assert pixels.shape == (48, 64, 3)
     assert np.abs(pixels - np.asarray(original.convert("RGB"), int)).mean() < 12
+
+
+def test_content_says_which_format_a_file_has():
+    """Also for files without an ending; a text or a film that begins alike is no image."""
+    for format in decode.FORMATS:
+        assert decode.kind_of(encode(picture(), format)[:64]) == format
+    for no_image in (
+        b"", b"BMW is a carmaker from Munich", b"P2 notes of the meeting", b"<svg/>", bytes(64),
+        b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", b"RIFF\0\0\0\0WAVE", b"II, 3 of 4",
+    ):  # fmt: skip
+        assert decode.kind_of(no_image) is None
+    mixed = b"\0\0\0\x1cftypmif1\0\0\0\0mif1%bmiaf"
+    assert decode.kind_of(mixed % b"heic") == "HEIF"
+    assert decode.kind_of(mixed % b"avif") == "AVIF"
 
 
 def test_exif_orientation_is_applied():
