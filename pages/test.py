@@ -10,6 +10,8 @@ from pages._test import answers, batch, cards, confidence, export, marks
 from pages._ui import common
 
 SOURCES = ["Upload", "Folder", "Webcam", "Test images of this run", "Earlier batches"]
+CLASSES = 20
+"""Classes of a classifier that are named above the uploader."""
 VIEWS = {
     "Try it": "try",
     "Confidence": "sure",
@@ -156,7 +158,7 @@ def _choose(finished):
     )
     run = by_id[chosen]
     common.choose_run(run)
-    st.caption("Classes: " + common.plain(", ".join(run.classes)))
+    st.caption("Classes: " + common.plain(words.listed(run.classes, CLASSES)))
     answers.say_if_uncertain(run)
     return run, by_id.get(other)
 

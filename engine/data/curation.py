@@ -7,8 +7,6 @@ time. All steps that are not undone form the overlay (`engine.data.overlay`) tha
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import time
@@ -25,6 +23,7 @@ from engine import home as homes
 from engine.data import datasets, overlay, splits
 from engine.data.overlay import Decision
 from engine.errors import DatasetError
+from engine.host import sheet
 from engine.recipe import DatasetSpec
 
 ACTIONS = {"exclude": "leave out", "include": "include", "relabel": "relabel", "move": "move"}
@@ -205,9 +204,7 @@ def in_words(home: Path, identity: str) -> str:
 def to_csv(home: Path, spec: DatasetSpec) -> str:
     """The decisions of all steps that are not undone, as CSV: name, content, action, to, before,
     time, why."""
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(["name", "sha256", "action", "to", "before", "time", "why"])
+    rows = [["name", "sha256", "action", "to", "before", "time", "why"]]
     holding, last = {_key(d) for d in _folded(steps(home, spec))}, {}
     for step in steps(home, spec):
         if not step.undone:
@@ -217,12 +214,8 @@ def to_csv(home: Path, spec: DatasetSpec) -> str:
         if key in holding:
             when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(step.time))
             row = [decision[k] for k in ("name", "content", "do", "to", "before")]
-            # The quote keeps a spreadsheet from reading a name as a formula.
-            writer.writerow(
-                ["'" + v if v[:1] in "=+-@" and v else v for v in row] + [when, step.text]
-            )
-    # Names may have bytes that are not UTF-8 (Linux allows any): these are written as numbers.
-    return file.getvalue().encode("utf-8", "backslashreplace").decode()
+            rows.append([*row, when, step.text])
+    return sheet.to_csv(rows)
 
 
 def _folded(found: Sequence[Step]) -> list[Decision]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.errors import DatasetError
 from engine.host import words
+from engine.host.words import listed
 from engine.recipe import SplitSpec
 
 Parts: TypeAlias = dict[str, np.ndarray]
@@ -75,18 +76,18 @@ def in_words(spec: SplitSpec, sources: np.ndarray) -> str:
     if chosen == "stratified":
         text = "ll images are divided by percentage within each class"
         if _divides_itself(own):
-            return f"A{text}, so the source's own {_and(own[1:])} images may be trained on."
+            return f"A{text}, so the source's own {listed(own[1:])} images may be trained on."
         if spec.method == "auto":
             return f"The source does not have both train and test parts, so a{text}."
         return f"A{text}."
-    text = f"The source has its own {_and(own)}" if own else "The source has no parts of its own"
+    text = f"The source has its own {listed(own)}" if own else "The source has no parts of its own"
     missing = [f"{part} ({getattr(spec, part):g}%)" for part in PARTS if part not in own]
     if missing:
-        text += f"; {_and(missing)} {'is' if len(missing) == 1 else 'are'} taken from train"
+        text += f"; {listed(missing)} {'is' if len(missing) == 1 else 'are'} taken from train"
     unused = sorted(names - {ADDED}.union(*OWN_NAMES.values()))
     if unused:
         count = words.plural(int(np.isin(sources, unused).sum()), "image")
-        text += f"; its {_and(unused)} ({count}) {'is' if len(unused) == 1 else 'are'} not used"
+        text += f"; its {listed(unused)} ({count}) {'is' if len(unused) == 1 else 'are'} not used"
     if ADDED in names:
         text += "; images added here are divided by percentage"
     return f"{text}."
@@ -99,10 +100,6 @@ def _own(names: set[str]) -> list[str]:
 
 def _divides_itself(own: list[str]) -> bool:
     return "train" in own and len(own) > 1
-
-
-def _and(items: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]]))
 
 
 def divide(
@@ -156,7 +153,7 @@ def checked(parts: Parts, labels: np.ndarray, classes: Sequence[str]) -> Parts:
             )
     missing = np.setdiff1d(np.arange(len(classes)), labels[parts["train"]])
     if len(missing):
-        names = ", ".join(classes[i] for i in missing[:5])
+        names = listed([classes[i] for i in missing.tolist()])
         raise DatasetError(
             f"no training image is left for {names}; add images of it, give train a larger share, "
             "or, if the source's own train part has none of it, set split.method to stratified"

@@ -356,5 +356,4 @@ def _dark_or_bright(seen: Seen) -> np.ndarray:
 
 def _named(classes: Sequence[str], counts: np.ndarray, labels: np.ndarray) -> str:
     """The first classes with their counts."""
-    names = [f"{classes[i]} ({counts[i]})" for i in labels[:5].tolist()]
-    return ", ".join(names) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+    return words.listed([f"{classes[i]} ({counts[i]})" for i in labels.tolist()])

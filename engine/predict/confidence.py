@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.errors import RunError
+from engine.host import words
 from engine.predict import calibration, embedding, reference
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Verdict:
             return f"Likely {self.likely[0]}; no other class is likely."
         if not self.likely:
             return "Not sure: no class is likely enough."
-        return f"Not sure: {', '.join(self.likely[:-1])} or {self.likely[-1]}."
+        return f"Not sure: {words.listed(self.likely, last='or')}."
 
 
 class Confidence:

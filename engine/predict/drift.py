@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.host.words import percent
+from engine.host.words import listed, percent
 
 if TYPE_CHECKING:
     from engine.predict.reference import Reference
@@ -121,11 +121,10 @@ def _summary(different) -> str:
         )
     if different == ["classes"]:
         return "The images look the same, but the mix of classes differs."
-    words = [WORDS[name] for name in different]
-    listed = ", ".join(words[:-1]) + (" and " if words[1:] else "") + words[-1]
     return (
         "These images are not like the ones the run was validated on: they differ in "
-        f"{listed}, so its test accuracy does not hold for them."
+        f"{listed([WORDS[name] for name in different])}, so its test accuracy does not hold for "
+        "them."
     )
 
 

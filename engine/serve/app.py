@@ -28,7 +28,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from engine.errors import GraftError
-from engine.host.words import shown
+from engine.host.words import listed, shown
 from engine.predict import confidence
 from engine.predict.classifier import Classifier
 from engine.serve import answers, page
@@ -70,11 +70,10 @@ def application(classifier: Classifier, bounds: Bounds) -> FastAPI:
     """
     # Read once, like the classifier: after a new calibration, the two would not match.
     known = confidence.known(classifier.run)
-    named = ", ".join(classifier.classes[:20]) + (" …" if len(classifier.classes) > 20 else "")
     app = FastAPI(
         title=f"Graft: {classifier.run.recipe.name}",
         version=classifier.run.id,
-        description=f"Classifies images. Classes: {named}.",
+        description=f"Classifies images. Classes: {listed(classifier.classes, 20)}.",
         docs_url=None,  # FastAPI's own pages load scripts from elsewhere
         redoc_url=None,
     )

@@ -112,7 +112,8 @@ def _answer(run, image, truth, key):
 def _verdict(verdict):
     text = _test_answers.BADGES[verdict.kind]
     if verdict.kind == "unsure":
-        text += f": {common.plain(' or '.join(verdict.likely) or 'no class is likely enough')}"
+        likely = words.listed(verdict.likely, last="or") or "no class is likely enough"
+        text += f": {common.plain(likely)}"
     share = round(100 * _test_answers.coverage())
     st.markdown(
         text,
