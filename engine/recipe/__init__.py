@@ -7,7 +7,7 @@ assert Recipe.from_yaml(text) == recipe
 
 from engine.recipe.fields import all_fields, field_help, field_info
 from engine.recipe.presets import load, load_preset, preset_names, preset_text
-from engine.recipe.recipe import Recipe, apply_sets
+from engine.recipe.recipe import Recipe, apply_sets, setting
 from engine.recipe.specs import (
     SAVED_NAME,
     AugmentationSpec,
@@ -36,5 +36,6 @@ __all__ = [
     "load_preset",
     "preset_names",
     "preset_text",
+    "setting",
     "tfds_problem",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from engine.recipe.recipe import Recipe
-from engine.recipe.specs import submodel
+from engine.recipe.specs import field_of, submodel
 
 
 def field_info(path: str) -> dict[str, Any]:
@@ -18,11 +18,10 @@ def field_info(path: str) -> dict[str, Any]:
         A dict with path, help, unit, default, minimum, maximum (inclusive or exclusive bounds as
         given, None where there is none) and choices (list, or None).
     """
-    model: type[BaseModel] = Recipe
-    *parents, last = [part for part in path.split(".") if not part.isdigit()]
-    for part in parents:
-        model = submodel(model.model_fields[part].annotation) or model
-    field = model.model_fields[last]
+    found = field_of(Recipe, path)
+    assert found, f"a recipe has no field {path}"
+    model, field = found
+    last = path.rpartition(".")[2]
     schema = model.model_json_schema(mode="validation")["properties"][last]
     options = schema.get("anyOf", [schema]) if "allOf" not in schema else schema["allOf"]
     extra = field.json_schema_extra

@@ -41,6 +41,8 @@ def sentences(error: ValidationError, model: type[BaseModel]) -> dict[str, str]:
             text = f"must be {context['expected']}{shown}"
         elif kind == "string_pattern_mismatch" and path.endswith("trainable"):
             text = f"must be none, all, last N blocks, or from LAYER{shown}"
+        elif kind == "string_unicode":
+            text = f"has characters that are not UTF-8; rename the file or folder{shown}"
         elif kind == "value_error":
             text = str(context["error"])
         elif kind in ("model_type", "model_attributes_type"):

@@ -26,6 +26,7 @@ from engine.recipe.specs import (
     SplitSpec,
     StageSpec,
     described,
+    field_of,
 )
 
 
@@ -193,10 +194,63 @@ def parse_yaml(text: str) -> dict[str, Any]:
     return data
 
 
+def setting(path: str, value: Any) -> str:
+    """A value of plain data as a setting that `apply_sets` reads back."""
+    kinds = _kinds(path)
+    if str in kinds and (isinstance(value, str) or value is None):
+        return f"{path}={value or ''}"
+    return f"{path}={json.dumps(value, ensure_ascii=False)}"
+
+
+def _kinds(path: str) -> tuple[Any, ...]:
+    """The types that a field accepts, without their bounds; none for an unknown field."""
+    found = field_of(Recipe, path)
+    if found is None:
+        return ()
+    annotation = found[1].annotation
+    return tuple(
+        getattr(kind, "__origin__", kind)
+        for kind in (getattr(annotation, "__args__", None) or (annotation,))
+    )
+
+
+def _value(path: str, raw: str) -> Any:
+    """The value of a setting, by its field's type."""
+    kinds = _kinds(path)
+    if str in kinds:
+        if path not in _FREE_TEXT and raw[:1] == '"':
+            raw = _unquoted(raw)
+        if type(None) in kinds and raw in ("", "null"):
+            return None
+        if float not in kinds:
+            return raw
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        if str in kinds:
+            return raw
+        raise RecipeError(f"the value of {path} is not valid YAML or JSON: {raw!r}") from None
+    return raw if str in kinds and not isinstance(value, (int, float)) else value
+
+
+_FREE_TEXT = ("name", "description")
+"""Fields whose text may begin and end with quotes."""
+
+
+def _unquoted(raw: str) -> str:
+    """Addresses of earlier versions have texts as JSON."""
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return raw
+    return value if isinstance(value, str) else raw
+
+
 def apply_sets(data: dict[str, Any], sets: Iterable[str]) -> dict[str, Any]:
     """Returns a copy of `data` with settings such as "stages.0.epochs=3" applied.
 
-    A value is read as YAML, so numbers, true, lists and JSON work.
+    A text field takes the text as it is: `name=yes`, `dataset.path=/photos #2`. Other values are
+    read as YAML, so numbers, true, lists and JSON work.
 
     Raises:
         RecipeError: for a setting without "=", or a path that does not exist.
@@ -206,10 +260,7 @@ def apply_sets(data: dict[str, Any], sets: Iterable[str]) -> dict[str, Any]:
         path, equals, raw = setting.partition("=")
         if not equals or not path:
             raise RecipeError(f"a setting must look like stages.0.epochs=3; {setting!r} was given")
-        try:
-            value = yaml.safe_load(raw)
-        except yaml.YAMLError:
-            raise RecipeError(f"the value of {path} is not valid YAML or JSON: {raw!r}") from None
+        value = _value(path, raw)
         *parents, last = path.split(".")
         target: Any = data
         for key in parents:

@@ -10,9 +10,19 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
 from engine.errors import DatasetError
+from engine.recipe import paths
 
 SAVED_NAME = r"[A-Za-z0-9][\w.-]{0,59}"
 TRAINABLE_PATTERN = r"^(none|all|last [1-9]\d{0,3} blocks?|from [\w./:-]{1,120})$"
@@ -60,6 +70,32 @@ def submodel(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+def field_of(model: type[BaseModel], path: str) -> tuple[type[BaseModel], FieldInfo] | None:
+    """The model that holds a field, and the field; None if there is none of this name.
+
+    Args:
+        model: where the path begins.
+        path: for example "stages.0.epochs", "stages.epochs" or "batch_size".
+    """
+    *parents, last = [part for part in path.split(".") if not part.isdigit()] or [""]
+    for part in parents:
+        field = model.model_fields.get(part)
+        inner = submodel(field.annotation) if field else None
+        if inner is None:
+            return None
+        model = inner
+    return (model, model.model_fields[last]) if last in model.model_fields else None
+
+
+def _pasted(value: Any) -> Any:
+    """What is not text is left to pydantic, which says so."""
+    return paths.given(value) if isinstance(value, str) else value
+
+
+# A folder's name may end with a space.
+PathText = Annotated[str, StringConstraints(strip_whitespace=False), BeforeValidator(_pasted)]
+
+
 class Model(BaseModel):
     """Base of the recipe and its parts: frozen, and strict about unknown fields."""
 
@@ -83,11 +119,18 @@ class DatasetSpec(Model):
         "and version (name/config:1.0.0). For source saved: the name of the dataset.",
         max_length=200,
     )
-    path: str = described(
+    path: PathText = described(
         "",
         "For source folder: a folder on the host with one subfolder per class. For source zip: a "
         "zip file of class folders.",
         max_length=4096,
+    )
+    layout: Literal["auto", "class", "part/class", "class/part"] = described(
+        "auto",
+        "What the folders of a folder or a zip are, from the top. auto: as their names and "
+        "contents say, and a question where they contradict; class: a folder per class; "
+        "part/class: train, validation and test, with a folder per class in each; class/part: a "
+        "folder per class, with train, validation and test in each.",
     )
     images: int = described(
         600,
@@ -206,7 +249,7 @@ class BackboneSpec(Model):
         gt=0,
         le=2,
     )
-    weights: str | None = described(
+    weights: PathText | None = described(
         None,
         "imagenet, builtin, none (random), or the path of a local weights file; if left out, the "
         "backbone's own pretrained weights.",

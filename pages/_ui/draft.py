@@ -15,7 +15,7 @@ from engine import home as homes
 from engine.data.sources import collection
 from engine.errors import RecipeError
 from engine.estimate import proposal
-from engine.recipe import Recipe, apply_sets, load_preset, preset_names
+from engine.recipe import Recipe, apply_sets, load_preset, preset_names, setting
 from pages._ui import common
 
 _MISSING = object()
@@ -272,7 +272,7 @@ def _differences(old, new, prefix):
             for place, stage in enumerate(value):
                 found += _differences(before[place], stage, f"stages.{place}.")
         elif value != before:
-            found.append(f"{path}={json.dumps(value, ensure_ascii=False)}")
+            found.append(setting(path, value))
     return found
 
 

@@ -127,7 +127,7 @@ def test_another_dataset_begins_with_its_own_decisions(at, inspected, tmp_path):
     path = next(box for box in app.text_input if "path of a zip" in box.label)
     path.set_value(other.path).run()
     assert images(app) == "61" and "decisions" not in said(app).replace("decisions about", "")
-    assert 'overlay="' not in str(app.query_params["set"])
+    assert "overlay=" not in str(app.query_params["set"])
 
 
 @pytest.mark.parametrize("page", ["dataset", "configure"])

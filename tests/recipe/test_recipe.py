@@ -3,7 +3,15 @@
 import pytest
 
 from engine.errors import RecipeError
-from engine.recipe import Recipe, all_fields, field_help, load, load_preset, preset_names
+from engine.recipe import (
+    Recipe,
+    all_fields,
+    field_help,
+    load,
+    load_preset,
+    preset_names,
+    setting,
+)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -105,3 +113,47 @@ def test_a_missing_file_is_named(tmp_path):
     binary.write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(RecipeError, match="not a text file"):
         load(str(binary))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["yes", "123", "null", "~", "no: yes", "a # b", "[a", "{x}", '"quoted"', "it's", "a=b", "1e3"],
+)
+def test_a_text_field_takes_the_text_as_it_is(text):
+    recipe = load_preset("sample", [f"name={text}", f"description={text}"])
+    assert (recipe.name, recipe.description) == (text, text)
+    assert load_preset("sample", [setting("name", text)]).name == text
+
+
+def test_a_path_with_a_hash_is_not_cut_and_other_fields_are_still_yaml():
+    recipe = load_preset("sample", ["dataset.source=folder", "dataset.path=/a/b#c:d # e"])
+    assert recipe.dataset.path == "/a/b#c:d # e"
+    recipe = load_preset("sample", ["batch_size=8 # images", "split.test=12.5", "split.train=72.5"])
+    assert (recipe.batch_size, recipe.split.test) == (8, 12.5)
+    recipe = load_preset("sample", ["backbone.weights=null", "augmentation=none"])
+    assert recipe.backbone.weights == "builtin" and not recipe.augmentation.active
+
+
+def test_addresses_of_earlier_versions_have_texts_as_json():
+    sets = ["dataset.source=tfds", 'dataset.name="tf_flowers"', 'stages.0.name="a b"']
+    recipe = load_preset("sample", sets)
+    assert (recipe.dataset.name, recipe.stages[0].name) == ("tf_flowers", "a b")
+
+
+def test_a_path_is_understood_as_a_file_manager_copies_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given, meant in {
+        "'/a/b c'": "/a/b c", '"C:\\photos"': "C:\\photos", "file:///a/b%20c": "/a/b c",
+        " /a/b ": "/a/b", "'file:///a'": "/a", "/a's": "/a's", "'a' 'b'": "'a' 'b'",
+    }.items():  # fmt: skip
+        sets = ["dataset.source=folder", f"dataset.path={given}"]
+        assert load_preset("sample", sets).dataset.path == meant
+    for name in ("'really named so'", "ends with a space "):
+        (tmp_path / name).mkdir()
+        sets = ["dataset.source=folder", f"dataset.path={name}"]
+        assert load_preset("sample", sets).dataset.path == name
+
+
+def test_a_path_that_is_not_utf8_is_refused_in_a_sentence():
+    with pytest.raises(RecipeError, match="not UTF-8; rename the file or folder"):
+        load_preset("sample", ["dataset.source=folder", "dataset.path=/tmp/\udce9lan"])
