@@ -10,10 +10,11 @@ import typer
 from engine import actions
 from engine import home as homes
 from engine.cli.dataset_argument import HELP, spec_of
-from engine.cli.options import AsJson, Home, Sets, json_out, line, table
+from engine.cli.options import AsJson, Home, Sets, json_out, line, path_of, table
 from engine.cli.runs import date
 from engine.cli.terminal import watched
 from engine.errors import DatasetError
+from engine.host import words
 from engine.host.background import result_of
 from engine.host.words import plural
 
@@ -43,7 +44,8 @@ def curate(
         typer.Option(help="Redo the step with this number; 0 is the last undone one.", min=0),
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="Write the current decisions to a CSV file.")
+        Path | None,
+        typer.Option(help="Write the current decisions to a CSV file.", parser=path_of),
     ] = None,
     home: Home = None,
     json_: AsJson = False,
@@ -90,22 +92,32 @@ def _decisions(
     """Decisions from the options. Raises DatasetError for a name that no image has."""
     from engine.data import curation
 
-    places = {name: i for i, name in enumerate(opened.names)}
     made = []
     for do, given in (("exclude", leave_out), ("relabel", relabel), ("move", move)):
         for text in given or ():
-            name, equals, to = (text, "=", "") if do == "exclude" else text.rpartition("=")
-            if not equals:
-                raise DatasetError(
-                    f"{text!r} must look like NAME={'PART' if do == 'move' else 'CLASS'}"
-                )
-            if name not in places:
+            name, to = (text, "") if do == "exclude" else _parts(opened, text, do)
+            image = words.same(name, opened.names)
+            if image is None:
                 raise DatasetError(
                     f"the dataset has no image {name!r}; see the names with: "
                     "python -m engine inspect DATASET --json"
                 )
-            made += curation.decisions(opened, [places[name]], do, to)
+            made += curation.decisions(opened, [opened.names.index(image)], do, to)
     return made
+
+
+def _parts(opened: Dataset, text: str, do: str) -> tuple[str, str]:
+    """NAME and CLASS of "NAME=CLASS": both may contain "=", but NAME is that of an image."""
+    from engine.data.splits import PARTS
+
+    what, targets = ("PART", PARTS) if do == "move" else ("CLASS", opened.source_classes)
+    pieces = text.split("=")
+    if len(pieces) == 1:
+        raise DatasetError(f"{text!r} must look like NAME={what}")
+    splits = [("=".join(pieces[:i]), "=".join(pieces[i:])) for i in range(1, len(pieces))]
+    fitting = [s for s in splits if words.same(s[0], opened.names)] or splits[-1:]
+    name, to = next((s for s in fitting if words.same(s[1], targets)), fitting[0])
+    return name, words.same(to, targets) or to
 
 
 def payback(

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from engine.data.sources import collection
 from engine.errors import DatasetError
-from engine.recipe import SAVED_NAME, DatasetSpec, tfds_problem
+from engine.recipe import SAVED_NAME, DatasetSpec, paths, tfds_problem
+from engine.recipe.problems import sentences
 
 HELP = (
     "A dataset: sample, a TensorFlow Datasets name, a folder with one folder for each class, a zip "
@@ -31,10 +32,13 @@ def spec_of(text: str, home: Path) -> DatasetSpec:
     Raises:
         DatasetError: one sentence, if it is none of them.
     """
-    text = text.strip()
+    text = paths.given(text)
     found = _path(text)
     if found is not None:
-        return DatasetSpec(source="folder" if found.is_dir() else "zip", path=str(found))
+        try:
+            return DatasetSpec(source="folder" if found.is_dir() else "zip", path=str(found))
+        except ValidationError as error:
+            raise DatasetError("; ".join(sentences(error, DatasetSpec).values())) from None
     if text == "sample":
         return DatasetSpec(source="sample")
     if re.fullmatch(SAVED_NAME, text) and text in collection.names(home):

@@ -11,10 +11,11 @@ import typer
 
 from engine import home as homes
 from engine.cli.dataset_argument import HELP, spec_of
-from engine.cli.options import AsJson, Home, json_out, line, table
+from engine.cli.options import AsJson, Home, json_out, line, path_of, table
 from engine.cli.terminal import progress, say
 from engine.data import additions
 from engine.errors import DatasetError
+from engine.host.words import listed as listed_names
 from engine.host.words import plural
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _row(manifest) -> list:
     return [
         manifest["title"],
         manifest["count"],
-        ", ".join(manifest["classes"][:8]),
+        listed_names(manifest["classes"], 8),
         len(manifest["unreadable"]),
         manifest["fingerprint"][:12],
     ]
@@ -80,10 +81,15 @@ def add(
     name: Annotated[
         str, typer.Argument(help="The dataset's name; it is created if it does not exist.")
     ],
-    files: Annotated[list[Path] | None, typer.Argument(help="Image files of one class.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Image files of one class.", parser=path_of)
+    ] = None,
     label: Annotated[str | None, typer.Option(help="The class of these files.")] = None,
     zip_: Annotated[
-        Path | None, typer.Option("--zip", help="A zip with one folder of images for each class.")
+        Path | None,
+        typer.Option(
+            "--zip", help="A zip with one folder of images for each class.", parser=path_of
+        ),
     ] = None,
     base: Annotated[
         str | None, typer.Option(help=f"The dataset that a new one extends. {HELP}")

@@ -6,6 +6,7 @@ Each command is a function in the module of its noun. Here they get their name, 
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -85,6 +86,9 @@ def main() -> int:
         The exit code: 0 on success; 2 on bad input or 1 where a run's model is damaged, with one
         sentence on standard error.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a name still ends
+            stream.reconfigure(errors="backslashreplace")
     try:
         return app() or 0
     except GraftError as error:

@@ -10,7 +10,7 @@ import typer
 
 from engine import actions
 from engine import home as homes
-from engine.cli.options import AsJson, Home, RunId, json_out, table
+from engine.cli.options import AsJson, Home, RunId, json_out, path_of, table
 from engine.cli.terminal import progress, say
 from engine.errors import GraftError
 from engine.exports import background, card, exports, formats
@@ -48,7 +48,8 @@ def export(
         typer.Option(help="Of LiteRT: float32, float16 (smaller file, same answers) or int8."),
     ] = "float32",
     output: Annotated[
-        Path | None, typer.Option(help="Copy the zip into this folder; the run keeps its own.")
+        Path | None,
+        typer.Option(help="Copy the zip into this folder; the run keeps its own.", parser=path_of),
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Export again even if the run has this export.")
@@ -92,13 +93,17 @@ def _exported(run, format, home, precision, again) -> dict:
 
 
 def import_model(
-    path: Annotated[Path, typer.Argument(help="A run folder, a zip of one, or a .keras file.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A run folder, a zip of one, or a .keras file.", parser=path_of),
+    ],
     name: Annotated[str | None, typer.Option(help="Name of the new run.")] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
             help="For a .keras file: a text file with one class name a line, in the order of the "
-            "model's outputs."
+            "model's outputs.",
+            parser=path_of,
         ),
     ] = None,
     image_size: Annotated[

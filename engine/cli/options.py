@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine.recipe import paths
+
 # A pipe has no width; 160 columns keep a row of a table on one line.
 console = Console(width=None if sys.stdout.isatty() else 160)
 
@@ -23,6 +26,13 @@ Home = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def path_of(text: str) -> Path:
+    """A path as people paste it (`engine.recipe.paths.given`), ~ for their home included."""
+    return Path(paths.given(text)).expanduser()
+
+
 RunId = Annotated[str, typer.Argument(help="A run's id, or latest.")]
 RecipeName = Annotated[str, typer.Argument(help="A preset's name or a recipe's YAML file.")]
 Sets = Annotated[
@@ -52,6 +62,13 @@ def line(text: str, style: str | None = None) -> None:
     console.print(escape(text), style=style, highlight=False, soft_wrap=True)
 
 
+def data_out(text: str) -> None:
+    """Prints text for a file or a program, as UTF-8 whatever the terminal can show."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    print(text, end="")
+
+
 def json_out(data: dict | list) -> None:
-    """Prints one JSON document."""
+    """Prints one JSON document, all of it ASCII."""
     print(json.dumps(data, indent=1, default=str))

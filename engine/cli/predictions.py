@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine import home as homes
-from engine.cli.options import AsJson, Home, RunId, json_out, line, table
+from engine.cli.options import AsJson, Home, RunId, data_out, json_out, line, path_of, table
 from engine.cli.runs import per_class
 from engine.cli.terminal import progress, say
 from engine.errors import DamagedFile, DatasetError, GraftError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def predict(
     run: RunId,
-    image: Annotated[list[Path], typer.Argument(help="Image files.")],
+    image: Annotated[list[Path], typer.Argument(help="Image files.", parser=path_of)],
     top: Annotated[int, typer.Option(help="How many answers for each image.", min=1, max=1000)] = 3,
     home: Home = None,
     json_: AsJson = False,
@@ -66,7 +66,10 @@ def evaluate(
     run: RunId,
     data: Annotated[
         Path | None,
-        typer.Option(help="A folder with one folder for each class (default: the test images)."),
+        typer.Option(
+            help="A folder with one folder for each class (default: the test images).",
+            parser=path_of,
+        ),
     ] = None,
     home: Home = None,
     json_: AsJson = False,
@@ -145,8 +148,11 @@ def _print_calibration(kept) -> None:
 def batch(
     run: RunId,
     images: Annotated[
-        str,
-        typer.Argument(help="A folder or a zip of images. Class folders in it give the accuracy."),
+        Path,
+        typer.Argument(
+            help="A folder or a zip of images. Class folders in it give the accuracy.",
+            parser=path_of,
+        ),
     ],
     csv: Annotated[
         str | None, typer.Option(help="Write the answers to this CSV file; - for standard output.")
@@ -169,23 +175,23 @@ def batch(
     if json_:
         return json_out({"answers": answers, "figures": figures, "drift": drift})
     if csv == "-":
-        return print(batches.to_csv(answers), end="")
+        return data_out(batches.to_csv(answers))
     if csv:
         try:
-            Path(csv).write_text(batches.to_csv(answers))
+            path_of(csv).write_text(batches.to_csv(answers), encoding="utf-8")
         except OSError as error:
             text = f"{csv} cannot be written ({error.strerror}); give another file"
             raise DatasetError(text) from None
     _print_batch(answers, figures, drift, verdicts is not None)
 
 
-def _answered(model, images: str, kept: dict) -> Rows:
+def _answered(model, images: Path, kept: dict) -> Rows:
     """Answers to all images, with progress; `kept` takes what drift is judged by."""
     import numpy as np
 
     from engine.predict import batch_worker, batches
 
-    if not Path(images).exists():
+    if not images.exists():
         raise DatasetError(f"there is no folder or zip {images}; check the path")
     with batches.items(images) as items, progress("Classifying") as show:
         if not items:

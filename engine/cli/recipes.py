@@ -9,7 +9,7 @@ import typer
 
 from engine import home as homes
 from engine import recipe as recipes
-from engine.cli.options import AsJson, Home, RecipeName, Sets, json_out, line, table
+from engine.cli.options import AsJson, Home, RecipeName, Sets, data_out, json_out, line, table
 from engine.cli.terminal import prepare, watched
 from engine.host.background import result_of
 
@@ -24,7 +24,7 @@ def presets(
     if name and json_:
         return json_out(recipes.load_preset(name).to_dict())
     if name:
-        return print(recipes.preset_text(name), end="")
+        return data_out(recipes.preset_text(name))
     found = {n: recipes.load_preset(n) for n in recipes.preset_names()}
     if json_:
         return json_out([r.to_dict() for r in found.values()])

@@ -23,7 +23,7 @@ from engine import home as homes
 from engine.data import datasets, overlay, splits
 from engine.data.overlay import Decision
 from engine.errors import DatasetError
-from engine.host import sheet
+from engine.host import sheet, words
 from engine.recipe import DatasetSpec
 
 ACTIONS = {"exclude": "leave out", "include": "include", "relabel": "relabel", "move": "move"}
@@ -156,9 +156,8 @@ def decide(home: Path, spec: DatasetSpec, text: str, made: Sequence[Decision]) -
     for decision in made:
         known = {"relabel": plain.classes, "move": splits.PARTS}.get(decision["do"])
         if known is not None and decision["to"] not in known:
-            raise DatasetError(
-                f"{decision['to']!r} is not one of {', '.join(known)}; choose one of them"
-            )
+            names = words.listed(known, last="or")
+            raise DatasetError(f"{decision['to']!r} is not one of {names}; choose one of them")
     with _lock(home, spec):
         found = steps(home, spec)
         step = Step(len(found) + 1, time.time(), text, list(made), False)

@@ -1,6 +1,7 @@
 """How numbers, names and lists of names are written for people. Light."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 
 LONGEST = 200
 """Characters of a name that are shown."""
@@ -61,11 +62,26 @@ def grouped(number: int) -> str:
     return f"{number:,}"
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name that is safe to print: characters that cannot be seen or that reverse the text, and
-    bytes that are no UTF-8, become their numbers; a long name loses its middle."""
-    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in name)
+    bytes that are no UTF-8, become their numbers."""
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in name)
+
+
+def shown(name: str) -> str:
+    """`printable`, without the middle of a long name."""
+    text = printable(name)
     return text if len(text) <= LONGEST else f"{text[:120]}…{text[-60:]}"
+
+
+def same(name: str, known: Iterable[str]) -> str | None:
+    """The one of some names that is meant: the same text, or the same in another Unicode form
+    ("é" as one character or as "e" and an accent, as macOS writes it); None for none."""
+    known = list(known)
+    if name in known:
+        return name
+    form = unicodedata.normalize("NFC", name)
+    return next((each for each in known if unicodedata.normalize("NFC", each) == form), None)
 
 
 def listed(names: Sequence[str], most: int = LISTED, last: str = "and") -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from engine.errors import DamagedModel, ImageError, RunError
 from engine.host.parallel import cores, ordered_map
+from engine.host.words import printable
 from engine.images import decode
 from engine.predict import calibration
 from engine.runs import files, manifest
@@ -203,7 +204,7 @@ class Classifier:
     def _answer(self, numbered, keep_map=False) -> Answer:
         number, source = numbered
         is_path = isinstance(source, (str, Path))
-        answer = Answer(str(source) if is_path else f"image {number}", self.classes)
+        answer = Answer(printable(str(source)) if is_path else f"image {number}", self.classes)
         begun = time.perf_counter()
         try:
             answer.image = decode.read(source)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from engine.errors import RecipeError
+from engine.recipe import paths
 from engine.recipe.recipe import Recipe
 
 PRESETS_FOLDER = Path(__file__).parent / "presets"
@@ -24,7 +25,7 @@ def preset_text(name: str) -> str:
         raise RecipeError(
             f"there is no preset {name!r}; the presets are {', '.join(preset_names())}"
         )
-    return (PRESETS_FOLDER / f"{name}.yaml").read_text()
+    return (PRESETS_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def load_preset(name: str, sets: Iterable[str] = ()) -> Recipe:
@@ -38,7 +39,7 @@ def load(preset_or_path: str, sets: Iterable[str] = ()) -> Recipe:
     Raises:
         RecipeError: if there is no such preset or file, or a field breaks a rule.
     """
-    path = Path(preset_or_path)
+    path = Path(paths.given(preset_or_path)).expanduser()
     if preset_or_path in preset_names():
         return load_preset(preset_or_path, sets)
     if not path.is_file():

@@ -100,7 +100,7 @@ def test_what_would_leave_too_little_is_refused_in_one_sentence_and_changes_noth
     two = np.flatnonzero(dataset.labels < 2)
     with pytest.raises(DatasetError, match="leave 1 class, and at least two"):
         curation.decide(own_home, spec, "", curation.decisions(dataset, two, "exclude"))
-    with pytest.raises(DatasetError, match="'purple' is not one of blue, green, red"):
+    with pytest.raises(DatasetError, match="'purple' is not one of blue, green or red"):
         curation.decide(own_home, spec, "", curation.decisions(dataset, [0], "relabel", "purple"))
     with pytest.raises(DatasetError, match="no image is selected"):
         curation.decide(own_home, spec, "", [])

@@ -1,0 +1,63 @@
+"""Names and paths on the command line: separators, quotes, Unicode forms, other locales."""
+
+import json
+import unicodedata
+
+import pytest
+from typer.testing import CliRunner
+
+from engine.cli.main import app
+from engine.data import prepare_worker
+from engine.errors import DatasetError
+from engine.recipe import DatasetSpec
+from tests.support.pictures import picture
+
+
+def run(home, *arguments):
+    """One command in this process; errors are raised."""
+    done = CliRunner().invoke(app, [*map(str, arguments), "--home", str(home)])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.stdout
+
+
+@pytest.fixture
+def odd_names(tmp_path, own_home):
+    """A prepared folder whose classes and files have separators and accents."""
+    for number, name in enumerate(("Cat", "a=b", "caf\u00e9 = t\u00e9")):
+        (tmp_path / "odd" / name).mkdir(parents=True)
+        for i in range(4):
+            picture(number * 10 + i).save(tmp_path / "odd" / name / f"{i}=.png")
+    prepare_worker.ingest(DatasetSpec(source="folder", path=str(tmp_path / "odd")), own_home)
+    return tmp_path / "odd"
+
+
+def relabelled(home, folder, text):
+    """(class, image) pairs after a relabelling on the command line."""
+    found = json.loads(run(home, "curate", folder, "--relabel", text, "--json"))
+    return [(d["to"], d["name"]) for d in found["steps"][-1]["decisions"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [("Cat/0=.png", "a=b"), ("a=b/1=.png", "Cat"), ("a=b/2=.png", "caf\u00e9 = t\u00e9")],
+)
+def test_relabelling_splits_where_an_image_and_a_class_are_named(odd_names, own_home, name, to):
+    assert relabelled(own_home, odd_names, f"{name}={to}") == [(to, name)]
+
+
+def test_a_name_in_the_other_unicode_form_is_the_same_name(odd_names, own_home):
+    to, name = "caf\u00e9 = t\u00e9", "Cat/3=.png"
+    given = unicodedata.normalize("NFD", f"{name}={to}")
+    assert relabelled(own_home, odd_names, given) == [(to, name)]
+    with pytest.raises(DatasetError, match="the dataset has no image 'Cat/9.png'"):
+        relabelled(own_home, odd_names, "Cat/9.png=a=b")
+
+
+def test_pasted_paths_are_understood_where_a_path_is_given(odd_names, own_home, trained_run):
+    for given in (f"'{odd_names}'", f'"{odd_names}/" ', odd_names.as_uri()):
+        assert "12 images of 3 classes" in run(own_home, "inspect", "--pixels", given)
+    image = odd_names / "Cat" / "0=.png"
+    for given in (f"'{image}'", image.as_uri()):
+        answers = run(trained_run.home, "predict", trained_run.id, given)
+        assert answers.startswith(f"{image}: ")
