@@ -88,7 +88,7 @@ def watched(pid, going) -> dict:
 
 def status(pid, field) -> int:
     """Bytes of a field of /proc/PID/status; 0 once the process has freed its memory."""
-    with open(f"/proc/{pid}/status") as file:
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
         line = next((line for line in file if line.startswith(f"{field}:")), f"{field}: 0 kB")
     return int(line.split()[1]) * 1024
 

@@ -38,7 +38,7 @@ figures are in [`benchmarks.json`](benchmarks.json).
 def machine() -> str:
     """The host in one line: processor, cores, memory, vector instructions."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
 
     def first(field):
         return next((x.split(":", 1)[1].strip() for x in lines if x.startswith(field)), "")

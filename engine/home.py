@@ -108,7 +108,7 @@ def write_json(path: Path, data: object) -> None:
 def read_json(path: Path, default: Any = None) -> Any:
     """Reads JSON; `default` if the file does not exist. Raises DamagedFile if it is not JSON."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return default
     except ValueError as error:  # cut off, or not UTF-8

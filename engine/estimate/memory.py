@@ -53,7 +53,7 @@ def reset_peak() -> None:
     """Starts a new measurement of the peak memory."""
     # Where the system does not allow it, the peak so far counts: too much is safer than too little.
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_bytes(b"5")
     if on_gpu():
         tf.config.experimental.reset_memory_stats("GPU:0")
 
@@ -67,7 +67,7 @@ def peak_mb() -> float:
 
 def host_peak_mb() -> float:
     """The peak resident memory of this process since `reset_peak`, MiB."""
-    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="utf-8") as file:
         for line in file:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
@@ -97,13 +97,13 @@ def available_mb() -> float:
     ):
         with contextlib.suppress(OSError, ValueError):  # "max": no limit
             cached = _cached_files(Path(limit).parent / "memory.stat")
-            free.append(int(Path(limit).read_text()) - int(Path(used).read_text()) + cached)
+            free.append(int(Path(limit).read_bytes()) - int(Path(used).read_bytes()) + cached)
     return (min(free) + own) / 2**20
 
 
 def _cached_files(path: Path) -> int:
     """Bytes of file cache that a control group can release."""
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         name, value = line.split()
         if name in ("total_inactive_file", "inactive_file"):
             return int(value)

@@ -266,7 +266,7 @@ def _in_clean_process(run, pictures, report) -> dict:
     ]
     log = folder / "check.log"
     with (
-        open(log, "w") as errors,
+        open(log, "w", encoding="utf-8") as errors,
         subprocess.Popen(
             [str(part) for part in command],
             stdin=subprocess.DEVNULL,

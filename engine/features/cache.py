@@ -136,7 +136,7 @@ def make_room(home: Path, needed: int, keep: Path | None = None) -> bool:
 
 def delete(entry: Entry) -> bool:
     """Deletes an entry unless a run uses it; returns whether it is gone."""
-    with contextlib.suppress(FileNotFoundError), open(entry.path / "lock") as lock:
+    with contextlib.suppress(FileNotFoundError), open(entry.path / "lock", "rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -181,7 +181,7 @@ def acquire(
         if not (path / "identity.json").exists():
             _make(path, identity, fill)
         try:
-            lock = open(path / "lock")  # noqa: SIM115  returned open; closing releases it
+            lock = open(path / "lock", "rb")  # noqa: SIM115  returned open; closing releases it
         except FileNotFoundError:  # evicted meanwhile
             continue
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -213,7 +213,7 @@ def _make(path: Path, identity: dict, fill: Callable[[Path], None] | None) -> No
 
 
 def _busy(path: Path) -> bool:
-    with open(path / "lock") as lock:
+    with open(path / "lock", "rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return False

@@ -30,7 +30,7 @@ def memory_limit(home: Path) -> int:
     total = psutil.virtual_memory().total
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
-            total = min(total, int(Path(path).read_text()))
+            total = min(total, int(Path(path).read_bytes()))
     return total * settings.get(home)["memory_limit_percent"] // 100
 
 
@@ -46,7 +46,7 @@ def limit_memory(limit: int) -> None:
         limit: bytes.
     """
     with contextlib.suppress(OSError):  # any user may raise it, but not on every system
-        Path("/proc/self/oom_score_adj").write_text("500")
+        Path("/proc/self/oom_score_adj").write_bytes(b"500")
     if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") in ("", "-1"):
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)

@@ -30,8 +30,8 @@ def born(pid: int | None) -> float | None:
         process = psutil.Process(pid) if pid else None
         if process is None or process.status() == psutil.STATUS_ZOMBIE:
             return None
-        boot = int(Path("/proc/sys/kernel/random/boot_id").read_text()[:8], 16)
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = int(Path("/proc/sys/kernel/random/boot_id").read_bytes()[:8], 16)
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return boot * 1000.0 + int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
         return None
@@ -67,6 +67,10 @@ def end(who: dict[str, Any], seconds: float = 5) -> None:
     psutil.wait_procs([process], timeout=seconds)
 
 
+LOGGED = "utf-8:backslashreplace"
+"""How a process writes its log, whatever the locale: a name in it must not end the work."""
+
+
 def spawn(
     module: str, *arguments: object, log: Path, **environment: str
 ) -> subprocess.Popen[bytes]:
@@ -88,7 +92,7 @@ def spawn(
             stderr=output,
             start_new_session=True,
             # The working folder is the same, so relative paths in a recipe mean the same there.
-            env=os.environ | {"PYTHONPATH": path} | environment,
+            env=os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": LOGGED} | environment,
         )
 
 

@@ -200,7 +200,7 @@ def test_server_has_not_loaded_tensorflow_after_every_page(live, page):
     for name in PAGES:
         page.goto(f"{address}/{name}")
         expect(title(page, name.capitalize())).to_be_visible()
-    loaded = Path(f"/proc/{process.pid}/maps").read_text()
+    loaded = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
     assert "/streamlit/" in loaded or "/numpy/" in loaded
     assert "/tensorflow/" not in loaded
 

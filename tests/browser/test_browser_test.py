@@ -49,7 +49,7 @@ def test_three_files_are_answered_explained_marked_and_taken_away(
     answers = answered(page, 3)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as CSV").click()
-    with open(download.value.path(), newline="") as file:
+    with open(download.value.path(), encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == [path.name for path in photos]
     assert [row["answer"] for row in rows] == answers
@@ -103,7 +103,7 @@ def test_a_zip_is_streamed_found_again_after_a_refresh_and_downloaded_as_csv(
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as CSV").click()
-    with open(download.value.path(), newline="") as file:
+    with open(download.value.path(), encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == count + 1
     assert {row["answer"] for row in rows} <= {*trained_run.classes, ""}

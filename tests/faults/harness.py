@@ -219,5 +219,5 @@ def observed(fault: str, **facts) -> None:
     line = json.dumps({"fault": fault} | facts)
     print(line)
     if path := os.environ.get("GRAFT_FAULTS_REPORT"):
-        with open(path, "a") as file:
+        with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")

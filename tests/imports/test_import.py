@@ -209,7 +209,7 @@ def test_a_run_whose_figures_or_events_break_pages_is_refused_or_rid_of_them(
     figures = json.loads((source / "evaluation.json").read_text())
     wrong = figures | {"test": figures["test"] | {"confusion": []}}
     (source / "evaluation.json").write_text(json.dumps(wrong))
-    with open(source / "events.jsonl", "a") as log:
+    with open(source / "events.jsonl", "a", encoding="utf-8") as log:
         log.write('{"event": "resume", "t": 1, "stage": "a", "epoch": 0, "step": 0, "text": "x"}\n')
         log.write('{"event": "batch", "t": 1, "stage": 0, "epoch": 0, "step": "many"}\n')
     with pytest.raises(GraftError, match="evaluation.json is of other classes"):

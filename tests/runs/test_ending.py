@@ -45,7 +45,7 @@ def seen(monkeypatch):
 
     def call(source, target, **named):
         if os.path.basename(target) == "status.json":
-            with open(source) as file:
+            with open(source, encoding="utf-8") as file:
                 status = json.load(file)["status"]
             log = os.path.join(os.path.dirname(target), "events.jsonl")
             found.append((status, (events.read(log)[0] or [None])[-1]))

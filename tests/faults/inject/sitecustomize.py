@@ -20,7 +20,7 @@ import time
 
 def _wanted():
     try:
-        with open(os.environ["GRAFT_FAULTS"]) as file:
+        with open(os.environ["GRAFT_FAULTS"], encoding="utf-8") as file:
             return json.load(file)
     except (OSError, ValueError):  # it is being rewritten
         return {}
@@ -55,7 +55,7 @@ def _die_before_a_status():
 
     def call(source, target, **named):
         if str(target).endswith("/status.json") and (status := _wanted().get("before_status")):
-            with open(source) as file:
+            with open(source, encoding="utf-8") as file:
                 if json.load(file)["status"] == status:
                     os.kill(os.getpid(), signal.SIGKILL)
         return replace(source, target, **named)
