@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from engine import home as homes
 from engine.errors import DamagedFile, GraftError
@@ -161,7 +161,7 @@ def clear(home: Path) -> tuple[int, int]:
 
 def acquire(
     home: Path, kind: str, identity: dict, fill: Callable[[Path], None] | None = None
-) -> tuple[Path, TextIO]:
+) -> tuple[Path, BinaryIO]:
     """The folder of an entry, created if missing, and the shared lock that protects it from
     eviction.
 
