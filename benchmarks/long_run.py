@@ -67,7 +67,7 @@ def write_log(path, hours: float) -> int:
     """Writes the log of a run of two stages; returns the number of its events."""
     epochs, each = max(2, round(hours * 3600 / AN_EPOCH)), A_SECOND * AN_EPOCH
     total, count, begun = epochs * each, 0, 1.7e9
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
 
         def write(event, step, **fields):
             nonlocal count
@@ -86,7 +86,9 @@ def write_log(path, hours: float) -> int:
                 numbers = {"loss": loss, "accuracy": 1 - loss / 3, "learning_rate": 3e-4}
                 numbers = {k: float(f"{v:.7g}") for k, v in numbers.items()}
                 numbers |= {"images_per_second": 128.0 + step % 7, "stage": stage, "epoch": epoch}
-                write("batch", step, **numbers, eta_seconds=(total - step) / A_SECOND)
+                left = {"seconds": (total - step) / A_SECOND, "later": 20.0, "finish": 20.0}
+                left |= {"share": step / total, "at_most": False}
+                write("batch", step, **numbers, left=left)
             numbers |= {"val_loss": loss + 0.1, "val_accuracy": 0.9 - loss / 3, "seconds": 60.0}
             write("epoch", step, **numbers)
             if epoch in (epochs // 2 - 1, epochs - 1):

@@ -9,7 +9,7 @@ from engine import GraftError
 from engine import actions as gate
 from engine.charts import evaluation as charts_evaluation
 from engine.host import words
-from pages._run import actions, queue, view
+from pages._run import actions, confusion, queue, view
 from pages._runs import import_, storage, trash
 from pages._ui import clicks, common, draft
 from pages._ui.live_chart import chart
@@ -87,7 +87,7 @@ def _row(run):
     if test:
         interval = "{:.1f} to {:.1f}%".format(*(100 * v for v in test["interval"]))
     return {
-        "Status": common.STATUS[run.status].split(": ", 1)[1],
+        "Status": common.STATUS[run.shown_status].split(": ", 1)[1],
         "Name": run.recipe.name,
         "Test accuracy": round(100 * test["accuracy"], 1) if test else None,
         "95% interval": interval,
@@ -103,7 +103,7 @@ def _row(run):
 def _detail(run):
     st.subheader(common.run_label(run), anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(common.STATUS[run.status])
+        st.markdown(common.STATUS[run.shown_status])
         st.caption(f"Run {common.plain(run.id)}")
         if run.finished:
             if st.button(
@@ -174,10 +174,7 @@ def _confusion(run):
     if not figures:
         st.caption("The run was not evaluated.")
         return
-    chart(
-        charts_evaluation.confusion_matrix(figures["confusion"], run.classes), f"confusion_{run.id}"
-    )
-    st.caption("Numbers count images; a darker cell holds a larger share of its true class.")
+    confusion.show(run, figures, f"confusion_{run.id}")
 
 
 def _classes(run):

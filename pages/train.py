@@ -114,7 +114,7 @@ def _place(place) -> str:
 def _run(run):
     st.subheader(common.run_label(run), anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(common.STATUS[run.status])
+        st.markdown(common.STATUS[run.shown_status])
         words = actions.device_words(run)
         if words:
             st.caption(

@@ -10,9 +10,8 @@ from engine import actions
 from engine import home as homes
 from engine.cli.options import AsJson, Home, RunId, json_out, table
 from engine.cli.terminal import say, starts
-from engine.host import words
 from engine.jobs import jobs
-from engine.runs import queue, runs
+from engine.runs import queue, remaining, runs
 
 
 def listed(home: Home = None, json_: AsJson = False) -> None:
@@ -25,18 +24,20 @@ def listed(home: Home = None, json_: AsJson = False) -> None:
     if not running and not waiting:
         return say("No run is running or waiting.")
     rows = [
-        [run.id, f"{run.status} on {run.state.get('device')}", _left(run)] for run in running
+        [run.id, f"{run.shown_status} on {run.state.get('device')}", _left(run)] for run in running
     ]  # fmt: skip
     rows += [[e["run"].id, f"place {e['place']}", f"starts {starts(e)}"] for e in waiting]
     table(["run", "where", "when"], rows)
 
 
 def _running(run) -> dict:
+    left = remaining.of(run)
     return {
         "run": run.id,
         "status": run.status,
         "device": run.state.get("device"),
-        "seconds_left": run.eta,
+        "asked": run.asked,
+        "seconds_left": left and left.seconds,
     }
 
 
@@ -47,7 +48,8 @@ def _waiting(entries) -> list[dict]:
 
 
 def _left(run) -> str:
-    return "" if run.eta is None else f"{words.duration(run.eta)} left"
+    left = remaining.of(run)
+    return remaining.stopping(run) or (left.text if left else "")
 
 
 def move(

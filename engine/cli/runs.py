@@ -15,7 +15,7 @@ from engine.cli.terminal import follow, say, starts
 from engine.errors import DamagedFile
 from engine.host import words
 from engine.jobs import jobs
-from engine.runs import checkpoint, runs, trash
+from engine.runs import checkpoint, remaining, runs, trash
 
 Wait = Annotated[
     bool, typer.Option(help="Show progress until the run ends, or return once it is in the queue.")
@@ -54,7 +54,7 @@ def listed(home: Home = None, json_: AsJson = False) -> None:
         [
             [
                 r.id,
-                r.status,
+                r.shown_status,
                 r.recipe.dataset.title,
                 r.recipe.backbone.title,
                 _accuracy(r),
@@ -72,7 +72,7 @@ def show(run: RunId, home: Home = None, json_: AsJson = False) -> None:
     found = runs.get_run(homes.home(home), run)
     if json_:
         return json_out(found.summary() | {"preflight": preflight.compare(found)})
-    line(f"{found.id}  {found.status}  {words.duration(found.seconds)}", "bold")
+    line(f"{found.id}  {found.shown_status}  {words.duration(found.seconds)}", "bold")
     if found.error:
         line(found.error, "red")
     if found.decisions:
@@ -127,15 +127,15 @@ def stop(
         if found.status == "stopped":
             say(f"Run {found.id} was waiting; it has left the queue and will not start.")
         else:
-            say(f"Asked run {found.id} to stop; it finishes with its best model.")
+            say(f"Run {found.id}: {remaining.stopping(found) or found.status}.")
 
 
 def pause(run: RunId, home: Home = None) -> None:
     """Pause a run: it frees its device within seconds and can be resumed exactly there."""
     found = runs.get_run(homes.home(home), run)
     actions.pause(found)
-    said = "has left the queue" if found.status == "paused" else "was asked to pause"
-    say(f"Run {found.id} {said}. To resume it: python -m engine resume {found.id}")
+    doing = "it has left the queue" if found.status == "paused" else remaining.stopping(found)
+    say(f"Run {found.id}: {doing}. To resume it: python -m engine resume {found.id}")
 
 
 def resume(

@@ -17,11 +17,13 @@ from engine.errors import GraftError
 from engine.host import words
 from engine.jobs import jobs
 from engine.recipe import DatasetSpec
-from engine.runs import queue, runs
+from engine.runs import queue, remaining, runs
 
 # Scripts read standard output, so progress goes to standard error.
 NOTES = Console(stderr=True)
 
+WHOLE = "Whole run"
+"""The bar of a run's time; those of its phases count items."""
 State = TypeVar("State", bound=Mapping[str, Any])
 
 
@@ -130,9 +132,6 @@ def follow(run: runs.Run, seen: int = 0) -> None:
     """
     offset, place, ended = seen, None, False
     tasks: dict = {}
-    for e in run.events()[0] if seen else ():
-        if e["event"] == "start":
-            tasks["total"] = e["total_steps"]
     with progress_bars() as bar:
         while not ended:
             jobs.wait(run, 0.3)
@@ -143,10 +142,21 @@ def follow(run: runs.Run, seen: int = 0) -> None:
             found, offset = run.events(offset)
             for e in found:
                 _show(bar, tasks, e)
+            _show_left(bar, tasks, run)
+
+
+def _show_left(bar, tasks, run):
+    """Shows how much of the run is over, and what it still does once it was asked to stop."""
+    text, left = remaining.stopping(run), remaining.of(run)
+    if left or text:
+        if WHOLE not in tasks:
+            tasks[WHOLE] = bar.add_task(WHOLE, total=1, eta="")
+        share = left.share if left else 0
+        bar.update(tasks[WHOLE], completed=share, eta=text or (left.text if left else ""))
 
 
 def _show(bar, tasks, e):
-    """Shows one event; `tasks` holds the bars by name, and the number of all steps."""
+    """Shows one event; `tasks` holds the bars by name."""
     kind = e["event"]
     if kind == "phase" and e["phase"] not in ("training",):
         task = tasks.setdefault(e["text"], None)
@@ -154,14 +164,9 @@ def _show(bar, tasks, e):
             task = tasks[e["text"]] = bar.add_task(e["text"], total=e["total"] or 1, eta="")
         bar.update(task, completed=e["done"] if e["total"] else 1, total=e["total"] or 1)
     elif kind == "start":
-        tasks["total"] = e["total_steps"]
         counts = ", ".join(f"{n} {part}" for part, n in e["counts"].items())
         classes = words.plural(len(e["classes"]), "class", "classes")
         bar.console.print(f"{counts} images of {classes}")
-    elif kind == "batch":
-        if "training" not in tasks:
-            tasks["training"] = bar.add_task("Training", total=tasks.get("total"), eta="")
-        bar.update(tasks["training"], completed=e["step"], eta=_left(e["eta_seconds"]))
     elif kind == "epoch" and "loss" in e:
         bar.console.print(
             f"stage {e['stage'] + 1} epoch {e['epoch'] + 1}: loss {_loss(e['loss'])}, "
@@ -170,8 +175,9 @@ def _show(bar, tasks, e):
             highlight=False,
         )
     elif kind in ("note", "warning", "resume", "stage_end", "end"):
-        if kind == "end" and "training" in tasks:
-            bar.update(tasks["training"], eta="")
+        if kind == "end" and WHOLE in tasks:
+            over = e["status"] in ("finished", "stopped")
+            bar.update(tasks[WHOLE], eta="", **{"completed": 1} if over else {})
         style = "yellow" if kind == "warning" else None
         bar.console.print(escape(e["text"]), highlight=False, style=style)
 

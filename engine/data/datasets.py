@@ -31,6 +31,7 @@ from engine.data.sources import archive, collection, folders, tfds_catalogue
 from engine.data.sources.sample import VERSION
 from engine.errors import DatasetError, LostImageError
 from engine.host.background import Job, JobState
+from engine.images import depth
 from engine.recipe import DatasetSpec, SplitSpec
 
 TFDS_SUGGESTIONS = tfds_catalogue.SUGGESTIONS
@@ -63,6 +64,7 @@ class Dataset:
         labels: int64 array (n,).
         widths, heights: int array (n,), pixels, after orientation.
         formats: str array (n,), such as "JPEG".
+        bits: int16 array (n,), those that an image of more than 8 bits is scaled by, or 0.
         source_splits: str array (n,), the source's own part.
         contents: str array (n,), SHA-256 of the file's bytes.
         names: list of n file names.
@@ -120,6 +122,8 @@ class Dataset:
             self.labels = index["labels"].astype(np.int64)
             self.widths, self.heights = index["widths"], index["heights"]
             self.formats, self.source_splits = index["formats"], index["source_splits"]
+            zeros = np.zeros(len(self.labels), np.int16)
+            self.bits = index["bits"] if "bits" in index else zeros
             self.contents, self.names = index["contents"], index["names"].tolist()
             self._offsets, self._lengths = index["offsets"], index["lengths"]
             count = len(self.labels)
@@ -137,7 +141,7 @@ class Dataset:
         )
         self.rows, self.names = kept, [self.names[i] for i in kept.tolist()]
         for name in (
-            "widths", "heights", "formats", "source_splits", "contents", "generations",
+            "widths", "heights", "formats", "bits", "source_splits", "contents", "generations",
             "_offsets", "_lengths",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name)[kept])
@@ -291,8 +295,15 @@ def check(spec: DatasetSpec) -> None:
 
 def outdated(spec: DatasetSpec, home: Path) -> bool:
     """Whether the dataset must be prepared (again): it is missing, or its source has changed."""
-    manifest = homes.read_json(Path(home) / homes.DATASETS / key(spec) / "manifest.json")
-    return manifest is None or manifest["listing"] != listing(spec, home)
+    path = Path(home) / homes.DATASETS / key(spec)
+    manifest = homes.read_json(path / "manifest.json")
+    if manifest is None or manifest["listing"] != listing(spec, home):
+        return True
+    # Earlier versions scaled images of more than 8 bits in another way.
+    if manifest.get("depth") == depth.VERSION or not manifest["listing"]:
+        return False
+    with np.load(path / "index.npz") as index:
+        return bool(np.isin(index["formats"], depth.FORMATS).any())
 
 
 def listing(spec: DatasetSpec, home: Path, found: collection.Saved | None = None) -> str:

@@ -26,7 +26,7 @@ from engine.errors import DatasetError, ImageError
 from engine.host import words
 from engine.host.background import Report, silent
 from engine.host.parallel import cores, ordered_map
-from engine.images import decode
+from engine.images import decode, depth
 from engine.recipe import DatasetSpec
 
 
@@ -86,7 +86,7 @@ def ingest(
 
 COLUMNS = {
     "names": None, "labels": np.int32, "source_splits": None, "widths": np.int32,
-    "heights": np.int32, "formats": None, "contents": None, "offsets": np.int64,
+    "heights": np.int32, "formats": None, "bits": np.int16, "contents": None, "offsets": np.int64,
     "lengths": np.int64, "generations": np.int32,
 }  # fmt: skip
 """Arrays of index.npz with their types; None for text."""
@@ -111,8 +111,9 @@ def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> N
     kept = [i for i in range(len(source.classes)) if i in present]
     index["labels"] = np.searchsorted(kept, index["labels"]).astype(np.int32)
     classes = [source.classes[i] for i in kept]
-    labelled = zip(index["contents"].tolist(), index["labels"].tolist(), strict=True)
-    lines = sorted(f"{digest}:{classes[label]}" for digest, label in labelled)
+    labelled = zip(*(index[k].tolist() for k in ("contents", "labels", "bits")), strict=True)
+    # What is kept of images that earlier versions scaled in another way does not count any more.
+    lines = sorted(f"{d}:{classes[label]}{f':{bits}' * (bits > 0)}" for d, label, bits in labelled)
     np.savez(folder / "index.npz", **index)  # type: ignore[arg-type]
     homes.write_json(
         folder / "manifest.json",
@@ -123,6 +124,7 @@ def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> N
             "source": spec.model_dump(),
             "folder": source.folder,
             "listing": source.listing,
+            "depth": depth.VERSION,
             "count": len(rows),
             "unreadable": unreadable,
             "skipped": source.skipped,
@@ -148,9 +150,9 @@ def _pack(
             if isinstance(outcome, str):
                 unreadable.append((name, outcome))
             else:
-                data, (width, height, format), digest = outcome
-                facts = (width, height, format, digest, offset, len(data), generation)
-                rows.append((name, label, part, *facts))
+                data, facts, digest = outcome
+                stored = (digest, offset, len(data), generation)
+                rows.append((name, label, part, *facts, *stored))
                 if not source.folder:
                     packed.write(data)
                     offset += len(data)
@@ -160,8 +162,7 @@ def _pack(
 
 
 def _check(item: Item) -> tuple[tuple[Any, ...], Any]:
-    """(name, label, own part, generation), and (bytes, (width, height, format), SHA-256) or a
-    sentence."""
+    """(name, label, own part, generation), and (bytes, Facts, SHA-256) or a sentence."""
     *head, read = item
     try:
         data = read()

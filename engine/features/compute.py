@@ -23,7 +23,7 @@ from engine.features import store as features
 from engine.features.pixels import Pixels
 from engine.features.runtime import Runtime, open_runtime, title_of
 from engine.host.log import PhaseReport
-from engine.images import augment
+from engine.images import augment, depth
 from engine.models import boundary
 from engine.models.modeling import Bundle
 from engine.recipe import Recipe
@@ -235,6 +235,7 @@ def open_store(
         "network": runtime.network,
         "runtime": runtime.name,
         "resize": recipe.resize,
+        **({"depth": depth.VERSION} if dataset.bits.any() else {}),
     }
     return features.FeatureStore(
         home, identity | drawn, dataset.contents, dataset.fingerprint, slots, part.width

@@ -18,6 +18,7 @@ from typing import Any
 from engine import home as homes
 from engine.errors import GraftError, unexpected
 from engine.host.background import KINDS, Progress
+from engine.host.pace import Pace
 from engine.recipe import DatasetSpec, Recipe
 
 DECODE: dict[str, Callable[[Any], Any]] = {
@@ -31,9 +32,6 @@ class Reporter:
     """The `Report` of a job: writes its progress into the request.
 
     It writes at most five times a second unless a phase starts or ends: a page looks once a second.
-    The time left follows from the pace since the first items of a phase; what an earlier job did
-    does not count.
-
     Args:
         path: of the request.
         request: what stays in it.
@@ -41,7 +39,7 @@ class Reporter:
 
     def __init__(self, path: Path, request: dict[str, Any]) -> None:
         self._path, self._request = path, request
-        self._phase, self._began, self._done_before, self._wrote = "", 0.0, 0, 0.0
+        self._phase, self._wrote, self._pace = "", 0.0, Pace()
 
     def __call__(
         self,
@@ -52,15 +50,12 @@ class Reporter:
         /,
     ) -> None:
         now, phase = time.time(), text.split(":")[0]
-        new_phase = phase != self._phase
-        # The pace leaves out the first items: they wait for what is set up once.
-        if new_phase or (done and not self._done_before):
-            self._phase, self._began, self._done_before = phase, now, done
-        if not new_phase and now - self._wrote < 0.2 and done != total:
+        left = self._pace.left(phase, done, total, now)
+        if phase == self._phase and now - self._wrote < 0.2 and done != total:
             return
-        self._wrote, new = now, done - self._done_before
-        if eta_seconds is None and total and new > 0:
-            eta_seconds = (now - self._began) / new * (total - done)
+        self._wrote, self._phase = now, phase
+        if eta_seconds is None:
+            eta_seconds = left
         progress = Progress(phase=phase, text=text, done=done, total=total, eta_seconds=eta_seconds)
         homes.write_json(self._path, self._request | progress)
 

@@ -22,7 +22,8 @@ class PhaseReport(Protocol):
         """Shows progress.
 
         Args:
-            phase: "data", "model", "features", "training", "reference", "export" or "evaluation".
+            phase: "start", "data", "model", "features", "training", "export", "evaluation" or
+                "reference".
             text: what is being done, for people.
             done: finished items.
             total: all items; None if unknown.

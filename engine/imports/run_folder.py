@@ -138,7 +138,6 @@ class _Event(BaseModel):
     learning_rate: float | None = None
     images_per_second: float | None = None
     seconds: float | None = None
-    eta_seconds: float | None = None
     classes: list[Label] | None = None
     counts: dict[str, Count] | None = None
     stages: list[dict[str, Any]] | None = None

@@ -6,7 +6,6 @@ run = jobs.train(load_preset("sample"))
 from engine.jobs.jobs import (
     active,
     continued,
-    expected_seconds,
     interrupt_to_stop,
     kill,
     move,
@@ -24,7 +23,6 @@ from engine.jobs.jobs import (
 __all__ = [
     "active",
     "continued",
-    "expected_seconds",
     "interrupt_to_stop",
     "kill",
     "move",

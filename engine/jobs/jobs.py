@@ -23,7 +23,7 @@ from engine.errors import RunError
 from engine.host import processes
 from engine.jobs import executors
 from engine.recipe import Recipe
-from engine.runs import checkpoint, ending, files, queue, runs
+from engine.runs import checkpoint, ending, files, queue, remaining, runs
 
 LOCK = homes.SUPERVISOR_LOCK
 
@@ -136,12 +136,14 @@ def waiting(home: Path) -> list[dict]:
         Dicts: run; place, 1 for the next; starts_in, seconds until its expected start, or None if
         the end of a run before it is not known yet.
     """
+    from engine.estimate import outlook
     from engine.host import device, settings
 
     names, each = device.devices(), settings.get(home)["runs_per_device"]
     slots = queue.slots(home)
     # When each place becomes free, in seconds from now; None: not known.
-    free = [runs.at(home, slot["run"]).eta for slot in slots]
+    ends = [remaining.of(runs.at(home, slot["run"])) for slot in slots]
+    free = [None if end is None else end.seconds for end in ends]
     free += [0.0] * (len(names) * each - len(free))
     found = []
     for place, identity in enumerate(queue.waiting(home), 1):
@@ -151,24 +153,9 @@ def waiting(home: Path) -> list[dict]:
         begins = min(known, default=None)
         found.append({"run": run, "place": place, "starts_in": begins})
         if begins is not None:
-            takes = expected_seconds(run, home)
+            takes = outlook.expected_seconds(run)
             free[free.index(begins)] = None if takes is None else begins + takes
     return found
-
-
-def expected_seconds(run: runs.Run, home: Path) -> float | None:
-    """Expected duration of a run that has not begun, in seconds.
-
-    From its preflight, else from the last finished run of the same recipe; None without both.
-    """
-    predicted = homes.read_json(run.path / files.PREFLIGHT)
-    if predicted:
-        return predicted["seconds"]
-    for other in runs.list_runs(home):
-        state = other.state
-        if state["status"] == "finished" and state.get("recipe_hash") == run.recipe.hash:
-            return other.seconds
-    return None
 
 
 def move(run: runs.Run, place: int) -> None:

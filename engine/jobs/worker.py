@@ -21,6 +21,7 @@ import filelock
 
 from engine import home as homes
 from engine.errors import GraftError, unexpected
+from engine.estimate import outlook
 from engine.host import device, limits
 from engine.host.signals import Paused, Stopped
 from engine.jobs import executors, jobs
@@ -64,13 +65,16 @@ def _execute(run: Run, home: Path, ask: "_Request") -> dict[str, Any]:
     """Trains; returns how it ended as plain data, whatever happens."""
     try:
         _set_aside(run)
-        events = EventLog(run.path / files.EVENTS)
-        run.update(events_from=events.size)
+        log = EventLog(run.path / files.EVENTS)
+        run.update(events_from=log.size)
+        events = outlook.Timed(run, log, run.started or time.time())
         homes.write_json(run.path / files.ENVIRONMENT, environment())
-        events.write("phase", phase="model", text="Starting TensorFlow", done=0, total=None)
+        events.write("phase", phase="start", text="Starting TensorFlow", done=0, total=None)
         from engine.train import training
 
-        return training.train(run, home, events, ask)
+        result = training.train(run, home, events, ask)
+        events.keep()
+        return result
     except Paused as pause:
         (run.path / files.PAUSE).unlink(missing_ok=True)
         text = pause.text or "Paused; it will be resumed exactly here."

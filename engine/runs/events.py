@@ -25,6 +25,20 @@ _BLOCK = 1 << 16
 # -- kinds of events -------------------------------------------------------------------------------
 
 
+class Left(TypedDict):
+    """How long the run still takes (`engine.estimate.outlook`), in seconds."""
+
+    seconds: float
+    later: float
+    """What of `seconds` comes after the present part of the run."""
+    finish: float | None
+    """Evaluating and saving the model, if training ended now; None if there is none to save."""
+    share: float
+    """The share of the run's time that is over, 0 to 0.99."""
+    at_most: bool
+    """Whether a stage that stops early may make it less."""
+
+
 class Start(TypedDict):
     """Training begins: the data is split and the network is built."""
 
@@ -45,7 +59,9 @@ class Phase(TypedDict, total=False):
     text: Required[str]
     done: Required[int]
     total: Required[int | None]
+    left: Left
     eta_seconds: float | None
+    """In runs of earlier versions."""
 
 
 class StageStart(TypedDict, total=False):
@@ -71,6 +87,7 @@ class StageStart(TypedDict, total=False):
     images_per_second: float | None
     conversion_seconds: float | None
     difference: float
+    left: Left
 
 
 class Batch(TypedDict, total=False):
@@ -84,7 +101,9 @@ class Batch(TypedDict, total=False):
     accuracy: float
     learning_rate: float
     images_per_second: float
+    left: Left
     eta_seconds: float | None
+    """In runs of earlier versions."""
 
 
 class Epoch(Batch, total=False):

@@ -40,7 +40,7 @@ class History:
         self.end: dict | None = None
         self.batches: dict[str, list] = {field: [] for field in self._BATCH}
         self.epochs: dict[str, list] = {field: [] for field in self._EPOCH}
-        self.count, self._eta = 0, None
+        self.count = 0
         self._marks: list[dict] = []
         self.add(events)
 
@@ -54,7 +54,6 @@ class History:
                 columns = self.batches if kind == "batch" else self.epochs
                 for field, values in columns.items():
                     values.extend([event.get(field) for event in group])
-                self._eta = group[-1].get("eta_seconds")
             else:
                 for event in group:
                     self._take(kind, event)
@@ -77,7 +76,7 @@ class History:
 
     def _go_back(self, resume: dict) -> None:
         """Removes what a resume event supersedes."""
-        self.end = self._eta = None
+        self.end = None
         if superseded({"event": "start"}, resume):
             self.start = {}
         self._marks = [mark for mark in self._marks if not superseded(mark, resume)]
@@ -95,17 +94,16 @@ class History:
     def latest(self) -> dict:
         """The fields of the latest batch and epoch; where both have one, that of the later event.
 
-        {} before there is any. eta_seconds, the seconds left, is None where it is not known.
+        {} before there is any.
         """
         seen = [columns for columns in (self.batches, self.epochs) if columns["step"]]
         seen.sort(key=lambda columns: columns["step"][-1] or 0)
-        found = {
+        return {
             field: values[-1]
             for columns in seen
             for field, values in columns.items()
             if values[-1] is not None
         }
-        return found | {"eta_seconds": self._eta} if seen else {}
 
     @property
     def last_step(self) -> int:

@@ -162,12 +162,20 @@ class Run:
         return (state.get("spent") or 0) + (self.ended or time.time()) - started
 
     @property
-    def eta(self) -> float | None:
-        """Seconds to the end by the latest event with an estimate; None if it is not known."""
-        for event in reversed(events.last(self.path / files.EVENTS)):
-            if event["event"] in ("batch", "epoch") and event.get("eta_seconds") is not None:
-                return max(0.0, event["eta_seconds"] - (time.time() - event["t"]))
-        return None
+    def asked(self) -> str | None:
+        """ "stop" or "pause" if somebody asked a run in progress for it and it has not done so yet.
+
+        If both were asked for, the worker stops.
+        """
+        if self.status not in ("starting", "running"):
+            return None
+        return next((w for w in (files.STOP, files.PAUSE) if (self.path / w).exists()), None)
+
+    @property
+    def shown_status(self) -> str:
+        """The status for people: "stopping" or "pausing" from the moment when somebody asked."""
+        asked = self.asked
+        return {"stop": "stopping", "pause": "pausing"}[asked] if asked else self.status
 
     @property
     def silent_seconds(self) -> float | None:
@@ -254,6 +262,7 @@ class Run:
         return {
             "id": self.id,
             "status": self.status,
+            "asked": self.asked,
             "error": self.error,
             "recipe": self.recipe.to_dict(),
             "recipe_hash": self.recipe.hash,

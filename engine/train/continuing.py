@@ -46,7 +46,8 @@ def begin(work: Work) -> None:
         )
     work.network.set_weights(weights)
     work.initial = weights
-    work.report("training", f"Measuring run {parent.id}, which this one continues", 0, None)
+    text = f"Measuring run {parent.id}, which this one continues"
+    work.report("training", text, 0, None)
     work.network.compile(
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=work.recipe.head.label_smoothing),
         jit_compile=False,
@@ -58,7 +59,10 @@ def begin(work: Work) -> None:
         len(work.dataset.classes),
         work.recipe,
     )
-    loss = work.network.evaluate(validation, verbose=0)
+    obey = keras.callbacks.LambdaCallback(  # the report may raise what the user asked for
+        on_test_batch_end=lambda *_: work.report("training", text, 0, None)
+    )
+    loss = work.network.evaluate(validation, verbose=0, callbacks=[obey])
     work.best.offer(work.network, loss, -1, -1)
     work.events.write(
         "note",

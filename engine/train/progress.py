@@ -9,7 +9,7 @@ import keras
 
 from engine.train.work import Work
 
-COUNTERS = ("reason", "epochs_done", "best_loss", "best_epoch", "seconds_a_step")
+COUNTERS = ("reason", "epochs_done", "best_loss", "best_epoch")
 """What a checkpoint keeps of a Progress by its own name."""
 
 
@@ -28,7 +28,6 @@ class Progress:
         reason: "completed", or "diverged" once the stage was ended for that.
         epochs_done: finished epochs.
         best_loss, best_epoch: lowest validation loss of this stage, and where it was.
-        seconds_a_step: moving average; None before it is known.
         seconds_before: seconds of the fit before an interruption.
         skipped: batches of the current epoch that were done before an interruption.
         epoch_started, trained: unix seconds of the epoch's start and of its last batch.
@@ -47,7 +46,6 @@ class Progress:
     epochs_done: int = 0
     best_loss: float = float("inf")
     best_epoch: int | None = None
-    seconds_a_step: float | None = None
     seconds_before: float = 0.0
     skipped: int = 0
     epoch_started: float = 0.0
@@ -62,7 +60,8 @@ class Progress:
 
     def resume(self, position: dict) -> None:
         """Continues from a checkpoint's position; `Counter` restores network and optimizer."""
-        for name, value in position["reporter"].items():
+        for name in COUNTERS:
+            value = position["reporter"][name]
             setattr(self, name, float("inf") if value is None and name == "best_loss" else value)
         self.step, self.seconds_before = position["step"], position["seconds"]
         self.skipped, self.sums = position["batch"], tuple(position["sums"])

@@ -50,9 +50,14 @@ class Saving(keras.callbacks.Callback):
             raise Stopped
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Saves between two epochs."""
-        if self.work.keeper and self.work.keeper.due():
+        """Saves and obeys between two epochs."""
+        asked = self.work.ask()
+        if self.work.keeper and (asked == "pause" or self.work.keeper.due()):
             self._save(epoch + 1, 0, (0.0, 0.0))
+        if asked == "pause":
+            raise Paused
+        if asked == "stop" and self.work.best.weights:
+            raise Stopped
 
     def _save(self, epoch: int, batch: int, sums: tuple[float, float]) -> None:
         assert self.work.keeper is not None

@@ -171,6 +171,7 @@ def _fit(
 
 def _keep_unfinished(model, work: Work, progress: Progress, validation) -> None:
     """Keeps the weights of a run that was stopped before its first epoch ended."""
+    work.report("training", "Measuring the weights so far on the validation images", 0, None, True)
     loss, accuracy = model.evaluate(validation, verbose=0)
     work.best.offer(work.network, loss, progress.number, 0)
     work.events.write(

@@ -25,6 +25,7 @@ from engine.recipe import Recipe
 from engine.runs import files
 from engine.runs.runs import Run
 from engine.train import restart, result, stages
+from engine.train.best import Best
 from engine.train.resume import Keeper
 from engine.train.work import Work
 
@@ -54,8 +55,14 @@ def train(run: Run, home: Path, events: EventWriter, ask: Callable[[], str]) -> 
     recipe, keeper = run.recipe, Keeper(run.path, home)
     at = keeper.position
     precision = session.prepare_device(recipe, events, at["precision"] if at else None)
-    # A run that has a checkpoint stops in its next training step, where it can keep its weights.
-    report = _phases(events, (lambda: "pause" * (ask() == "pause")) if at else ask)
+    best = Best()
+
+    def obeyed() -> str:
+        # A run that has a checkpoint stops where it has weights to keep.
+        asked = ask()
+        return "" if asked == "stop" and at and not best.weights else asked
+
+    report = _phases(events, obeyed)
 
     # Data: decoded and checked once; the split is fixed before training starts.
     dataset, split = _open_data(run, home, report, events, restart.has_begun(run, keeper))
@@ -72,7 +79,7 @@ def train(run: Run, home: Path, events: EventWriter, ask: Callable[[], str]) -> 
     # Stages: one fit each. The run keeps the best weights of all of them.
     work = Work(
         recipe, bundle, dataset, pixels, split, home, events, ask, report, keeper,
-        initial=bundle.model.get_weights(),
+        best, bundle.model.get_weights(),
     )  # fmt: skip
     earlier = run.events()[0]
     restart.report_start(work, earlier, precision)
@@ -169,19 +176,17 @@ def _run_stages(work: Work, earlier: list[dict]) -> bool:
 def _phases(events: EventWriter, ask: Callable[[], str]) -> PhaseReport:
     """A progress function that writes `phase` events, at most five a second for the same text. It
     raises what the user has asked for unless it is called with `always`."""
-    shown, shown_at, begun = "", 0.0, 0.0
+    shown, shown_at = "", 0.0
 
     def report(phase: str, text: str, done: int, total: int | None, always: bool = False) -> None:
-        nonlocal shown, shown_at, begun
+        nonlocal shown, shown_at
         asked = "" if always else ask()
         if asked:
             raise Paused if asked == "pause" else Stopped
-        now, new = time.time(), text != shown
-        if new or done == total or now - shown_at > 0.2:
-            begun = now if new else begun
+        now = time.time()
+        if text != shown or done == total or now - shown_at > 0.2:
             shown, shown_at = text, now
-            left = (now - begun) / done * (total - done) if done and total else None
-            events.write("phase", phase=phase, text=text, done=done, total=total, eta_seconds=left)
+            events.write("phase", phase=phase, text=text, done=done, total=total)
 
     return report
 

@@ -14,20 +14,10 @@ from pages._ui import clicks, common
 PLACE = "run"  # the part of the page that shows errors of these buttons
 
 
-def asked(run) -> str | None:
-    """ "pause" or "stop" if a run in progress was asked to and has not done so yet; else None.
-
-    If both were asked for, the worker stops.
-    """
-    if run.status not in ("starting", "running"):
-        return None
-    return next((what for what in ("stop", "pause") if (run.path / what).exists()), None)
-
-
 def standing(run) -> tuple:
     """The state that the words and buttons depend on; if it changes, the page is drawn again."""
     silent = run.silent_seconds
-    return run.status, asked(run), None if silent is None else int(silent // 60)
+    return run.status, run.asked, None if silent is None else int(silent // 60)
 
 
 def buttons(run) -> None:
@@ -81,13 +71,7 @@ def cancel(run) -> None:
 
 
 def _running(run):
-    wanted = asked(run)
-    if wanted:
-        texts = {
-            "pause": "Pausing… saving a checkpoint and freeing the device",
-            "stop": "Stopping… evaluating and saving the best weights so far",
-        }
-        st.caption(f":material/pending: {texts[wanted]}")
+    wanted = run.asked
     _button(
         "Pause",
         "pause",

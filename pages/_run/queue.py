@@ -7,9 +7,10 @@ import streamlit as st
 
 from engine import actions as gate
 from engine.errors import GraftError
+from engine.estimate.outlook import expected_seconds
 from engine.host import device, settings
 from engine.jobs import jobs
-from engine.runs import queue, runs
+from engine.runs import queue, remaining, runs
 from pages._run import actions
 from pages._ui import clicks, common
 
@@ -41,8 +42,8 @@ def _waiting(home: str, order: tuple, working: tuple) -> tuple[float, list[dict]
 
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
 def _takes(home: str, run_id: str) -> float | None:
-    """`engine.jobs.jobs.expected_seconds`, cached because it may read all runs too."""
-    return jobs.expected_seconds(runs.get_run(Path(home), run_id), Path(home))
+    """`engine.estimate.outlook.expected_seconds`, cached because it reads the cache of features."""
+    return expected_seconds(runs.get_run(Path(home), run_id))
 
 
 def starts(seconds) -> str:
@@ -72,8 +73,8 @@ def outlook() -> dict | None:
         unknown = last["starts_in"] is None or takes is None
         left = None if unknown else last["starts_in"] + takes
     else:
-        etas = [run.eta for run in running]
-        left = None if None in etas else min(etas)
+        ends = [remaining.of(run) for run in running]
+        left = None if None in ends else min(end.seconds for end in ends)
     return {"place": len(ahead) + 1, "starts_in": left}
 
 

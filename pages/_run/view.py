@@ -7,7 +7,7 @@ import streamlit as st
 from engine.charts import training
 from engine.estimate import preflight
 from engine.host import words
-from engine.runs import runs
+from engine.runs import remaining, runs
 from pages._run import actions, queue
 from pages._ui import common
 from pages._ui.live_chart import draw, payload
@@ -59,10 +59,11 @@ def progress(run) -> None:
         queue.place(run)
         if not latest:  # no training yet, so no numbers
             return
-    stage_count = len(history.start.get("stages") or run.recipe.stages)
-    if run.status in ("starting", "running"):
-        share, text = _bar(run, history, latest, total, stage_count)
-        st.progress(share, text=common.plain(text))
+    active = run.status in ("starting", "running")
+    left = remaining.of(run) if active else None
+    if active:
+        text = remaining.stopping(run) or _doing(run, history, latest, total)
+        st.progress(left.share if left else 0.0, text=common.plain(text))
     by_epoch = history.epochs
     shown = {
         "Accuracy, train": (
@@ -73,8 +74,10 @@ def progress(run) -> None:
         "Loss, validation": (_last(by_epoch["val_loss"]), lambda v: f"{v:.3f}"),
         "Speed": (latest.get("images_per_second"), lambda v: f"{words.grouped(round(v))} images/s"),
     }
-    if run.status in ("starting", "running"):
-        shown["Time left"] = (latest.get("eta_seconds"), words.duration)
+    if active:
+        at_most = left and left.at_most
+        name = "Time left, at most" if at_most else "Time left"
+        shown[name] = (left and left.seconds, words.duration)
     else:
         shown["Duration"] = (run.seconds, words.duration)
     common.metrics(
@@ -82,27 +85,24 @@ def progress(run) -> None:
     )
 
 
-def _bar(run, history, latest, total, stage_count):
+def _doing(run, history, latest, total):
+    """What a run in progress does now."""
     if run.status != "running":
-        return 0.0, "Starting the training process"
-    step, phase = latest.get("step", 0), history.phase
+        return "Starting the training process"
+    phase = history.phase
     name = PHASES.get(phase.get("phase"), phase.get("text", "Starting"))
     if phase.get("phase") == "training" and total and latest and history.stages:
-        stage = history.stages[-1]
-        epochs = run.recipe.stages[min(len(history.stages), len(run.recipe.stages)) - 1].epochs
-        text = (
-            f"{name}: stage {len(history.stages)} of {stage_count} ({stage['name']}), epoch "
-            f"{latest.get('epoch', 0) + 1} of {epochs}, step {step} of {total}"
+        stage, number = history.stages[-1], len(history.stages)
+        stages = history.start.get("stages") or run.recipe.stages
+        epochs = run.recipe.stages[min(number, len(run.recipe.stages)) - 1].epochs
+        return (
+            f"{name}: stage {number} of {len(stages)} ({stage['name']}), epoch "
+            f"{latest.get('epoch', 0) + 1} of {epochs}, step {latest.get('step', 0)} of {total}"
         )
-        return min(1.0, step / total), text
-    done, whole = phase.get("done"), phase.get("total")
-    text = phase.get("text") or name
+    text, whole = phase.get("text") or name, phase.get("total")
     if whole:
-        text += f": {words.grouped(done or 0)} of {words.grouped(whole)}"
-        if phase.get("eta_seconds"):
-            text += f", {words.duration(phase['eta_seconds'])} left"
-        return min(1.0, (done or 0) / whole), text
-    return (min(1.0, step / total) if total else 0.0), text
+        text += f": {words.grouped(phase.get('done') or 0)} of {words.grouped(whole)}"
+    return text
 
 
 def _last(*columns):

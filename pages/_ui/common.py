@@ -12,13 +12,15 @@ from engine import home as homes
 from engine.host import device, words
 from engine.jobs import jobs
 from engine.recipe import preset_names
-from engine.runs import runs
+from engine.runs import remaining, runs
 from pages._ui import clicks
 
 STATUS = {
     "queued": ":material/schedule: Waiting",
     "starting": ":material/hourglass_top: Starting",
     "running": ":material/play_circle: Running",
+    "stopping": ":material/pending: Stopping",
+    "pausing": ":material/pending: Pausing",
     "paused": ":material/pause_circle: Paused",
     "interrupted": ":material/power_off: Interrupted",
     "finished": ":material/check_circle: Finished",
@@ -172,15 +174,10 @@ def _live_line() -> None:
         running = [run for run, status in active if status != "queued"]
         waiting = sum(status == "queued" for _, status in active)
         for run in running[:RUNNING_SHOWN]:
-            history = history_of(run)
-            latest, total = history.latest, history.start.get("total_steps")
-            facts = []
-            if total and latest.get("step"):
-                facts.append(f"{100 * latest['step'] / total:.0f}%")
-            if latest.get("eta_seconds") is not None:
-                facts.append(f"{words.duration(latest['eta_seconds'])} left")
-            line = f"{STATUS[run.status]}: **{plain(run.recipe.name)}**"
-            st.markdown("  \n".join([line, " · ".join(facts)]) if facts else line)
+            line = f"{STATUS[run.shown_status]}: **{plain(run.recipe.name)}**"
+            left = remaining.of(run)
+            facts = f"  \n{words.percent(left.share, 0)} · {left.text}" if left else ""
+            st.markdown(line + facts)
         if len(running) > RUNNING_SHOWN:
             st.caption(f"and {len(running) - RUNNING_SHOWN} more running")
         if waiting:

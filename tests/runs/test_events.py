@@ -149,7 +149,7 @@ def stage_log():
             for _ in range(2):
                 step += 1
                 fields = {"stage": stage, "epoch": epoch, "step": step}
-                made.append({"event": "batch", "loss": 1 / step, "eta_seconds": 8 - step, **fields})
+                made.append({"event": "batch", "loss": 1 / step, **fields})
             made.append({"event": "epoch", "val_loss": 2 / step, "loss": 1 / step, **fields})
         if stage == 0:
             made.append(
@@ -164,9 +164,8 @@ def resume(stage, step):
 
 def shown(history):
     """All that charts and pages read of a History."""
-    latest = {k: v for k, v in history.latest.items() if k != "eta_seconds"}
-    names = ("start", "stages", "batches", "epochs", "notes", "end", "last_step")
-    return {name: getattr(history, name) for name in names} | {"latest": latest}
+    names = ("start", "stages", "batches", "epochs", "notes", "end", "latest", "last_step")
+    return {name: getattr(history, name) for name in names}
 
 
 @pytest.mark.parametrize(("stage", "step"), [(None, 0), (0, 1), (0, 2), (0, 4), (1, 4), (1, 6)])
@@ -191,7 +190,6 @@ def test_a_resume_in_a_stage_undoes_its_end_and_what_comes_after():
     assert history.batches["step"] == [1, 2, 3]
     assert history.epochs["step"] == [2]
     assert (history.latest["step"], history.latest["loss"]) == (3, 1 / 3)
-    assert history.latest["eta_seconds"] is None
     assert [note["event"] for note in history.notes] == ["note", "resume"]
     assert history.start
 

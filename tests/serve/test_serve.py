@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from engine.images import decode
 from engine.predict import confidence
 from engine.predict.classifier import Classifier
 from engine.serve import limits as serving_limits
@@ -57,7 +58,7 @@ def test_a_file_that_cannot_be_read_spoils_no_other(port):
     assert "not an image" in found["answers"][1]["error"]
     assert found["answers"][2] | {"seconds": 0} == {
         "name": "c.png", "label": None, "probability": None, "top": [], "sure": None,
-        "likely": None, "distance": None, "error": "the file is empty", "seconds": 0,
+        "likely": None, "distance": None, "error": decode.EMPTY, "seconds": 0,
     }  # fmt: skip
 
 

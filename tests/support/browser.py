@@ -76,13 +76,14 @@ def _await_health(address, process, log):
     until = time.monotonic() + 180  # a bound for a busy host, never a measurement
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise RuntimeError(f"the server ended at once: {Path(log).read_text()}")
+            raise RuntimeError(f"the server ended at once: {Path(log).read_text(encoding='utf-8')}")
         try:
             with DIRECTLY.open(f"{address}/_stcore/health", timeout=2):
                 return
         except OSError:
             time.sleep(0.1)  # nothing to wait on: the port is not open yet
-    raise RuntimeError(f"the server did not answer within three minutes: {Path(log).read_text()}")
+    said = Path(log).read_text(encoding="utf-8")
+    raise RuntimeError(f"the server did not answer within three minutes: {said}")
 
 
 class GrowingRun:
@@ -125,7 +126,7 @@ class GrowingRun:
                 accuracy=1 - loss / 2,
                 learning_rate=0.003 if stage == 0 else 0.001,
                 images_per_second=900 + 40 * math.sin(self.step),
-                eta_seconds=(STEPS * EPOCHS - self.step) * 0.2,
+                left=self._left(),
             )
             if self.step % STEPS == 0:
                 self.log.write(
@@ -140,8 +141,18 @@ class GrowingRun:
                     learning_rate=0.001,
                     seconds=3.0,
                     images_per_second=900,
-                    eta_seconds=(STEPS * EPOCHS - self.step) * 0.2,
+                    left=self._left(),
                 )
+
+    def _left(self) -> dict:
+        whole = STEPS * EPOCHS
+        return {
+            "seconds": (whole - self.step) * 0.2 + 20,
+            "later": 20.0,
+            "finish": 20.0,
+            "share": 0.9 * self.step / whole,
+            "at_most": False,
+        }
 
     def _stage(self):
         number = int(self.step > 0)
