@@ -29,8 +29,8 @@ COLOURS = (
 )  # fmt: skip
 BINS = 40
 """Bars of a histogram."""
-TALLEST = 2400
-"""Largest height of a chart, pixels."""
+ENDS = 30
+"""Most classes at either end that the chart of classes draws: more would be too tall to read."""
 MAPPED = 20_000
 """Most points on the map: more would take a browser seconds to draw."""
 NAMED = 20
@@ -79,6 +79,8 @@ def picked(
 def class_counts(dataset: Dataset, parts: Parts | None = None) -> go.Figure:
     """Images per class and part; the title compares the largest class with the smallest.
 
+    Of many classes, the largest and the smallest are drawn.
+
     Args:
         dataset: an open Dataset.
         parts: {part: indices}, or None while there is no split.
@@ -87,15 +89,21 @@ def class_counts(dataset: Dataset, parts: Parts | None = None) -> go.Figure:
     totals = np.bincount(dataset.labels, minlength=count)
     ratio = totals.max() / max(1, totals.min())
     balance = "balanced" if ratio < 1.5 else f"the largest has {ratio:.1f}× the smallest"
+    drawn, title = np.arange(count), f"Images per class ({balance})"
+    if count > 2 * ENDS:
+        order = np.argsort(-totals, kind="stable")
+        drawn = np.concatenate([order[:ENDS], order[-ENDS:]])
+        title += f": the {ENDS} largest and the {ENDS} smallest of {count:,}"
+    classes = [classes[i] for i in drawn]
     made = figure(
-        f"Images per class ({balance})",
+        title,
         "images",
         barmode="stack",
         hovermode="closest",
-        height=min(max(260, 110 + 26 * count), TALLEST),
+        height=max(260, 110 + 26 * len(drawn)),
     )
     for part, chosen in (parts or {"": np.arange(len(dataset))}).items():
-        numbers = np.bincount(dataset.labels[chosen], minlength=count).tolist()
+        numbers = np.bincount(dataset.labels[chosen], minlength=count)[drawn].tolist()
         noun = f"{part} image".strip()
         made.add_bar(
             y=[shown(name) for name in classes],

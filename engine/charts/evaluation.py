@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from engine.charts.style import ACCENT, GREY, TEST, figure, shown
 from engine.host.words import percent, plural
 from engine.runs.history import rounded
+from engine.runs.worst import most_confused, worst
 
 _SCALE = [
     [0, "rgba(42,143,109,0.03)"],
@@ -18,21 +19,27 @@ _SCALE = [
 ]
 
 
+def _of(kind: str, drawn: int, every: Sized) -> str:
+    """Which classes a chart shows if not all: ": the 30 most confused of 1,000 classes"."""
+    return f": the {drawn} {kind} of {len(every):,} classes" if drawn < len(every) else ""
+
+
 def confusion_matrix(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Figure:
-    """How often each class was predicted as each class.
+    """How often each class was predicted as each class; of many, the most confused ones.
 
     Args:
         matrix: int array (classes, classes), rows = true class, columns = predicted class.
         classes: names.
     """
-    counts = np.asarray(matrix, int)
+    counts, drawn = np.asarray(matrix, int), most_confused(matrix)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side, names = len(classes), [shown(name) for name in classes]
+    share, counts = share[np.ix_(drawn, drawn)], counts[np.ix_(drawn, drawn)]
+    side, names = len(drawn), [shown(classes[i]) for i in drawn]
     made = figure(
-        "Confusion matrix",
+        "Confusion matrix" + _of("most confused", side, classes),
         "predicted class",
         "true class",
-        height=min(140 + 34 * side, 900),
+        height=140 + 34 * min(side, 22),
         hovermode="closest",
     )
     made.add_heatmap(
@@ -40,14 +47,14 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
         x=names,
         y=names,
         customdata=[[plural(count, "image") for count in row] for row in counts.tolist()],
-        text=counts.tolist() if side <= 30 else None,
-        texttemplate="%{text}" if side <= 30 else None,
+        text=counts.tolist(),
+        texttemplate="%{text}",
         colorscale=_SCALE,
         zmin=0,
         zmax=1,
         xgap=2,
         ygap=2,
-        showscale=side > 30,
+        showscale=False,
         hovertemplate="%{y}, predicted as %{x}: %{customdata} (%{z:.1%} of the class)"
         "<extra></extra>",
     )
@@ -56,17 +63,18 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
 
 
 def per_class(rows: Sequence[dict]) -> go.Figure:
-    """Recall and precision of each class.
+    """Recall and precision of each class; of many classes, those with the lowest F1.
 
     Args:
         rows: dicts of label, precision, recall, f1 and support.
     """
-    labels = [shown(row["label"]) for row in rows]
+    kept = worst(rows)
+    labels = [shown(row["label"]) for row in kept]
     made = figure(
-        "Recall and precision by class",
+        "Recall and precision by class" + _of("with the lowest F1", len(kept), rows),
         barmode="group",
         hovermode="y unified",
-        height=max(260, 110 + 34 * len(rows)),
+        height=max(260, 110 + 34 * len(kept)),
     )
     for field, name, colour, pattern in (
         ("recall", "recall (% found)", ACCENT, ""),
@@ -74,7 +82,7 @@ def per_class(rows: Sequence[dict]) -> go.Figure:
     ):
         made.add_bar(
             y=labels,
-            x=[None if row[field] is None else round(100 * row[field], 1) for row in rows],
+            x=[None if row[field] is None else round(100 * row[field], 1) for row in kept],
             name=name,
             orientation="h",
             marker={"color": colour, "pattern_shape": pattern},

@@ -16,6 +16,7 @@ from engine.errors import DamagedFile
 from engine.host import words
 from engine.jobs import jobs
 from engine.runs import checkpoint, remaining, runs, trash
+from engine.runs.worst import worst
 
 Wait = Annotated[
     bool, typer.Option(help="Show progress until the run ends, or return once it is in the queue.")
@@ -88,19 +89,21 @@ def show(run: RunId, home: Home = None, json_: AsJson = False) -> None:
 
 
 def per_class(figures: dict) -> None:
-    """Prints precision, recall and F1 of each class.
+    """Prints precision, recall and F1 of each class; of many, those with the lowest F1.
 
     Args:
         figures: of `engine.predict.evaluation`, or a part of a run's `evaluation`.
     """
-    scores = ("precision", "recall", "f1")
+    scores, kept = ("precision", "recall", "f1"), worst(figures["per_class"])
     table(
         ["class", "precision", "recall", "F1", "images"],
         [
             [row["label"], *(words.percent(row[score]) for score in scores), row["support"]]
-            for row in figures["per_class"]
+            for row in kept
         ],
     )
+    if more := len(figures["per_class"]) - len(kept):
+        line(f"These have the lowest F1; --json has the other {more:,} classes too.")
 
 
 def stop(

@@ -11,11 +11,15 @@ from engine import home as homes
 from engine.data import datasets
 from engine.errors import DatasetError
 from engine.exports import formats
-from engine.host.words import percent, plural
+from engine.host.words import listed, percent, plural
 from engine.predict import calibration
 from engine.predict.evaluation import wilson_interval
 from engine.runs import files
 from engine.runs.runs import Run
+from engine.runs.worst import worst
+
+NAMED = 50
+"""Most classes that the card names."""
 
 
 def model_card(run: Run, home: Path, certificate: dict) -> str:
@@ -30,7 +34,7 @@ def model_card(run: Run, home: Path, certificate: dict) -> str:
     about = formats.FORMATS[format]
     parts = [
         f"# {run.recipe.name}: an image classifier in {about.title}, {certificate['precision']}",
-        f"Made by Graft from run `{run.id}`. Classes: {', '.join(run.classes)}.",
+        f"Made by Graft from run `{run.id}`. {_classes(run)}.",
         _use(format, about),
         "## Does it agree with the run?\n\n" + _in_words(certificate),
         _data(run, home),
@@ -42,6 +46,11 @@ def model_card(run: Run, home: Path, certificate: dict) -> str:
         _versions(run, certificate),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _classes(run) -> str:
+    more = ", all in `labels.txt`" if len(run.classes) > NAMED else ""
+    return f"{plural(len(run.classes), 'class', 'classes')}: {listed(run.classes, NAMED)}{more}"
 
 
 def one_line(certificate: dict) -> str:
@@ -196,11 +205,16 @@ def _evaluation(run) -> str:
         "| --- | ---: | --- | --- |",
     ]
     test = run.evaluation["test"]
-    for i, row in enumerate(test["per_class"]):
-        interval = wilson_interval(test["confusion"][i][i], row["support"])
+    places = {row["label"]: i for i, row in enumerate(test["per_class"])}
+    kept = worst(test["per_class"], NAMED)
+    for row in kept:
+        right = test["confusion"][places[row["label"]]][places[row["label"]]]
+        interval = wilson_interval(right, row["support"])
         recall = _with_interval(row["recall"], interval)
         precision = percent(row["precision"])
         rows.append(f"| {row['label']} | {row['support']:,} | {recall} | {precision} |")
+    if more := len(places) - len(kept):
+        rows += ["", f"These classes have the lowest F1; {more:,} others are not listed."]
     return "\n".join(rows)
 
 

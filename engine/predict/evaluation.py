@@ -13,6 +13,7 @@ from PIL import Image
 from engine.data.sources import folders
 from engine.data.unreadable import READING
 from engine.errors import DatasetError
+from engine.host import sheet, words
 from engine.host.parallel import cores, ordered_map
 from engine.images import decode
 
@@ -70,6 +71,13 @@ def measure(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str
         "per_class": [_of_class(confusion, i, label) for i, label in enumerate(classes)],
         "confusion": confusion.tolist(),
     }
+
+
+def confusion_csv(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
+    """The whole confusion matrix as CSV: a row for each true class, a column for each answer."""
+    header = ["true class", *(f"answer: {name}" for name in classes)]
+    rows = ([name, *row] for name, row in zip(classes, matrix, strict=True))
+    return sheet.to_csv([header, *rows])
 
 
 def _of_class(confusion, i, label) -> dict:
@@ -176,7 +184,7 @@ def evaluate_folder(
     if not rows:
         raise DatasetError(
             f"{folder} has no subfolder named like one of the run's classes "
-            f"({', '.join(classifier.classes)})"
+            f"({words.listed(classifier.classes)})"
         )
     root = folders.root(folder)
     files = [root / row[0] for row in rows]

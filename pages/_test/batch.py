@@ -6,11 +6,12 @@ import numpy as np
 import streamlit as st
 
 from engine import home as homes
-from engine.charts import confidence, evaluation
+from engine.charts import confidence
 from engine.errors import GraftError
 from engine.host import words
 from engine.predict import batch_worker, batches
 from engine.predict.confidence import WORDS
+from pages._run import confusion
 from pages._test import answers, cards, look
 from pages._ui import common, job
 from pages._ui.grid import grid
@@ -203,9 +204,7 @@ def _figures(run, figures, key):
         icon=":material/rule:",
     )
     with st.expander("Confusion matrix", key="batch_confusion"):
-        chart(
-            evaluation.confusion_matrix(figures["confusion"], run.classes), f"batch_confusion_{key}"
-        )
+        confusion.show(run, figures, f"batch_confusion_{key}")
 
 
 def _answers(run, batch, rows):
