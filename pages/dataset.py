@@ -171,7 +171,8 @@ def _left_out(dataset):
             text = f"{words.plural(len(rows), 'file')} {what}"
             with st.expander(f":orange[:material/warning: {text}]"):
                 st.dataframe(
-                    {"file": [n for n, _ in rows], "why": [w for _, w in rows]}, hide_index=True
+                    {"file": [words.printable(n) for n, _ in rows], "why": [w for _, w in rows]},
+                    hide_index=True,
                 )
 
 

@@ -239,7 +239,9 @@ def plain(text: str) -> str:
     All text of this kind passes here before it becomes a label, heading, caption, message or
     tooltip. Cells of tables, options of selectboxes and values of fields are not Markdown.
     """
-    joined = _MADE_LATER.sub("\u2060", " ".join(text.split()))  # a word joiner, which is invisible
+    # Bytes that are not UTF-8, as in names of files, become numbers: Streamlit cannot send them.
+    sendable = text.encode("utf-8", "backslashreplace").decode()
+    joined = _MADE_LATER.sub("\u2060", " ".join(sendable.split()))  # an invisible word joiner
     return _MARKUP.sub(r"\\\1", joined)
 
 
