@@ -47,7 +47,7 @@ def run(home, quick) -> dict:
         for subject, recipe in subjects.items():
             common.prepared(recipe, home)
             path = home / "bare.yaml"
-            path.write_text(recipe.to_yaml())
+            path.write_text(recipe.to_yaml(), encoding="utf-8")
             common.say(f"{subject}: with and without callbacks")
             events = common.python("benchmarks.dashboard", home, path)
             common.say(f"{subject}: a run with its page open and closed")
@@ -155,7 +155,7 @@ def idle_browser(home, executable):
 
     chrt = f"{shutil.which('chrt')} --idle 0 " if shutil.which("chrt") else ""
     wrapper = home / "idle-chromium"
-    wrapper.write_text(f'#!/bin/sh\nexec {chrt}nice -n 19 "{executable}" "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nexec {chrt}nice -n 19 "{executable}" "$@"\n', encoding="utf-8")
     wrapper.chmod(0o755)
     options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
     with sync_playwright() as playwright:

@@ -55,7 +55,7 @@ def main():
         f"the rest of the recipe is the same. {n} test images per run. Measured on:\n"
         f"{device.describe()['text']}.\n\n"
     )
-    (PROJECT / "docs" / "transfer.md").write_text(text + "\n".join(lines) + "\n")
+    (PROJECT / "docs" / "transfer.md").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

@@ -290,4 +290,4 @@ def _in_clean_process(run, pictures, report) -> dict:
             f"the export could not be loaded and run by itself ({lines[-1][:200]}); choose another "
             "format"
         )
-    return json.loads((folder / "measured.json").read_text())
+    return json.loads((folder / "measured.json").read_bytes())

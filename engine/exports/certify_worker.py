@@ -59,7 +59,7 @@ def main(path: str, folder: str, count: str, network: str) -> None:
     # Not earlier: "imported" must show only what the export needs.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     measured |= _speeds(classify.probabilities, Path(network), pixels[:BATCH])
-    (work / "measured.json").write_text(json.dumps(measured))
+    (work / "measured.json").write_text(json.dumps(measured), encoding="utf-8")
 
 
 def _answers(probabilities, pixels) -> np.ndarray:

@@ -147,8 +147,8 @@ def check(
         "disk": 2**28 + 4 * size,
         "seconds": SECONDS,
     }
-    (work / "config.json").write_text(json.dumps(found["config"]))
-    (work / "job.json").write_text(json.dumps(job))
+    (work / "config.json").write_text(json.dumps(found["config"]), encoding="utf-8")
+    (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
     with open(model, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return _in_separate_process(work, job, report), found["image_size"], digest

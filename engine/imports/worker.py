@@ -34,7 +34,7 @@ SAME = 1e-3
 def main(path: str) -> int:
     """Loads the model in a folder, or writes why it is refused; returns the exit code."""
     folder = Path(path)
-    job = json.loads((folder / "job.json").read_text())
+    job = json.loads((folder / "job.json").read_bytes())
     _limit(job)
     try:
         _check_weights(folder / "model.weights.h5", job["weight_bytes"])
@@ -46,7 +46,7 @@ def main(path: str) -> int:
         if limits.speaks_of_memory(f"{error} {type(error).__name__}"):
             raise  # the parent reports it, as it does when this process is killed for its memory
         result = {"error": f"it does not load ({type(error).__name__}: {_first_line(error)})"}
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
     return 0
 
 
@@ -131,7 +131,7 @@ def _convert(folder, job) -> dict:
     from engine.models import convert, modeling
     from engine.predict import explanation
 
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_bytes())
     model = keras.saving.deserialize_keras_object(config, safe_mode=True)
     try:
         model.load_weights(folder / "model.weights.h5")

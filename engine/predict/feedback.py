@@ -81,7 +81,7 @@ def unmark(run: Run, content: str) -> None:
 def marks(run: Run) -> list[dict]:
     """All marks of a run, oldest first: content (SHA-256), name, answer, label, time (unix s)."""
     try:
-        return json.loads((_folder(run) / _MARKS).read_text())
+        return json.loads((_folder(run) / _MARKS).read_bytes())
     except FileNotFoundError:
         return []
     except ValueError:

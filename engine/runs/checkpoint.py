@@ -106,7 +106,7 @@ class Checkpoints:
             if not whole(folder):
                 damaged += 1
                 continue
-            position = json.loads((folder / _POSITION).read_text())
+            position = json.loads((folder / _POSITION).read_bytes())
             best = None
             if (folder / _BEST).exists():
                 best = list(_read_arrays(folder / _BEST).values())
@@ -116,7 +116,7 @@ class Checkpoints:
     def position(self) -> dict | None:
         """The position in the newest whole checkpoint; None if there is none."""
         folder = self.newest()
-        return None if folder is None else json.loads((folder / _POSITION).read_text())
+        return None if folder is None else json.loads((folder / _POSITION).read_bytes())
 
     def newest(self) -> Path | None:
         """The folder of the newest whole checkpoint; None if there is none."""

@@ -31,7 +31,7 @@ def changed(folder: Path, *names: str) -> list[str] | None:
         Names; manifest.json itself if it cannot be read; None if there is no manifest.json.
     """
     try:
-        sums = json.loads((folder / FILE).read_text())["files"]
+        sums = json.loads((folder / FILE).read_bytes())["files"]
         kept = {name: digest for name, digest in sums.items() if not names or name in names}
     except FileNotFoundError:
         return None

@@ -72,7 +72,7 @@ class Run:
     def recipe(self) -> Recipe:
         """The recipe. Raises RunError if it cannot be read."""
         try:
-            return Recipe.from_yaml((self.path / files.RECIPE).read_text())
+            return Recipe.from_yaml((self.path / files.RECIPE).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecipeError) as error:  # ValueError: not even text
             raise RunError(f"the recipe of run {self.id} cannot be read ({error})") from None
 

@@ -1,7 +1,10 @@
 """Names and paths on the command line: separators, quotes, Unicode forms, other locales."""
 
 import json
+import shutil
+import subprocess
 import unicodedata
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +13,7 @@ from engine.cli.main import app
 from engine.data import prepare_worker
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec
+from tests.support.cli import graft
 from tests.support.pictures import picture
 
 
@@ -61,3 +65,46 @@ def test_pasted_paths_are_understood_where_a_path_is_given(odd_names, own_home, 
     for given in (f"'{image}'", image.as_uri()):
         answers = run(trained_run.home, "predict", trained_run.id, given)
         assert answers.startswith(f"{image}: ")
+
+
+@pytest.fixture(scope="module")
+def latin(tmp_path_factory):
+    """Variables of a locale without UTF-8."""
+    folder = tmp_path_factory.mktemp("locale")
+    command = shutil.which("localedef")
+    if not command or not Path("/usr/share/i18n/locales/en_US").exists():
+        pytest.skip("needs localedef and its sources: apt-get install locales")
+    where = folder / "en_US.ISO-8859-1"
+    subprocess.run([command, "-i", "en_US", "-f", "ISO-8859-1", where], check=True)
+    return {"LOCPATH": str(folder), "LC_ALL": "en_US.ISO-8859-1"}
+
+
+@pytest.fixture
+def cats(trained_run, own_home):
+    """A copy of the trained run, one of whose classes has a name that Latin 1 lacks."""
+    shutil.copytree(trained_run.path, own_home / "runs" / trained_run.id)
+    for name in ("architecture.json", "evaluation.json"):
+        path = own_home / "runs" / trained_run.id / name
+        text = path.read_text(encoding="utf-8").replace(
+            '"balloon"', json.dumps("\u732b \U0001f339")
+        )
+        path.write_text(text, encoding="utf-8")
+    return own_home
+
+
+def test_nothing_ends_in_a_locale_without_utf8(latin, cats, tmp_path, trained_run, monkeypatch):
+    for name, value in latin.items():
+        monkeypatch.setenv(name, value)
+    for name in ("PYTHONUTF8", "PYTHONIOENCODING", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for number, row in enumerate(trained_run.examples()):
+        (tmp_path / "\u732b").mkdir(exist_ok=True)
+        shutil.copy(row["path"], tmp_path / "\u732b" / f"{number}.png")
+    done = graft("show", "latest", home=cats)
+    assert done.returncode == 0 and "\\u732b \\U0001f339" in done.stdout, done.stderr
+    done = graft("show", "latest", "--json", home=cats)
+    assert "\u732b \U0001f339" in json.loads(done.stdout)["classes"]
+    done = graft("batch", "latest", tmp_path, "--csv", tmp_path / "answers.csv", home=cats)
+    assert done.returncode == 0, done.stderr
+    answers = (tmp_path / "answers.csv").read_bytes()
+    assert "\u732b \U0001f339" in answers.decode()
