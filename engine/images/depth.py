@@ -17,8 +17,8 @@ from PIL import Image, ImageFile
 
 from engine.errors import ImageError
 
-BITS = (8, 10, 12, 14, 16, 24, 32)
-"""Bits that sensors and file formats have."""
+BITS = range(8, 34, 2)
+"""8, 10, 12 … 32: those of sensors and file formats, up to 16."""
 VERSION = 2
 """Of the rule above, for what is kept of decoded images. Before, grey of 16 bits was always scaled
 from 16."""
