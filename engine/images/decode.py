@@ -114,7 +114,7 @@ def read(source: Source) -> Image.Image:
         ImageError: one sentence, if it is not an image of a known format, is truncated, or is
             too large (`engine.images.limits`).
     """
-    return _read(source)[0]
+    return read_with_facts(source)[0]
 
 
 def info(image_bytes: bytes) -> Facts:
@@ -122,10 +122,11 @@ def info(image_bytes: bytes) -> Facts:
 
     Decodes the whole image: one that passes here can be trained on. Raises ImageError.
     """
-    return _read(image_bytes)[1]
+    return read_with_facts(image_bytes)[1]
 
 
-def _read(source: Source) -> tuple[Image.Image, Facts]:
+def read_with_facts(source: Source) -> tuple[Image.Image, Facts]:
+    """What `read` and `info` give, from one decoding; raises as they do."""
     image = source if isinstance(source, Image.Image) else _open(source)
     format, size = image.format or "", image.size
     limits.check_size(*size, format)
