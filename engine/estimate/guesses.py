@@ -22,6 +22,7 @@ from engine.features import cache, store
 from engine.models import backbones
 from engine.predict.reference import MOST
 from engine.recipe import Recipe, SplitSpec
+from engine.runs.remaining import FINISHING
 from engine.runs.runs import Run
 
 PACES = "paces.json"
@@ -59,9 +60,11 @@ class Known:
         """The preflight's seconds of each part that it predicts."""
         if not self.predicted:
             return {}
-        start, finish = self.predicted["startup_seconds"], self.predicted["finish_seconds"]
+        start = self.predicted["startup_seconds"]
+        # Earlier versions predicted their sum only.
+        even = dict.fromkeys(FINISHING, self.predicted["finish_seconds"] / len(FINISHING))
         found = {"start": 0.8 * start, "model": 0.2 * start}
-        found |= {part: finish / 3 for part in ("export", "evaluation", "reference")}
+        found |= self.predicted.get("finish") or even
         for number, row in enumerate(self.predicted["stages"]):
             features = ("feature_seconds", "conversion_seconds", "check_seconds")
             found[f"{number}:features"] = sum(row[name] for name in features)
@@ -172,7 +175,7 @@ def guess(recipe: Recipe, part: str, whole: Sequence[bool], units: float) -> flo
         passes = {"none": 1, "all": 3}.get(trainable, 2)  # arXiv:2001.08361, section 2.1
         return STEP * steps + passes * FORWARD * work * units
     if name in ("evaluation", "reference"):
-        return 1 + units * (LITE * work + DECODE)
+        return 0.5 + units * (LITE * work + DECODE)
     drawn = recipe.dataset.source == "sample"
-    each = {"start": 9, "data": (0.015 if drawn else 0.002) * units}
+    each = {"start": 9, "check": 1.5, "data": (0.015 if drawn else 0.002) * units}
     return (each | {"model": 1 + size**0.5, "export": 0.5 + 3 * size**0.5})[name]

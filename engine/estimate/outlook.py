@@ -28,7 +28,7 @@ CARRIES = ("phase", "stage_start", "batch", "epoch")
 """Kinds of events that get `left`."""
 SLOW = 2.0
 """Seconds of steps after which they count as much as what was expected of them."""
-MOST = 5.0
+MOST = 10.0
 """By how much at most the parts so far correct what is expected of others."""
 
 
@@ -50,10 +50,9 @@ class Outlook:
         for number in range(len(recipe.stages)):
             self.order += [f"{number}:{part}" for part in ("features", "setup", "epoch")]
         self.order += FINISHING
-        self._passes = {
-            f"{number}:{'epoch' if whole else 'features'}"
-            for number, whole in enumerate(self.whole)
-        }
+        self._epochs = [stage.epochs for stage in recipe.stages]
+        """Done in stages that have ended, else planned."""
+        self._downloads = recipe.dataset.source == "tfds" and not before.prepared
         self.measured: dict[str, float] = {}
         """Seconds of parts in this run; of one epoch."""
         self.part, self.since = "start", begun
@@ -85,6 +84,7 @@ class Outlook:
         elif kind == "epoch" and "loss" in event:
             self._epoch_ended(event, now)
         elif kind == "stage_end":
+            self._epochs[self.stage] = self.epoch
             self.stage, self.epoch = event["stage"] + 1, 0
             last = self.stage == len(self.recipe.stages)
             self._enter(FINISHING[0] if last else f"{self.stage}:features", now)
@@ -158,14 +158,22 @@ class Outlook:
         return prior and prior * self._drift()
 
     def _drift(self) -> float:
-        """How much longer than expected the network's passes have taken so far: the host is busy,
-        or the network slower than guessed."""
-        taken = {part: seconds for part, seconds in self.measured.items() if part in self._passes}
-        counted, at = self._counted
-        if self.part in self._passes and counted is not None:
+        """How much longer than expected the parts have taken so far, the latest before all: other
+        work may slow down the host, or a guess was wrong."""
+        taken, (counted, at) = dict(self.measured), self._counted
+        if counted is not None:
             taken[self.part] = at - self.since + counted
-        priors = sum(self._prior(part) or 0.0 for part in taken)
-        found = (sum(taken.values()) + SLOW) / (priors + SLOW)
+        seconds = priors = 0.0
+        for part in self.order[: self.order.index(self.part) + 1]:
+            prior, number = self._prior(part), int(part.split(":")[0]) if ":" in part else 0
+            if part not in taken or not prior or part == "data" and self._downloads:
+                continue
+            epochs = 1
+            if part.endswith(":epoch"):
+                epochs = max(1, self.epoch if number == self.stage else self._epochs[number])
+            seconds = seconds / 2 + taken[part] * epochs
+            priors = priors / 2 + prior * epochs
+        found = (seconds + SLOW) / (priors + SLOW)
         return min(MOST, max(1 / MOST, found))
 
     def _prior(self, part: str) -> float | None:

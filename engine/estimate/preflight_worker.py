@@ -31,6 +31,7 @@ from engine.host.log import Silent
 from engine.host.parallel import ordered_map
 from engine.images import decode as images
 from engine.models import boundary, convert, litert, modeling, session
+from engine.predict import reference
 from engine.recipe import Recipe
 from engine.train import keep
 
@@ -66,7 +67,7 @@ class Setting:
 
 
 class Progress:
-    """Counts finished parts.
+    """Counts finished parts; how long they take differs too much to predict the rest from them.
 
     Args:
         report: shows progress.
@@ -74,27 +75,18 @@ class Progress:
     """
 
     def __init__(self, report: Report, total: int):
-        self._report, self._total, self._done, self._begun = report, total, 0, time.time()
+        self.report, self._total, self._done = report, total, 0
 
     def __call__(self, text: str) -> None:
         """A part starts, so the one before it is done."""
-        spent = time.time() - self._begun
-        left = spent / self._done * (self._total - self._done) if self._done else None
-        self._report(text, self._done, self._total, left)
+        self.report(text, self._done, self._total)
         self._done = min(self._done + 1, self._total)
-
-    def data(
-        self, text: str, done: int = 0, total: int | None = None, eta: float | None = None
-    ) -> None:
-        """Shows the preparation of the dataset, which counts images, not parts."""
-        spent = time.time() - self._begun
-        self._report(text, done, total, spent / done * (total - done) if done and total else None)
 
     def features(
         self, phase: str, text: str, done: int, total: int | None, always: bool = False
     ) -> None:
         """Shows the feature pass, within a part."""
-        self._report(text, self._done, self._total, None)
+        self.report(text, self._done, self._total)
 
 
 def measure(
@@ -116,7 +108,8 @@ def measure(
         records_missing, setup_seconds, step_seconds, epoch_seconds, seconds (all epochs with
         validation, and everything before but check_seconds), images_per_second, peak_memory_mb (the
         most until this stage's end) and host_memory_mb (the same for the host's memory, which
-        differs if there is a GPU); finish_seconds (export and evaluation); seconds in total;
+        differs if there is a GPU); finish, seconds of each part after training
+        (`engine.runs.remaining.FINISHING`), and their sum finish_seconds; seconds in total;
         peak_memory_mb and host_memory_mb of the whole; available_memory_mb; proposed_batch_size, an
         int if the recipe's own needs too much memory, else None; others_share, the share of the
         processor's time that other processes took meanwhile, 0 to 1; text, one sentence. Seconds
@@ -132,7 +125,7 @@ def measure(
     session.prepare_device(recipe, Silent())
     ready = datasets.state(recipe.dataset, home)["state"] == "ready"
     opening = time.time()
-    dataset = prepare_worker.ingest(recipe.dataset, home, progress.data)
+    dataset = prepare_worker.ingest(recipe.dataset, home, report)
     extra = 0 if ready else time.time() - opening
     split = dataset.split(recipe.split)
     progress(f"Building {recipe.backbone.title}")
@@ -148,14 +141,16 @@ def measure(
     found, proposals = _stages(setting, progress)
     progress("Trying the export")
     finish = _finish(setting, found)
+    finished = sum(finish.values())
     peak = max(row["peak_memory_mb"] for row in found)
     answer = {
         "version": VERSION,
         "device": device.describe()["text"],
         "startup_seconds": startup,
         "stages": found,
-        "finish_seconds": finish,
-        "seconds": startup + finish + sum(s["seconds"] + s["check_seconds"] for s in found),
+        "finish_seconds": finished,
+        "finish": finish,
+        "seconds": startup + finished + sum(s["seconds"] + s["check_seconds"] for s in found),
         "peak_memory_mb": peak,
         "host_memory_mb": max(row["host_memory_mb"] for row in found),
         "available_memory_mb": room,
@@ -358,13 +353,14 @@ def _conversion(model: keras.Model) -> float:
 # -- the end of a run ---------------------------------------------------------------------------
 
 
-def _finish(setting: Setting, found: list[dict]) -> float:
-    """Seconds of export and evaluation.
+def _finish(setting: Setting, found: list[dict]) -> dict[str, float]:
+    """Seconds of the parts after training (`engine.runs.remaining.FINISHING`).
 
-    Export is one conversion and a saved file. Evaluation and its check send the test and validation
-    images, and 64 of the latter again, through LiteRT, and those 64 through two Keras models that
-    are traced first. If the probe converted and ran the whole backbone for features, the estimate
-    follows from that; otherwise a real export is made and tried on a few images.
+    Export is one conversion and a saved file. Evaluation sends the test and validation images
+    through LiteRT, the reference some of the training images. The check sends 64 validation images
+    through LiteRT and through two Keras models that are traced first. If the probe converted and
+    ran the whole backbone for features, the estimate follows from that; otherwise a real export is
+    made and tried on a few images.
     """
     bundle, recipe, dataset, split = (
         setting.bundle, setting.recipe, setting.dataset, setting.split,
@@ -390,8 +386,10 @@ def _finish(setting: Setting, found: list[dict]) -> float:
     whole = [row for row in found if row["path"] == "whole network"]
     forward = min((row["validation_image_seconds"] for row in whole), default=0)
     tracing = max(row["validation_setup_seconds"] for row in found)
-    return (
-        exporting
-        + (len(split["test"]) + len(split["validation"]) + checked) * each
-        + 2 * (tracing + checked * (forward or KERAS_AGAINST_LITERT * each))
-    )
+    check = checked * each + 2 * (tracing + checked * (forward or KERAS_AGAINST_LITERT * each))
+    return {
+        "export": exporting,
+        "evaluation": (len(split["test"]) + len(split["validation"])) * each,
+        "reference": min(len(split["train"]), reference.MOST["train"]) * each,
+        "check": check,
+    }

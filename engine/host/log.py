@@ -22,8 +22,8 @@ class PhaseReport(Protocol):
         """Shows progress.
 
         Args:
-            phase: "start", "data", "model", "features", "training", "export", "evaluation" or
-                "reference".
+            phase: "start", "data", "model", "features", "training", "export", "evaluation",
+                "reference" or "check".
             text: what is being done, for people.
             done: finished items.
             total: all items; None if unknown.

@@ -17,7 +17,7 @@ from engine.runs import events, files
 if TYPE_CHECKING:
     from engine.runs.runs import Run
 
-FINISHING = ("export", "evaluation", "reference")
+FINISHING = ("export", "evaluation", "reference", "check")
 """Phases after training, in their order."""
 
 

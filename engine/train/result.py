@@ -67,6 +67,7 @@ def evaluate(run: Run, work: Work, lost: Unreadable) -> dict:
     drawn = kept.drawn["train"]
     for done, _ in enumerate(evaluation.answers(model, dataset, drawn, lost, kept.look), 1):
         work.report("reference", "Indexing training images", done, len(drawn), True)
+    work.report("check", "Checking the confidence and the exported model", 0, None, True)
     kept.write(run, classes)
     temperature = calibrate.calibrate(run)["temperature"]
     figures = {}
