@@ -108,7 +108,7 @@ def _state(run: runs.Run, placed: set[str] | None) -> Iterator[Finding]:
             f"to resume from its last checkpoint: python -m engine resume {run.id}",
         )
     elif state["status"] == "queued" and placed is not None and run.id not in placed:
-        if age(path) > MINUTE:
+        if age(path) > MINUTE and not run.being_made:
             yield Finding(
                 "runs",
                 "warning",

@@ -7,6 +7,7 @@ given.
 from __future__ import annotations
 
 import socket
+import threading
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ DRAWINGS, PHOTOS = "sample", "flowers"
 """The presets for the two kinds of images."""
 WEIGHTS_HOST = "storage.googleapis.com"
 """Where Keras downloads the weights of its applications from."""
+PATIENCE = 2
+"""Seconds that a click waits for an answer of that host. No answer yet is not a refusal, so it
+replaces nothing in the recipe."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Proposal:
     Attributes:
         preset: the preset it comes from.
         recipe: plain data, every field of a Recipe; its dataset is that of the preset.
-        warning: sentences for people if the preset's backbone had to be replaced, else "".
+        warning: sentences for people if the preset's backbone had to be replaced, or may not be
+            available; else "".
     """
 
     preset: str
@@ -68,10 +73,18 @@ def propose(dataset: dict, home: Path) -> Proposal:
     recipe = load_preset(name).to_dict()
     spec = recipe["backbone"]
     path = backbones.weights_path(spec["name"], spec["alpha"], recipe["image_size"])
-    if path is None or path.exists() or _reachable(WEIGHTS_HOST):
+    if path is None or path.exists() or (reachable := _reachable(WEIGHTS_HOST)):
         return Proposal(name, recipe)
     title = backbones.get(spec["name"], spec["alpha"]).title
     own = load_preset(DRAWINGS).to_dict()
+    if reachable is None:
+        return Proposal(
+            name,
+            recipe,
+            f"The ImageNet weights of {title} are not on this host, and {WEIGHTS_HOST} has not "
+            f"answered within {PATIENCE} s. The run downloads them when it starts; if this host "
+            f"has no internet, choose the backbone {own['backbone']['name']} on Configure",
+        )
     recipe |= {key: own[key] for key in ("backbone", "image_size")}
     return Proposal(
         name,
@@ -85,12 +98,26 @@ def propose(dataset: dict, home: Path) -> Proposal:
     )
 
 
-def _reachable(host: str) -> bool:
-    """Whether a host accepts connections; behind a proxy, only the download itself can show it."""
+def _reachable(host: str) -> bool | None:
+    """Whether a host accepts connections; None if that is not known within `PATIENCE`.
+
+    Behind a proxy, only the download itself can show it, so the answer is True.
+    """
     if urllib.request.getproxies():
         return True
-    try:
-        socket.create_connection((host, 443), timeout=5).close()
-    except OSError:
-        return False
-    return True
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            socket.create_connection((host, 443), timeout=10 * PATIENCE).close()
+            answers.append(True)
+        except TimeoutError:
+            pass  # the same as no answer yet
+        except OSError:
+            answers.append(False)
+
+    # A thread, because looking up the host's name has no time limit of its own.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return answers[0] if answers else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
 import resource
@@ -33,7 +32,7 @@ def describe() -> dict[str, Any]:
         "name": name,
         "memory_mb": memory,
         "cores": cores,
-        "text": f"{about}, {memory / 1024:.0f} GB",
+        "text": f"{about}, {memory / 1024:.0f} GB" if memory else about,
     }
 
 
@@ -68,19 +67,30 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-@functools.cache
+_known: dict[str, tuple[str, int]] = {}
+"""The answer of `_nvidia` once there is one: pages ask often."""
+
+
 def _nvidia() -> tuple[str, int] | None:
-    """(name, memory in MiB) of the first NVIDIA GPU, or None; cached, as pages ask often."""
+    """(name, memory in MiB) of the first NVIDIA GPU, or None.
+
+    A GPU that does not answer in time, on a busy host, is still a GPU; its memory is then 0.
+    """
     tool = shutil.which("nvidia-smi")
     if not tool:
         return None
+    if "gpu" in _known:
+        return _known["gpu"]
     query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired:
+        return "NVIDIA GPU (nvidia-smi does not answer)", 0
+    except OSError:
         return None
     first = answer.stdout.strip().splitlines()
     if answer.returncode or not first:
         return None
     name, memory = first[0].rsplit(",", 1)
-    return name.strip(), int(memory)
+    _known["gpu"] = name.strip(), int(memory)
+    return _known["gpu"]

@@ -49,6 +49,25 @@ def alive(who: dict[str, Any]) -> bool:
     return started is not None and who.get("born") is not None and abs(started - who["born"]) < 0.05
 
 
+def mark() -> str:
+    """A part of a file's name that says which process writes it, for `abandoned`."""
+    who = identity()
+    return f"{who['pid']}-{who['born']:.2f}-"
+
+
+def abandoned(path: Path) -> bool:
+    """Whether a file or folder `.KIND.MARK…` belongs to a process that has ended, by its `mark`.
+
+    A name without a mark is one of an earlier version, which no process still writes.
+    """
+    pid, _, rest = path.name.split(".", 2)[-1].partition("-")
+    born, marked, _ = rest.partition("-")
+    try:
+        return not (marked and alive({"pid": int(pid), "born": float(born)}))
+    except ValueError:
+        return True
+
+
 def end(who: dict[str, Any], seconds: float = 5) -> None:
     """Kills the process of an `identity` with its whole session, and waits until it has ended.
     Another process with the same pid is left alone.

@@ -26,13 +26,14 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 from engine import home as homes
 from engine.errors import GraftError, RecipeError, RunError
-from engine.host import limits
+from engine.host import limits, processes
 from engine.host.background import Report
 from engine.host.words import plural, shown
 from engine.imports import archive, keras_file, run_folder
@@ -110,7 +111,9 @@ def add(
     try:
         _refuse_foreign(path)
         limits.check_disk(home)
-        with _staging(home) as place:
+        with staging(home) as place:
+            (place / "work").mkdir()
+            (place / "run").mkdir()
             report("Reading the files", 0, None)
             origin = _take(path, title, place, about)
             checked = keras_file.check(place / "model.keras", place / "work", home, about, report)
@@ -177,18 +180,18 @@ def _refuse_foreign(path) -> None:
 
 
 @contextlib.contextmanager
-def _staging(home):
+def staging(home: Path) -> Iterator[Path]:
     """A temporary folder among the runs, so that the finished run is moved in one step.
 
     It is not a run itself: the run is in a folder inside.
     """
-    for left in (home / homes.RUNS).glob(".import.*"):  # from an import that was killed
-        if left.stat().st_mtime < time.time() - 2 * keras_file.SECONDS:
+    among = home / homes.RUNS
+    among.mkdir(exist_ok=True)
+    for left in among.glob(".import.*"):
+        if processes.abandoned(left):  # the import was killed
             shutil.rmtree(left, ignore_errors=True)
-    place = Path(tempfile.mkdtemp(dir=home / homes.RUNS, prefix=".import."))
+    place = Path(tempfile.mkdtemp(dir=among, prefix=f".import.{processes.mark()}"))
     try:
-        (place / "work").mkdir()
-        (place / "run").mkdir()
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -68,6 +68,7 @@ def _queued(recipe: Recipe, home: Path, prepare: Callable[[runs.Run], None]) -> 
     run = runs.create(recipe, home)
     try:
         prepare(run)
+        run.update(creator=None)
         queue.add(home, run.id)
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)

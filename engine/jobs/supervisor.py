@@ -35,8 +35,6 @@ NEAR_LIMIT = 0.7
 request may have been too large, and was never granted."""
 SEARCH = 60
 """Seconds between two searches for runs that nothing takes care of."""
-MAKING = 60
-"""Seconds after which a new run is in the queue, unless its creator died."""
 TRIES = 3
 """How often an interrupted run is resumed automatically without progress."""
 
@@ -116,8 +114,8 @@ class Supervisor:
             elif state.get("error") == runs.ENDED_BY_HOST:
                 if state["status"] == "interrupted" and settings.get(self.home)["auto_resume"]:
                     jobs.resume(run)
-            elif state.get("status") == "queued" and time.time() - run.created > MAKING:
-                queue.add(self.home, run.id)  # its creator died between the two writes
+            elif state.get("status") == "queued" and not run.being_made:
+                queue.add(self.home, run.id)  # its creator died before it could
 
     # -- starting -----------------------------------------------------------------------------
 

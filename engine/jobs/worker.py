@@ -39,14 +39,14 @@ def main(folder: str) -> int:
     """Executes the run in a folder; returns the exit code."""
     run = Run(folder)
     home = run.home
-    if not _has_place(run, home):
+    holder = queue.holder(home, run.id, claimed=True)
+    if not holder or not executors.mine(holder):
         print("this worker has no place in the queue", file=sys.stderr)
         return 3
     lock = filelock.FileLock(run.path / files.LOCK)
-    try:
-        lock.acquire(timeout=10)  # a worker without a place is about to exit
-    except filelock.Timeout:
-        print("another worker executes this run", file=sys.stderr)
+    lock.acquire()
+    if run.state["status"] != "starting":
+        print(f"the run is {run.status}: another process has ended it", file=sys.stderr)
         return 3
     limits.limit_memory(limits.memory_limit(home))
     ask, begun = _Request(run), time.time()
@@ -147,22 +147,6 @@ def _commit() -> str | None:
         return commit.stdout.strip() + ("+" if changed else "")
     except OSError:  # no git on this host
         return None
-
-
-def _has_place(run: Run, home: Path) -> bool:
-    """Waits until the queue says that this process executes the run.
-
-    False if it never does: the supervisor died before it could write that, and the run still waits.
-    """
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        holder = queue.holder(home, run.id)
-        if holder and executors.mine(holder):
-            return True
-        if holder and executors.alive(holder):
-            return False
-        time.sleep(0.02)
-    return False
 
 
 class _Request:

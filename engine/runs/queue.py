@@ -228,8 +228,17 @@ def claim(
     return started
 
 
-def holder(home: Path, run: str) -> Handle | None:
-    """The handle of the worker that a run's place was given to; None if the run has no place."""
+def holder(home: Path, run: str, claimed: bool = False) -> Handle | None:
+    """The handle of the worker that a run's place was given to; None if the run has no place.
+
+    Args:
+        home: Graft's home.
+        run: its id.
+        claimed: wait until a `claim` that may be giving the place away just now is over.
+    """
+    if claimed:
+        with _transaction(home):
+            pass  # there is one writer at a time
     found = _rows(home, "SELECT executor, token FROM slots WHERE run = ?", run)
     return _handle(found[0]) if found else None
 

@@ -91,6 +91,11 @@ class Run:
                 state |= {"status": "interrupted", "error": INTERRUPTED}
         return state
 
+    @property
+    def being_made(self) -> bool:
+        """Whether the process that creates it still lives and has yet to put it into the queue."""
+        return processes.alive(self._recorded_state().get("creator") or {})
+
     def _placed(self) -> bool:
         """Whether it has a device; False if the queue is damaged, which `jobs` reports."""
         try:
@@ -301,7 +306,9 @@ def create(recipe: Recipe, home: Path) -> Run:
     identity = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug}-{secrets.token_hex(2)}"
     run = at(home, identity)
     run.path.mkdir(parents=True)
-    run.update(status="queued", created=time.time(), recipe_hash=recipe.hash)
+    # While the creator lives, only it puts the run into the queue; `jobs.start` clears the field.
+    who = processes.identity()
+    run.update(status="queued", created=time.time(), creator=who, recipe_hash=recipe.hash)
     if decisions:  # the run keeps what it is trained on
         homes.write_json(run.path / overlay.FILE, decisions)
     # Last: a folder with a recipe is listed as a run, and then needs a status.

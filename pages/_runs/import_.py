@@ -1,12 +1,10 @@
 """Import on the Runs page: an uploaded model becomes a run that you can test."""
 
-import tempfile
 from pathlib import Path
 
 import streamlit as st
 
 from engine import actions as gate
-from engine import home as homes
 from engine.errors import GraftError
 from engine.imports import imports
 from pages._ui import common
@@ -66,11 +64,9 @@ def _add(file, labels, size, scale):
     keras = file.name.lower().endswith(".keras")
     try:
         names = imports.checked_labels(labels) if labels else None
-        # Imports clean this place up after a killed server. The file names are ours, not the
-        # upload's.
-        (home / homes.RUNS).mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".import.", dir=home / homes.RUNS) as place:
-            path = Path(place) / ("model.keras" if keras else "run.zip")
+        with imports.staging(home) as place:
+            # The file names are ours, not the upload's.
+            path = place / ("model.keras" if keras else "run.zip")
             path.write_bytes(file.getbuffer())
             name = Path(file.name).stem[:60] if keras else None
             about = {"labels": names, "image_size": size, "preprocessing": scale}

@@ -1,5 +1,7 @@
 """Which recipe is proposed for a dataset, and what presets and Undo leave alone."""
 
+import threading
+
 import pytest
 
 from engine import home as homes
@@ -9,6 +11,7 @@ from engine.recipe import DatasetSpec, load_preset
 from tests.support.pages import button, open_page, said
 
 DATASET = {"name": "", "path": "", "images": 600, "overlay": ""}
+REACHABLE = proposal._reachable
 
 
 @pytest.fixture
@@ -70,6 +73,30 @@ def test_without_weights_or_a_network_the_proposal_says_what_that_costs(
     monkeypatch.setattr(proposal, "_reachable", lambda host: True)
     made = proposal.propose(DATASET | {"source": "tfds"}, home)
     assert made.recipe["backbone"]["name"] == "MobileNetV2" and not made.warning
+
+
+@pytest.mark.parametrize("answer", ["late", "timeout", "refused"])
+def test_a_host_that_is_slow_to_answer_never_changes_the_recipe(
+    home, tmp_path, monkeypatch, answer
+):
+    released = threading.Event()
+    keras_home(tmp_path / "empty", monkeypatch, weights=False)
+    monkeypatch.setattr(proposal, "_reachable", REACHABLE)
+    monkeypatch.setattr(proposal.urllib.request, "getproxies", dict)
+
+    def connect(address, timeout):
+        if answer == "late":
+            released.wait()
+        raise TimeoutError if answer == "timeout" else ConnectionRefusedError
+
+    monkeypatch.setattr(proposal.socket, "create_connection", connect)
+    # "late": the host answers only after the proposal is made, however long that takes.
+    monkeypatch.setattr(proposal, "PATIENCE", 0.01 if answer == "late" else 60)
+    made = proposal.propose(DATASET | {"source": "tfds"}, home)
+    released.set()
+    name = "GraftSmall" if answer == "refused" else "MobileNetV2"
+    assert made.recipe["backbone"]["name"] == name
+    assert ("has not answered" in made.warning) == (answer != "refused")
 
 
 def test_choosing_photos_on_the_page_proposes_a_backbone_for_photos(home):

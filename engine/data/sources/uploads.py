@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -16,6 +15,7 @@ from typing import IO, TypeAlias
 from engine import home as homes
 from engine.data.sources import archive
 from engine.errors import DatasetError
+from engine.host import processes
 from engine.host.words import shown
 
 Progress: TypeAlias = Callable[[int, int | None], None]
@@ -87,7 +87,7 @@ def _received(uploads: Path, file: IO[bytes], progress: Progress | None = None) 
     with _writing(uploads):
         uploads.mkdir(exist_ok=True)
         _sweep(uploads)
-        descriptor, aside = tempfile.mkstemp(dir=uploads, prefix=".upload.")
+        descriptor, aside = tempfile.mkstemp(dir=uploads, prefix=f".upload.{processes.mark()}")
         try:
             if hasattr(file, "seek"):
                 file.seek(0)  # it may have been read before
@@ -125,7 +125,7 @@ def _safe(name: str) -> str:
 
 
 def _sweep(uploads: Path) -> None:
-    """Removes uploads that were never finished: nothing was written to them for an hour."""
+    """Removes what killed processes left of uploads."""
     for path in uploads.glob(".upload.*"):
-        if path.stat().st_mtime < time.time() - 3600:
+        if processes.abandoned(path):
             path.unlink(missing_ok=True)
