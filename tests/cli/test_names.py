@@ -31,7 +31,7 @@ def odd_names(tmp_path, own_home):
     for number, name in enumerate(("Cat", "a=b", "caf\u00e9 = t\u00e9")):
         (tmp_path / "odd" / name).mkdir(parents=True)
         for i in range(4):
-            picture(number * 10 + i).save(tmp_path / "odd" / name / f"{i}=.png")
+            picture(seed=number * 10 + i).save(tmp_path / "odd" / name / f"{i}=.png")
     prepare_worker.ingest(DatasetSpec(source="folder", path=str(tmp_path / "odd")), own_home)
     return tmp_path / "odd"
 
