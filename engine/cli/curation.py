@@ -115,8 +115,8 @@ def _parts(opened: Dataset, text: str, do: str) -> tuple[str, str]:
     if len(pieces) == 1:
         raise DatasetError(f"{text!r} must look like NAME={what}")
     splits = [("=".join(pieces[:i]), "=".join(pieces[i:])) for i in range(1, len(pieces))]
-    fitting = [s for s in splits if words.same(s[0], opened.names)] or splits[-1:]
-    name, to = next((s for s in fitting if words.same(s[1], targets)), fitting[0])
+    fitting = [s for s in splits if words.same(s[0], opened.names)] or splits
+    name, to = next((s for s in fitting if words.same(s[1], targets)), fitting[-1])
     return name, words.same(to, targets) or to
 
 

@@ -285,7 +285,8 @@ def _in_clean_process(run, pictures, report) -> dict:
             child.kill()
             raise
     if child.returncode:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no reason given"]
+        said = log.read_text(encoding="utf-8", errors="replace")
+        lines = said.strip().splitlines() or ["no reason given"]
         raise GraftError(
             f"the export could not be loaded and run by itself ({lines[-1][:200]}); choose another "
             "format"
