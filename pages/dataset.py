@@ -141,7 +141,8 @@ def _look(view):
         p.capitalize(): words.grouped(len(parts[p])) if parts else "–"
         for p in ("train", "validation", "test")
     }
-    common.metrics({"Images": words.grouped(len(dataset)), "Classes": len(dataset.classes)} | sizes)
+    counts = {"Images": len(dataset), "Classes": len(dataset.classes)}
+    common.metrics({name: words.grouped(count) for name, count in counts.items()} | sizes)
     if dataset.description:
         st.caption(common.plain(dataset.description))
     _left_out(dataset)

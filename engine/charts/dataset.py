@@ -29,7 +29,7 @@ COLOURS = (
 )  # fmt: skip
 BINS = 40
 """Bars of a histogram."""
-ENDS = 30
+ENDS = 20
 """Most classes at either end that the chart of classes draws: more would be too tall to read."""
 MAPPED = 20_000
 """Most points on the map: more would take a browser seconds to draw."""
