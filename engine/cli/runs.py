@@ -84,7 +84,7 @@ def show(run: RunId, home: Home = None, json_: AsJson = False) -> None:
         table(*preflight.comparison(rows))
     if found.evaluation:
         whose = f"stage {found.kept_stage}" if found.kept_stage else "the run it continues"
-        line(f"Test accuracy {_accuracy(found)}; weights of {whose} kept.")
+        line(f"Test accuracy {_accuracy(found)}{_beside(found)}; weights of {whose} kept.")
         per_class(found.evaluation["test"])
 
 
@@ -291,3 +291,10 @@ def _accuracy(run) -> str:
     test = found["test"]
     low, high = test["interval"]
     return f"{words.percent(test['accuracy'])} ({words.percent(low)} to {words.percent(high)})"
+
+
+def _beside(run) -> str:
+    """The accuracy without images that have a near copy in the training part."""
+    from engine.predict import evaluation
+
+    return evaluation.beside_copies((run.evaluation or {}).get("test", {}))

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +27,7 @@ import filelock
 import numpy as np
 
 from engine import home as homes
-from engine.data import overlay, splits
+from engine.data import copies, groups, overlay, splits
 from engine.data.sources import archive, collection, folders, tfds_catalogue
 from engine.data.sources.sample import VERSION
 from engine.errors import DatasetError, LostImageError
@@ -97,7 +98,10 @@ class Dataset:
             ) from None
         finally:
             os.close(self._folder)
-        self._whole = (self.labels, self.contents, self.source_splits, self.generations)
+        self._whole = splits.Images(
+            self.labels, self.contents, self.source_splits, self.generations
+        )
+        self._whole_names = self.names
         self.rows, self.moved = np.arange(len(self)), np.full(len(self), "", "U10")
         self.source_fingerprint, self.source_classes = self.fingerprint, self.classes
         self.overlay = ""
@@ -198,9 +202,36 @@ class Dataset:
             raise LostImageError(path, "has changed since the dataset was prepared")
         return data
 
+    @property
+    def copies(self) -> np.ndarray:
+        """int32 array (n,): the number of the group of copies that each image belongs to, or -1
+        (`engine.data.copies`). Of a dataset that an earlier version prepared they are looked for
+        the first time they are asked for, which takes seconds."""
+        return self._whole_copies[self.rows]
+
+    @cached_property
+    def _whole_copies(self) -> np.ndarray:
+        whole = Dataset(self.path) if self.overlay else self
+        images = self._whole
+        return copies.of(self.path, images.contents, images.generations, whole.image_bytes)
+
+    def _grouped(self, spec: SplitSpec) -> splits.Images:
+        """All images of the source, in the groups that a SplitSpec keeps together."""
+        if spec.group_by == "none" or splits.method(spec, self._whole.sources) == "slices":
+            return self._whole
+        named = groups.keys(spec, self._whole_names, self.source_classes)
+        return groups.joined(self._whole, named, self._whole_copies)
+
     def division(self, spec: SplitSpec) -> str:
-        """How `split` divides the images, one sentence for people."""
-        return splits.in_words(spec, self._whole[2])
+        """How `split` divides the images, in sentences for people."""
+        text = splits.in_words(spec, self._whole.sources)
+        try:
+            images = self._grouped(spec)
+            parts = splits.divide(spec, images)
+        except DatasetError:  # `split` says what is wrong
+            return text
+        kept = groups.in_words(spec, images, parts, self._whole_copies, self.source_classes)
+        return " ".join([text, *kept])
 
     def split(self, spec: SplitSpec) -> dict[str, np.ndarray]:
         """`{"train": indices, "validation": indices, "test": indices}`; see `engine.data.splits`.
@@ -208,9 +239,8 @@ class Dataset:
         Decisions about single images move no other image: all images of the source are divided by
         the source's labels, then those that were excluded are removed.
         """
-        labels, contents, sources, generations = self._whole
-        parts = splits.divide(spec, labels, contents, sources, generations)
-        place = np.full(len(labels), -1)
+        parts = splits.divide(spec, self._grouped(spec))
+        place = np.full(len(self._whole.labels), -1)
         place[self.rows] = np.arange(len(self))
         parts = {part: place[rows][place[rows] >= 0] for part, rows in parts.items()}
         return splits.checked(splits.move(parts, self.moved), self.labels, self.classes)

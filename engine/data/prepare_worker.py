@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from engine import home as homes
-from engine.data import datasets, splits
+from engine.data import copies, datasets, splits
 from engine.data.datasets import Dataset
 from engine.data.sources import archive, collection, folders, tfds_source, zip_names
 from engine.data.sources.source import Item, Source
@@ -94,7 +94,8 @@ COLUMNS = {
 
 def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> None:
     """Checks every image with the decoder that training uses, and writes index and manifest."""
-    rows, unreadable = _pack(source, folder / "images.bin", report)
+    greys = copies.Greys(folder)
+    rows, unreadable = _pack(source, folder / "images.bin", greys, report)
     columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
     index = {
         name: np.array(column, kind)
@@ -115,6 +116,10 @@ def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> N
     # What is kept of images that earlier versions scaled in another way does not count any more.
     lines = sorted(f"{d}:{classes[label]}{f':{bits}' * (bits > 0)}" for d, label, bits in labelled)
     np.savez(folder / "index.npz", **index)  # type: ignore[arg-type]
+    contents = index["contents"]
+    copies.save(
+        folder, contents, copies.find(greys.array(), contents, index["generations"], report)
+    )
     homes.write_json(
         folder / "manifest.json",
         {
@@ -135,7 +140,7 @@ def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> N
 
 
 def _pack(
-    source: Source, path: Path, report: Report
+    source: Source, path: Path, greys: copies.Greys, report: Report
 ) -> tuple[list[tuple[Any, ...]], list[tuple[str, str]]]:
     """Writes the images that can be read into one file, unless they stay in their folder.
 
@@ -150,7 +155,8 @@ def _pack(
             if isinstance(outcome, str):
                 unreadable.append((name, outcome))
             else:
-                data, facts, digest = outcome
+                data, facts, digest, grey = outcome
+                greys.add(grey)
                 stored = (digest, offset, len(data), generation)
                 rows.append((name, label, part, *facts, *stored))
                 if not source.folder:
@@ -162,11 +168,14 @@ def _pack(
 
 
 def _check(item: Item) -> tuple[tuple[Any, ...], Any]:
-    """(name, label, own part, generation), and (bytes, Facts, SHA-256) or a sentence."""
+    """(name, label, own part, generation), and (bytes, Facts, SHA-256, grey image) or a
+    sentence."""
     *head, read = item
     try:
         data = read()
-        return tuple(head), (data, decode.info(data), hashlib.sha256(data).hexdigest())
+        picture, facts = decode.read_with_facts(data)
+        found = (data, facts, hashlib.sha256(data).hexdigest(), copies.grey(picture))
+        return tuple(head), found
     except ImageError as error:
         return tuple(head), str(error)
     except OSError as error:

@@ -13,7 +13,7 @@ from engine.errors import DatasetError
 from engine.exports import formats
 from engine.host.words import listed, percent, plural
 from engine.predict import calibration
-from engine.predict.evaluation import wilson_interval
+from engine.predict.evaluation import beside_copies, wilson_interval
 from engine.runs import files
 from engine.runs.runs import Run
 from engine.runs.worst import worst
@@ -197,6 +197,9 @@ def _evaluation(run) -> str:
         if (figures := run.evaluation.get(part)) and figures["n"]:
             accuracy = _with_interval(figures["accuracy"], figures["interval"])
             rows.append(f"| {part} | {figures['n']:,} | {accuracy} |")
+    test = run.evaluation["test"]
+    if beside := beside_copies(test):
+        rows += ["", f"Test accuracy: {percent(test['accuracy'])} of {test['n']:,}{beside}."]
     rows += [
         "",
         "On the test part, which was not used in training or for any choice:",
@@ -204,7 +207,6 @@ def _evaluation(run) -> str:
         "| class | images | recall (95% Wilson interval) | precision |",
         "| --- | ---: | --- | --- |",
     ]
-    test = run.evaluation["test"]
     places = {row["label"]: i for i, row in enumerate(test["per_class"])}
     kept = worst(test["per_class"], NAMED)
     for row in kept:

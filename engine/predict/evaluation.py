@@ -80,6 +80,22 @@ def confusion_csv(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> st
     return sheet.to_csv([header, *rows])
 
 
+def beside_copies(test: dict) -> str:
+    """What a run's test accuracy is without leakage, to follow it in a sentence: "; 88.2% of the
+    310 without a near copy in the training part". "" where no test image has one.
+
+    Args:
+        test: figures of the test part, of a run.
+    """
+    alone = test.get("without_copies")
+    if not alone:
+        return ""
+    if not alone["n"]:
+        return "; all of them have a near copy in the training part, so it says little"
+    share = words.percent(alone["accuracy"])
+    return f"; {share} of the {alone['n']:,} without a near copy in the training part"
+
+
 def _of_class(confusion, i, label) -> dict:
     """A row of `measure`'s per_class."""
     hits, answered, support = (

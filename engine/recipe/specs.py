@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
@@ -204,6 +205,46 @@ class SplitSpec(Model):
     seed: int = described(
         0, "Another number gives another split by percentage.", ge=0, le=2**31 - 1
     )
+    group_by: str = described(
+        "copies",
+        "Images that stay together in one part when they are divided by percentage. copies: near "
+        "copies (resized, re-encoded or slightly cropped); folder: also images in one folder below "
+        "their class, such as a patient or a scene; a regular expression with one group, such as "
+        "(patient\\d+): also images whose names have the same text in it; none: only identical "
+        "files.",
+        min_length=1,
+        max_length=200,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, data: Any) -> Any:
+        """Recipes that Graft itself wrote have all fields. Those of before there were groups keep
+        their split exactly, so that what was tested stays untrained."""
+        fields = set(cls.model_fields) - {"group_by"}
+        if isinstance(data, dict) and set(data) == fields:
+            return {**data, "group_by": "none"}
+        return data
+
+    @field_validator("group_by")
+    @classmethod
+    def _group_by_is_known(cls, value: str) -> str:
+        if value in ("copies", "folder", "none"):
+            return value
+        form = "write copies, folder, none, or a regular expression with one group, such as "
+        form += "(patient\\d+)"
+        if "(" not in value:
+            raise ValueError(f"{value!r} is not known; {form}")
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"this regular expression is not valid ({error}); {form}") from None
+        if groups != 1:
+            raise ValueError(f"this regular expression has {groups} groups, not one; {form}")
+        # Repeated groups may take years to match.
+        if re.search(r"\)[*+{]", value):
+            raise ValueError(f"a group of a regular expression may not be repeated; {form}")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> SplitSpec:

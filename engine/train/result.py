@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from engine import home as homes
+from engine.data import copies
 from engine.data.unreadable import Unreadable
 from engine.host.words import percent, plural
 from engine.models import modeling
@@ -78,6 +79,12 @@ def evaluate(run: Run, work: Work, lost: Unreadable) -> dict:
         plain = evaluation.measure(rows, labels[read], classes)
         figures[part]["loss_before_scaling"] = plain["loss"]
         figures[part]["unreadable"] = lost.rows(split[part])
+        if part == "test":
+            known = copies.in_another(dataset.copies, read, split["train"])
+            if known.any():
+                alone = evaluation.measure(scaled[~known], labels[read[~known]], classes)
+                kinds = ("n", "accuracy", "interval")
+                figures[part]["without_copies"] = {kind: alone[kind] for kind in kinds}
     return figures
 
 
@@ -93,5 +100,5 @@ def sentence(status: str, work: Work, test: dict) -> str:
     return (
         f"{status.capitalize()}: the weights of {work.kept()} were kept; accuracy on "
         f"{plural(test['n'], 'test image')} {percent(test['accuracy'])} "
-        f"(95% interval {percent(low)} to {percent(high)})."
+        f"(95% interval {percent(low)} to {percent(high)}){evaluation.beside_copies(test)}."
     )

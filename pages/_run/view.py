@@ -7,6 +7,7 @@ import streamlit as st
 from engine.charts import training
 from engine.estimate import preflight
 from engine.host import words
+from engine.predict import evaluation
 from engine.runs import remaining, runs
 from pages._run import actions, queue
 from pages._ui import common
@@ -203,7 +204,8 @@ def outcome(run) -> None:
             st.success(
                 f"**{words.percent(test['accuracy'])} test accuracy** "
                 f"({round(test['accuracy'] * test['n'])} of {words.plural(test['n'], 'image')} "
-                f"not used in training; 95% interval {100 * low:.1f} to {100 * high:.1f}%)",
+                f"not used in training; 95% interval {100 * low:.1f} to {100 * high:.1f}%)"
+                f"{evaluation.beside_copies(test)}",
                 icon=":material/check_circle:",
             )
             if run.decisions:

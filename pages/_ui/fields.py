@@ -21,6 +21,11 @@ WORDS = {
         "slices": "By slices of the source, like train[:10%] (slices)",
         "source": "Only as the source divides it (source)",
     },
+    "split.group_by": {
+        "copies": "Near copies (copies)",
+        "folder": "Near copies, and images of one folder below their class (folder)",
+        "none": "Only identical files (none)",
+    },
     "resize": {"antialias": "Filtered (antialias)", "plain": "Unfiltered (plain)"},
     "augmentation.flip": {
         "none": "No mirroring (none)",
@@ -111,6 +116,10 @@ def split_fields() -> None:
             field(path, labels[part])
     with grid.cell():
         field("split.seed", "Split seed")
+    if not slices:
+        # Another value is a pattern for names, written into the same widget.
+        choices = list(WORDS["split.group_by"])
+        field("split.group_by", "Kept together", choices=choices, accept_new_options=True)
     problem("split")
     division = data.division()
     if division:
