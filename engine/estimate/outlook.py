@@ -21,13 +21,11 @@ from engine.host.log import EventWriter
 from engine.host.pace import Pace
 from engine.recipe import Recipe
 from engine.runs.events import Left
-from engine.runs.remaining import FINISHING
+from engine.runs.remaining import BRIEF, FINISHING, advanced
 from engine.runs.runs import Run
 
 CARRIES = ("phase", "stage_start", "batch", "epoch")
 """Kinds of events that get `left`."""
-SLOW = 2.0
-"""Seconds of steps after which they count as much as what was expected of them."""
 MOST = 10.0
 """By how much at most the parts so far correct what is expected of others."""
 
@@ -58,7 +56,7 @@ class Outlook:
         self.part, self.since = "start", begun
         self.stage, self.epoch, self.trained = 0, 0, False
         self._epoch_began, self._step = (begun, 0), 0
-        self._share = 0.0
+        self._shown: tuple[Left, float] | None = None
         self._pace = Pace()
         self._counted: tuple[float | None, float] = (None, begun)
 
@@ -71,21 +69,23 @@ class Outlook:
             kind, event: as they are written.
             now: unix seconds.
         """
+        if event.get("stage") is not None:
+            self.stage = event["stage"]
         if kind == "phase":
             self._phase(event, now)
         elif kind == "start":
             self.counts = event["counts"]
         elif kind == "resume" and event["stage"] is not None:
-            self.stage, self.epoch, self.trained = event["stage"], event["epoch"], True
+            self.epoch, self.trained = event["epoch"], True
         elif kind == "stage_start":
-            self._enter(f"{event['stage']}:setup", now)
+            self._enter(f"{self.stage}:setup", now)
         elif kind == "batch":
             self._stepped(event["step"], now)
         elif kind == "epoch" and "loss" in event:
             self._epoch_ended(event, now)
         elif kind == "stage_end":
             self._epochs[self.stage] = self.epoch
-            self.stage, self.epoch = event["stage"] + 1, 0
+            self.stage, self.epoch = self.stage + 1, 0
             last = self.stage == len(self.recipe.stages)
             self._enter(FINISHING[0] if last else f"{self.stage}:features", now)
 
@@ -103,7 +103,7 @@ class Outlook:
 
     def _enter(self, part: str, now: float) -> None:
         """Another part begins, so the one before has ended."""
-        if part != self.part:
+        if part != self.part and part in self.order:
             if not self.part.endswith(":epoch"):
                 self.measured[self.part] = now - self.since
             self.part, self.since, self._counted = part, now, (None, now)
@@ -118,7 +118,7 @@ class Outlook:
             # of them are slow, so what was expected counts until they are many.
             seconds = (now - began) / (step - first) * self._steps * (1 + self._validation())
             known = self._prior(part)
-            weight = (now - began) / (now - began + SLOW) if known else 1.0
+            weight = (now - began) / (now - began + BRIEF) if known else 1.0
             self.measured[part] = weight * seconds + (1 - weight) * (known or 0.0)
         self._step = step
 
@@ -126,7 +126,7 @@ class Outlook:
         part, step = f"{self.stage}:epoch", event["step"]
         # The first epoch also includes the tracing of validation, so its training says more.
         trained = now - event["seconds"] + self.counts.get("train", 0) / event["images_per_second"]
-        if self.epoch == 0 and self._epoch_began[0] < trained < now:
+        if self.epoch == 0 and max(self.since, self._epoch_began[0]) < trained < now:
             self._stepped(step, trained)
         began, first = self._epoch_began
         if self.part == part and self.epoch and step > first:
@@ -173,7 +173,7 @@ class Outlook:
                 epochs = max(1, self.epoch if number == self.stage else self._epochs[number])
             seconds = seconds / 2 + taken[part] * epochs
             priors = priors / 2 + prior * epochs
-        found = (seconds + SLOW) / (priors + SLOW)
+        found = (seconds + BRIEF) / (priors + BRIEF)
         return min(MOST, max(1 / MOST, found))
 
     def _prior(self, part: str) -> float | None:
@@ -198,7 +198,7 @@ class Outlook:
             if part.endswith(":epoch"):
                 number = int(part.split(":")[0])
                 epochs = self.recipe.stages[number].epochs - self.epoch * (number == self.stage)
-            whole += seconds * epochs
+            whole += seconds * max(0, epochs)
         return whole
 
     def _present(self, now: float) -> float:
@@ -227,17 +227,22 @@ class Outlook:
         if later is None or finish is None:
             return None
         seconds = max(1.0, later + self._present(now))
-        elapsed = max(0.0, now - self._origin)
-        self._share = min(0.99, max(self._share, elapsed / (elapsed + seconds)))
+        elapsed, at_least = max(0.0, now - self._origin), 0.0
+        if self._shown:  # what was shown since the last event does not go back
+            before, at = self._shown
+            at_least = advanced(before, now - at)[1]
+        share = min(0.99, max(at_least, elapsed / (elapsed + seconds)))
         stages = self.recipe.stages[self.stage :]
         training = self.part.endswith((":setup", ":epoch"))
-        return {
+        left: Left = {
             "seconds": round(seconds, 2),
             "later": round(later, 2),
             "finish": round(finish, 2) if self.trained or training else None,
-            "share": round(self._share, 4),
+            "share": round(share, 4),
             "at_most": any(stage.early_stopping for stage in stages),
         }
+        self._shown = left, now
+        return left
 
     def keep(self, paces: Mapping[str, float], now: float) -> dict[str, float]:
         """`paces` with what the parts of this run took, which ends now."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 FINISHING = ("export", "evaluation", "reference", "check")
 """Phases after training, in their order."""
+BRIEF = 2.0
+"""Seconds in which a delay says little."""
+SLOWEST = 3.0
+"""By how much at most a delay in the present part counts for those after it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,17 @@ class Remaining:
         return f"{'at most' if self.at_most else 'about'} {words.duration(self.seconds)} left"
 
 
+def advanced(left: events.Left, passed: float) -> tuple[float, float]:
+    """(seconds left, share that is over) some seconds after an event with `left`."""
+    over = passed + left["seconds"] * left["share"] / (1 - left["share"])
+    # A part that takes longer than expected may do so because the host is busy: then those after it
+    # will too.
+    slow = (passed + BRIEF) / (left["seconds"] - left["later"] + BRIEF)
+    at_least = max(left["seconds"] - passed, left["later"], 1.0)
+    share = min(0.99, max(left["share"], round(over / (over + at_least) - 5e-5, 4)))
+    return max(at_least, left["later"] * min(SLOWEST, slow)), share
+
+
 def remaining(found: Iterable[dict], now: float, stopping: bool = False) -> Remaining | None:
     """What the latest event with `left` says.
 
@@ -56,13 +71,11 @@ def remaining(found: Iterable[dict], now: float, stopping: bool = False) -> Rema
     left: events.Left | None = event.get("left")
     if not left:
         return None
-    seconds, later, passed = left["seconds"], left["later"], max(0.0, now - event["t"])
-    over = passed + seconds * left["share"] / (1 - left["share"])
     if stopping and event.get("phase") not in FINISHING:
-        seconds = later = left["finish"] or 0.0
-    # The present part may take longer than expected, but those after it are still to come.
-    seconds = max(seconds - passed, later, 1.0)
-    share = min(0.99, max(left["share"], over / (over + seconds)))
+        over, finish = left["seconds"] * left["share"] / (1 - left["share"]), left["finish"] or 1.0
+        share = max(left["share"], min(0.99, over / (over + finish)))
+        left = {**left, "seconds": finish, "later": finish, "share": share}
+    seconds, share = advanced(left, max(0.0, now - event["t"]))
     return Remaining(seconds, share, left["at_most"] and not stopping)
 
 
