@@ -171,8 +171,9 @@ class Outlook:
             epochs = 1
             if part.endswith(":epoch"):
                 epochs = max(1, self.epoch if number == self.stage else self._epochs[number])
-            seconds = seconds / 2 + taken[part] * epochs
-            priors = priors / 2 + prior * epochs
+            fades = 2 if taken[part] * epochs > BRIEF else 1
+            seconds = seconds / fades + taken[part] * epochs
+            priors = priors / fades + prior * epochs
         found = (seconds + BRIEF) / (priors + BRIEF)
         return min(MOST, max(1 / MOST, found))
 

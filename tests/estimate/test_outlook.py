@@ -114,7 +114,7 @@ def test_a_first_run_without_a_preflight_corrects_its_guesses():
     """The host is three times as slow as guessed; the start alone takes 30% of the time."""
     first = Outlook(RECIPE, Known(600), 0.0)
     shown, _, _ = told({part: 3 * first._prior(part) for part in PARTS}, Known(600))
-    assert worst(shown, 0.33) < 1.5
+    assert worst(shown, 0.33) < 1.6
 
 
 def test_a_run_learns_from_earlier_ones_on_this_host():
