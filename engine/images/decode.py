@@ -217,10 +217,22 @@ def _open(source: bytes | bytearray | memoryview | str | os.PathLike) -> ImageFi
     except PermissionError:
         raise ImageError("the file cannot be read; give Graft permission to read it") from None
     except Exception:  # UnidentifiedImageError, or a header that breaks one of Pillow's plug-ins
+        if kind := kind_of(_head(data)):
+            raise ImageError(
+                f"it is not an image Graft can read: it begins like {kind}, but is damaged or "
+                "incomplete; get the file again or leave it out"
+            ) from None
         raise ImageError(
             "it is not an image Graft can read (JPEG, PNG, HEIC, WebP, AVIF, GIF, BMP, TIFF and a "
             "few more); save it as JPEG or PNG first"
         ) from None
+
+
+def _head(data: io.BytesIO | Path) -> bytes:
+    if isinstance(data, io.BytesIO):
+        return data.getvalue()[:64]
+    with open(data, "rb") as file:
+        return file.read(64)
 
 
 def _reduce(image: Image.Image) -> None:

@@ -35,8 +35,8 @@ MAX_COEFFICIENTS = 700_000_000
 sample. A progressive photo of 200 megapixels takes 600 MB, or 1.2 GB if its colours have the full
 resolution. The photos of cameras have one scan, of which only a few rows are kept."""
 
-# Pillow warns above this and refuses above twice as much; `check_size` is stricter.
-Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS // 2
+# Pillow refuses above twice as much, `check_size` before that.
+Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS
 
 
 def check_size(width: int, height: int, format: str = "") -> None:

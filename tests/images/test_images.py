@@ -51,6 +51,24 @@ def test_exif_orientation_is_applied():
     )
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_heic_photo_is_turned_once(orientation):
+    """Phones write the orientation twice: as EXIF, and for the decoder."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    original = picture(64, 48)
+    heic = encode(original, "HEIF", exif=exif.tobytes(), quality=95)
+    turned, expected = decode.read(heic), decode.read(encode(original, "PNG", exif=exif))
+    assert turned.size == expected.size == decode.info(heic)[:2]
+    assert np.abs(np.asarray(turned, int) - np.asarray(expected, int)).mean() < 6
+
+
+def test_a_series_of_heic_photos_shows_its_main_one():
+    frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "lime", "blue")]
+    data = encode(frames[0], "HEIF", save_all=True, append_images=frames[1:], primary_index=1)
+    assert decode.read(data).getpixel((9, 9))[1] > 240
+
+
 def test_transparency_is_laid_on_white():
     layer = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     assert np.asarray(decode.read(encode(layer))).min() == 255
@@ -73,13 +91,15 @@ def test_an_animation_shows_its_first_frame():
 
 def test_refusals_are_one_sentence(tmp_path):
     good = encode(picture(200, 200), "JPEG")
+    heic = b"\0\0\0\x18ftypheic" + bytes(200)
     huge = encode(Image.new("1", (9000, 9000)))
     floats = encode(Image.new("F", (8, 8)), "TIFF")
     (tmp_path / "folder.jpg").mkdir()
     for source, words in [
         (b"", "empty"), (b"hello", "not an image"), (b"<svg/>", "not an image"),
         (good[: len(good) // 2], "damaged"), (huge, "9000 x 9000"), (floats, "floating-point"),
-        (tmp_path / "none.jpg", "no such file"), (tmp_path / "folder.jpg", "not a file"),
+        (heic, "begins like HEIF, but"), (tmp_path / "none.jpg", "no such file"),
+        (tmp_path / "folder.jpg", "not a file"),
     ]:  # fmt: skip
         with pytest.raises(ImageError) as caught:
             decode.read(source)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from engine.images import decode  # noqa: F401  (has Pillow write HEIC, too)
 from tests.support.crafted_files import (
     after_start,
     blank_png,
@@ -33,8 +34,9 @@ from tests.support.crafted_files import (
 )
 
 COUNT = 200
-READABLE = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM", "ICO")
-ENDINGS = {"JPEG": "jpg", "JPEG2000": "jp2", "TIFF": "tif"}
+READABLE = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM", "ICO",
+            "HEIF")  # fmt: skip
+ENDINGS = {"JPEG": "jpg", "JPEG2000": "jp2", "TIFF": "tif", "HEIF": "heic"}
 CODE = b"import os; os.system('touch /tmp/graft-was-here')"
 SCRIPT = b"<script>document.title = 'graft was here'</script>"
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -195,10 +197,13 @@ def far_too_large():
     at = jp2.index(b"ihdr") + 4
     jp2[at : at + 8] = struct.pack(">II", side, side)
     yield "60000_x_60000.jp2", bytes(jp2)
-    avif = bytearray(encode(drawing(), "AVIF"))
-    at = avif.index(b"ispe") + 8
-    avif[at : at + 8] = struct.pack(">II", side, side)
-    yield "60000_x_60000.avif", bytes(avif)
+    for format in ("AVIF", "HEIF"):
+        data = bytearray(encode(drawing(), format))
+        at = data.index(b"ispe") + 8
+        data[at : at + 8] = struct.pack(">II", side, side)
+        yield f"60000_x_60000.{ending(format)}", bytes(data)
+        data[at : at + 8] = struct.pack(">II", 8, 8)
+        yield f"more_than_it_declares.{ending(format)}", bytes(data)
     yield "20000_x_20000.png", blank_png(20_000, 20_000)
     yield "just_above_64_million.png", blank_png(8001, 8000)
     yield "just_64_million.png", blank_png(8000, 8000)
