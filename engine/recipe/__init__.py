@@ -14,10 +14,10 @@ from engine.recipe.specs import (
     BackboneSpec,
     DatasetSpec,
     HeadSpec,
-    SplitSpec,
     StageSpec,
     tfds_problem,
 )
+from engine.recipe.split_spec import SplitSpec
 
 __all__ = [
     "SAVED_NAME",

@@ -23,11 +23,11 @@ from engine.recipe.specs import (
     DatasetSpec,
     HeadSpec,
     Model,
-    SplitSpec,
     StageSpec,
     described,
     field_of,
 )
+from engine.recipe.split_spec import SplitSpec
 
 
 def _none_is_off(value: Any) -> Any:
