@@ -11,7 +11,7 @@ from engine import home as homes
 from engine.data import datasets
 from engine.errors import DatasetError
 from engine.exports import formats
-from engine.host.words import listed, percent, plural
+from engine.host.words import listed, percent, plural, shown
 from engine.predict import calibration
 from engine.predict.evaluation import beside_copies, wilson_interval
 from engine.runs import files
@@ -214,7 +214,8 @@ def _evaluation(run) -> str:
         interval = wilson_interval(right, row["support"])
         recall = _with_interval(row["recall"], interval)
         precision = percent(row["precision"])
-        rows.append(f"| {row['label']} | {row['support']:,} | {recall} | {precision} |")
+        label = shown(row["label"]).replace("|", "\\|")
+        rows.append(f"| {label} | {row['support']:,} | {recall} | {precision} |")
     if more := len(places) - len(kept):
         rows += ["", f"These classes have the lowest F1; {more:,} others are not listed."]
     return "\n".join(rows)

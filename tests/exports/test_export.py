@@ -13,7 +13,7 @@ from PIL import Image
 from engine import home as homes
 from engine.cli.main import app
 from engine.errors import GraftError
-from engine.exports import background, certify, exports, formats, worker
+from engine.exports import background, card, certify, exports, formats, worker
 from engine.images import decode
 from engine.predict.classifier import Classifier
 from engine.runs import runs
@@ -89,6 +89,22 @@ def test_every_export_agrees_with_the_run(exported, informative_run, format, pre
     low, high = informative_run.evaluation["test"]["interval"]
     assert f"({low:.1%} to {high:.1%})" in card and "it agrees" in card
     assert "Licence of the images" in card and "not stated" in card
+
+
+def test_a_card_of_many_classes_is_short_and_no_name_breaks_its_table(
+    exported, informative_run, own_home, monkeypatch
+):
+    figures = informative_run.evaluation
+    weakest = min(figures["test"]["per_class"], key=lambda row: row["f1"])
+    weakest["label"] = "a|b"
+    monkeypatch.setattr(card, "NAMED", 1)
+    monkeypatch.setattr(runs.Run, "evaluation", figures)
+    certificate = exported("litert")["certificate"]
+    text = card.model_card(informative_run, own_home, certificate)
+    classes = informative_run.classes
+    assert f"{len(classes)} classes: {classes[0]} and {len(classes) - 1} more, all in" in text
+    assert f"| a\\|b | {weakest['support']} |" in text
+    assert f"{len(classes) - 1} others are not listed" in text
 
 
 @pytest.mark.parametrize("format", formats.FORMATS)

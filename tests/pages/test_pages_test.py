@@ -9,6 +9,7 @@ from engine import home as homes
 from engine.charts import evaluation
 from engine.data.sources import collection
 from engine.predict import batches, confidence, feedback, reference
+from engine.runs import runs
 from pages._test import answers
 from tests.support.pages import button, from_source, open_page, said
 from tests.support.pictures import encode, picture
@@ -60,6 +61,19 @@ def test_a_card_is_headed_by_no_more_than_may_be_said(page, monkeypatch, kind, h
     assert not app.exception, app.exception
     assert re.findall("#### .*", text) == [re.search(heading, text).group()]
     assert badge in text
+
+
+def test_a_thousand_classes_fold_above_the_uploader_and_in_an_answer(page, monkeypatch):
+    names = [f"species {i}" for i in range(1000)]
+    judged = confidence.Verdict("unsure", names[:640], 0.5)
+    monkeypatch.setattr(answers, "verdict", lambda run, image: judged)
+    monkeypatch.setattr(runs.Run, "classes", property(lambda run: names))
+    app = page()
+    app.file_uploader[0].upload("a.png", encode(picture()), "image/png")
+    text = said(app.run())
+    assert not app.exception and len(text) < 3000
+    assert "and 990 more" in text and "and 635 more" in text
+    assert judged.text.endswith("species 4 and 635 more.") and len(judged.text) < 200
 
 
 def test_a_card_shows_names_as_they_are_and_cuts_long_ones():
