@@ -10,9 +10,10 @@ from typing import IO, Any, TypeAlias
 
 from engine import home as homes
 from engine.data import datasets
-from engine.data.sources import archive, collection, zip_names
+from engine.data.sources import archive, collection
 from engine.errors import DatasetError, ImageError
 from engine.host.parallel import cores, ordered_map
+from engine.host.words import shown
 from engine.images import decode
 
 Progress: TypeAlias = Callable[[int, int | None], None]
@@ -64,7 +65,7 @@ def add_zip(
             try:
                 labels[label] = collection.clean_label(label)
             except DatasetError as error:
-                refused.append((zip_names.shown(label), str(error)))
+                refused.append((shown(label), str(error)))
         wanted = [entry for entry in found.entries if entry.label in labels]
         items = ((labels[e.label], e.name, lambda e=e: found.read(e)) for e in wanted)
         added, skipped = _add(home, name, items, len(wanted), progress)
@@ -90,9 +91,9 @@ def _add(
             for done, checked in enumerate(ordered_map(_check, items, cores()), 1):
                 label, file, outcome = checked
                 if isinstance(outcome, str):
-                    skipped.append((zip_names.shown(file), outcome))
+                    skipped.append((shown(file), outcome))
                 elif (outcome[1], label) in seen:
-                    skipped.append((zip_names.shown(file), f"it is already in {label}"))
+                    skipped.append((shown(file), f"it is already in {label}"))
                 else:
                     data, content, format = outcome
                     seen.add((content, label))

@@ -52,6 +52,8 @@ def key(spec: DatasetSpec) -> str:
         identity = {"saved": spec.name}
     else:
         identity = {spec.source: str(folders.root(spec.path))}
+        if spec.layout != "auto":
+            identity["layout"] = spec.layout
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
     return f"{re.sub(r'[^a-z0-9]+', '-', spec.title.lower()).strip('-')[:40]}-{digest}"
 
@@ -73,7 +75,9 @@ class Dataset:
         moved: str array (n,), the part that a person moved an image to, "" for all others.
         rows: int64 array (n,), each image's place in the dataset without overlay.
         unreadable: list of (name, sentence) of images that cannot be read.
-        skipped: list of (name, sentence) of files that are not images of a class.
+        skipped: list of (name, sentence) of what is left out, for people.
+        left_out: {why: number of files and folders} of all that is left out.
+        notes: sentences about how the source's folders and names were understood.
         fingerprint: hash of all contents and labels, and of the overlay.
         overlay: the overlay's id, or "".
         source_fingerprint, source_classes: the same without the overlay.
@@ -121,6 +125,8 @@ class Dataset:
             self.fingerprint = self.manifest["fingerprint"]
             self.unreadable = [tuple(item) for item in self.manifest["unreadable"]]
             self.skipped = [tuple(item) for item in self.manifest.get("skipped", ())]
+            self.left_out = self.manifest.get("left_out", {})
+            self.notes = self.manifest.get("notes", [])
         path = self.path / "index.npz"
         with self._opened(path.name) as file, homes.reading(path), np.load(file) as index:
             self.labels = index["labels"].astype(np.int64)
@@ -130,6 +136,8 @@ class Dataset:
             self.bits = index["bits"] if "bits" in index else zeros
             self.contents, self.names = index["contents"], index["names"].tolist()
             self._offsets, self._lengths = index["offsets"], index["lengths"]
+            paths = index["paths"].tolist() if "paths" in index else self.names
+            self._paths = np.array([os.fsencode(path) for path in paths], object)
             count = len(self.labels)
             # Datasets that an earlier version prepared have no such column.
             self.generations = (
@@ -146,7 +154,7 @@ class Dataset:
         self.rows, self.names = kept, [self.names[i] for i in kept.tolist()]
         for name in (
             "widths", "heights", "formats", "bits", "source_splits", "contents", "generations",
-            "_offsets", "_lengths",
+            "_offsets", "_lengths", "_paths",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name)[kept])
         self.classes, self.overlay = tuple(classes), decisions["id"]
@@ -171,7 +179,7 @@ class Dataset:
         if self._packed is not None:
             there = os.fstat(self._packed.fileno()).st_size
             return np.flatnonzero(self._offsets + self._lengths > there)
-        sizes = [_size(Path(self.manifest["folder"]) / name) for name in self.names]
+        sizes = [_size(self._path(index)) for index in range(len(self))]
         return np.flatnonzero(np.array(sizes, np.int64) != self._lengths)
 
     def image_bytes(self, index: int) -> bytes:
@@ -191,7 +199,7 @@ class Dataset:
                     self.remedy,
                 )
             return data
-        path = Path(self.manifest["folder"]) / self.names[index]
+        path = self._path(index)
         try:
             # A file of another length is not read: it may be huge by now, or a pipe.
             data = path.read_bytes() if path.stat().st_size == length else b""
@@ -201,6 +209,10 @@ class Dataset:
         if sha256(data).hexdigest() != self.contents[index]:
             raise LostImageError(path, "has changed since the dataset was prepared")
         return data
+
+    def _path(self, index: int) -> Path:
+        """The file of an image that stays in its folder."""
+        return Path(self.manifest["folder"]) / os.fsdecode(self._paths[index])
 
     @property
     def copies(self) -> np.ndarray:
@@ -348,7 +360,7 @@ def listing(spec: DatasetSpec, home: Path, found: collection.Saved | None = None
         DatasetError: if the source does not exist, or has too few classes.
     """
     if spec.source == "folder":
-        return folders.listing_hash(folders.list_folder(spec.path))
+        return folders.listing(folders.list_folder(spec.path, spec.layout))
     if spec.source == "zip":
         return archive.listing(spec.path)
     if spec.source == "saved":

@@ -20,14 +20,19 @@ import numpy as np
 from engine import home as homes
 from engine.data import copies, datasets, splits
 from engine.data.datasets import Dataset
-from engine.data.sources import archive, collection, folders, tfds_source, zip_names
+from engine.data.sources import archive, collection, folders, tfds_source, tree
 from engine.data.sources.source import Item, Source
+from engine.data.sources.tree import Image, Tree
 from engine.errors import DatasetError, ImageError
 from engine.host import words
 from engine.host.background import Report, silent
 from engine.host.parallel import cores, ordered_map
+from engine.host.words import shown
 from engine.images import decode, depth
 from engine.recipe import DatasetSpec
+
+NO_IMAGE = "none of its images can be read, so it is not a class here"
+COPY = "the dataset that this one extends has a copy of it"
 
 
 def prepare(spec: DatasetSpec, home: Path, report: Report) -> str | None:
@@ -87,9 +92,10 @@ def ingest(
 COLUMNS = {
     "names": None, "labels": np.int32, "source_splits": None, "widths": np.int32,
     "heights": np.int32, "formats": None, "bits": np.int16, "contents": None, "offsets": np.int64,
-    "lengths": np.int64, "generations": np.int32,
+    "lengths": np.int64, "generations": np.int32, "paths": None,
 }  # fmt: skip
-"""Arrays of index.npz with their types; None for text."""
+"""Arrays of index.npz with their types; None for text, and bytes for paths of files that stay in
+their folder: they need not be UTF-8."""
 
 
 def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> None:
@@ -110,6 +116,8 @@ def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> N
         )
     # A class without a readable image cannot be trained, so it is not a class here.
     kept = [i for i in range(len(source.classes)) if i in present]
+    gone = [name for i, name in enumerate(source.classes) if i not in present]
+    source.skipped += [(f"{name}/", NO_IMAGE) for name in gone]
     index["labels"] = np.searchsorted(kept, index["labels"]).astype(np.int32)
     classes = [source.classes[i] for i in kept]
     labelled = zip(*(index[k].tolist() for k in ("contents", "labels", "bits")), strict=True)
@@ -133,6 +141,8 @@ def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> N
             "count": len(rows),
             "unreadable": unreadable,
             "skipped": source.skipped,
+            "left_out": source.left_out,
+            "notes": source.notes,
             "prepared": time.time(),
             "fingerprint": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         },
@@ -157,7 +167,8 @@ def _pack(
             else:
                 data, facts, digest, grey = outcome
                 greys.add(grey)
-                stored = (digest, offset, len(data), generation)
+                place = source.paths.get(name, b"")
+                stored = (digest, offset, len(data), generation, place)
                 rows.append((name, label, part, *facts, *stored))
                 if not source.folder:
                     packed.write(data)
@@ -197,55 +208,60 @@ def _sample(spec: DatasetSpec, home: Path, report: Report) -> Source:
 
 def _folder(spec: DatasetSpec, home: Path, report: Report) -> Source:
     root = folders.root(spec.path)
-    skipped: dict[str, Any] = {}
-    rows = folders.list_folder(root, skipped=skipped)
-    classes = sorted({row[2] for row in rows})
-    numbers = {name: i for i, name in enumerate(classes)}
+    found = folders.list_folder(root, spec.layout)
 
-    def reader(name, size):
-        if size > decode.MAX_BYTES:
-            return lambda: decode.read(root / name)  # raises the sentence, without reading it all
-        return lambda: (root / name).read_bytes()
+    def read(image: Image) -> bytes:
+        return (root / image.origin.path).read_bytes()
 
-    items = ((name, numbers[cls], part, 0, reader(name, size)) for name, part, cls, size, _ in rows)
-    return Source(
-        root.name,
-        f"Images in {root}",
-        classes,
-        len(rows),
-        items,
-        str(root),
-        folders.listing_hash(rows),
-        zip_names.told(skipped),
-    )
+    source = _of_tree(root.name, f"Images in {shown(str(root))}", found, read)
+    source.folder, source.listing = str(root), folders.listing(found)
+    source.paths = {image.name: os.fsencode(image.origin.path) for image in found.images}
+    return source
 
 
 def _zip(spec: DatasetSpec, home: Path, report: Report) -> Source:
     """The images of a zip, read one by one: nothing is unpacked, so no name in it becomes a path on
     this host."""
     listing = datasets.listing(spec, home)  # first, so that a change while it is read shows
-    found = archive.Archive(spec.path)
+    found = archive.Archive(spec.path, layout=spec.layout)
     try:
         archive.check_space(home, found.size, found.title)
     except DatasetError:
         found.close()
         raise
-    classes = sorted({entry.label for entry in found.entries})
-    numbers = {name: i for i, name in enumerate(classes)}
+    source = _of_tree(spec.title, f"Images in {found.title}", found.tree, found.read)
+    source.listing, source.close = listing, found.close
+    if found.encoding != "utf-8":
+        example = next(name for name in (*found.tree.classes, "") if not name.isascii())
+        source.notes.append(
+            f"The zip does not say how its names are spelt; they were read as {found.encoding}"
+            f"{f' ({example})' if example else ''}. If they look wrong, pack it again with a "
+            "program that writes UTF-8 names, such as 7-Zip."
+        )
+    return source
 
+
+def _of_tree(title: str, description: str, found: Tree, read: Callable[[Image], bytes]) -> Source:
+    """A source of the images of a folder or a zip.
+
+    Args:
+        title, description, found: of the Source.
+        read: returns the bytes of an image.
+    """
+    numbers = {name: i for i, name in enumerate(found.classes)}
     items = (
-        (entry.name, numbers[entry.label], entry.part, 0, partial(found.read, entry))
-        for entry in found.entries
+        (image.name, numbers[image.label], image.part, 0, partial(read, image))
+        for image in found.images
     )
     return Source(
-        spec.title,
-        f"Images in {found.title}",
-        classes,
-        len(found.entries),
+        title,
+        description,
+        found.classes,
+        len(found.images),
         items,
-        listing=listing,
-        skipped=found.skipped,
-        close=found.close,
+        skipped=tree.told(found),
+        left_out={why: len(names) for why, names in found.left_out.items()},
+        notes=[f"Understood as {found.understood}.", *(f"{title} {note}." for note in found.notes)],
     )
 
 
@@ -273,7 +289,7 @@ def _saved(spec: DatasetSpec, home: Path, report: Report) -> Source:
         added = []
         for row in rows:
             if (row["content"], numbers[row["label"]]) in present:
-                skipped.append((f"{row['label']}/{row['name']}", f"{base.title} has a copy of it"))
+                skipped.append((f"{row['label']}/{row['name']}", COPY))
             else:
                 added.append(row)
         rows = added
@@ -291,9 +307,12 @@ def _saved(spec: DatasetSpec, home: Path, report: Report) -> Source:
             yield name, label, part, first + row["batch"], found.path_of(row).read_bytes
 
     total = len(rows) + (len(base) if base else 0)
+    copies = len(skipped) - len(base.skipped) if base else 0
+    left_out = (base.left_out if base else {}) | ({COPY: copies} if copies else {})
     return Source(
-        spec.name, found.description, classes, total, items(), listing=listing, skipped=skipped
-    )
+        spec.name, found.description, classes, total, items(), listing=listing, skipped=skipped,
+        left_out=left_out, notes=base.notes if base else [],
+    )  # fmt: skip
 
 
 SOURCES: dict[str, Callable[[DatasetSpec, Path, Report], Source]] = {

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from engine.data.sources import archive, uploads, zip_names
+from engine.data.sources import archive, uploads
+from engine.host.words import shown
 
 Upload = list[tuple[str, "IO[bytes] | bytes"]] | IO[bytes]
 """A list of (name, open binary file or bytes), or one open zip file."""
@@ -39,7 +40,7 @@ def store(
         _pack(path, source, progress)
     else:
         with uploads.passing_upload(home, source) as taken:
-            archive.Archive(taken, 0, zip_names.shown(title), loose=True).close()
+            archive.Archive(taken, 0, shown(title)).close()
             shutil.move(taken, path)
 
 
@@ -69,6 +70,7 @@ def _pack(
 
 def _plain(name: str) -> str:
     """A user's file name without anything that `archive` refuses."""
-    name = zip_names.shown(str(name).replace("\\", "/")).replace("\\", "_")
-    name = re.sub(r"^[A-Za-z]:", "", name).lstrip("/.")
-    return re.sub(r"(^|/)\.+", r"\1_", name) or "image"
+    name = shown(str(name).replace("\\", "/")).replace("\\", "_")
+    name = re.sub(r"^[A-Za-z]:", "", name).lstrip("/")
+    # A hidden file that a person chose is wanted; in a folder, the rules for folders hold.
+    return (name if "/" in name else name.lstrip(".")) or "image"

@@ -18,8 +18,9 @@ import filelock
 
 from engine import home as homes
 from engine.data import additions, curation
-from engine.data.sources import collection, zip_names
+from engine.data.sources import collection
 from engine.errors import DatasetError
+from engine.host.words import shown
 from engine.images import decode, thumbnails
 from engine.recipe import DatasetSpec
 
@@ -48,7 +49,7 @@ def mark(run: Run, name: str, data: bytes, answer: str, label: str) -> None:
     label = collection.clean_label(label)
     small = thumbnails.encode(decode.read(data))
     content = hashlib.sha256(data).hexdigest()
-    row = {"content": content, "name": zip_names.shown(name), "answer": answer, "label": label}
+    row = {"content": content, "name": shown(name), "answer": answer, "label": label}
     folder = _folder(run)
     try:
         folder.mkdir(parents=True, exist_ok=True)

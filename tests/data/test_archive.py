@@ -120,13 +120,14 @@ def test_what_is_good_is_used_and_the_rest_named_with_a_reason(make, tmp_path, o
     assert len(good) == 12 and set(dataset.classes) >= {"red", "green", "blue"}
     assert tree(tmp_path, but=[own_home / "datasets"]) == before
     folder = own_home / "datasets" / datasets.key(spec_of(path))
-    assert {p.name for p in folder.iterdir()} == {"images.bin", "index.npz", "manifest.json"}
+    written = {"images.bin", "index.npz", "manifest.json", "copies.npz"}
+    assert {p.name for p in folder.iterdir()} == written
     left_out = dataset.skipped + dataset.unreadable
     assert all(why and name.isprintable() for name, why in left_out)
     expected = {
         "outside": ["out of the zip's folder"] * 2 + ["root of a disk"] * 2 + ["backslash", "link"],
         "unreadable_names": ["cannot be seen"] * 3 + ["longer"],
-        "odd_files": ["packed itself", "not an image", "hidden", "same name", "not in a class"],
+        "odd_files": ["hidden", "hidden", "not read", "same name", "packed itself", "not in a class"],
         "damaged_members": ["ends too early", "damaged"],
     }[make.__name__]
     assert len(left_out) == len(expected)

@@ -33,14 +33,21 @@ def test_unreadable_files_are_named_and_left_out(class_folder, own_home):
     (class_folder / "red" / "cut.jpg").write_bytes(good[:300])
     (class_folder / "red" / "empty.png").write_bytes(b"")
     (class_folder / "blue" / "words.jpg").write_text("not an image")
-    (class_folder / "blue" / "notes.txt").write_text("no image by its name, so no one misses it")
+    (class_folder / "blue" / "notes.txt").write_text("no image")
+    (class_folder / "lost").mkdir()
+    (class_folder / "lost" / "cut.jpg").write_bytes(good[:300])
     (class_folder / "green" / "avif.jpg").write_bytes(encode(picture(), "AVIF"))
     (class_folder / "empty class").mkdir()
     os.symlink("/nowhere.jpg", class_folder / "red" / "dangling.jpg")
     dataset = prepare_worker.ingest(folder_spec(class_folder), own_home)
     assert {name for name, _ in dataset.unreadable} == {
-        "red/cut.jpg", "red/empty.png", "blue/words.jpg", "red/dangling.jpg",
+        "red/cut.jpg", "red/empty.png", "blue/words.jpg", "lost/cut.jpg",
     }  # fmt: skip
+    assert dict(dataset.skipped) == {
+        "blue/notes.txt": "Graft does not read .txt files",
+        "red/dangling.jpg": "it is a link to nothing",
+        "lost/": prepare_worker.NO_IMAGE,
+    }
     assert len(dataset) == 37 and "green/avif.jpg" in dataset.names
     assert dataset.classes == ("blue", "green", "red")
 

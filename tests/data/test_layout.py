@@ -8,6 +8,7 @@ import pytest
 
 from engine.data import additions, prepare_worker
 from engine.data.sources import archive, collection, layout
+from engine.data.sources import tree as layout_tree
 from engine.errors import DatasetError
 from engine.jobs import jobs
 from engine.recipe import DatasetSpec, Recipe, load_preset
@@ -30,6 +31,29 @@ UNDERSTOOD = {
     "years": (["Train2017/cat/1.png", "Train2017/dog/2.png", "val2017/dog/3.png"], PETS,
               {"train", "validation"}),
     "eval": (["train/cat/1.png", "train/dog/2.png", "Eval/dog/3.png"], PETS, {"train", "eval"}),
+    "another folder of images": ([*PARTS, "preview/1.png"], PETS, {"train", "test"}),
+    "one more part": ([*PARTS, "spare/cat/5.png"], PETS, {"train", "test", "spare"}),
+    "another name": (["train/cat/1.png", "train/dog/2.png", "holdout/cat/3.png"], PETS,
+                     {"train", "test"}),
+    "two of one part": ([*PARTS, "testing/cat/5.png"], PETS, {"train", "test", "testing"}),
+    "parts in parts": (["seg_train/seg_train/cat/1.png", "seg_train/seg_train/dog/2.png",
+                        "seg_test/seg_test/dog/3.png"], PETS, {"train", "test"}),
+    "a folder in each part": (["train/images/cat/1.png", "train/images/dog/2.png",
+                               "test/images/dog/3.png"], PETS, {"train", "test"}),
+    "sets in one word": (["trainset/cat/1.png", "trainset/dog/2.png", "testset/cat/3.png"], PETS,
+                         {"train", "test"}),
+    "parts in classes": (["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"], PETS,
+                         {"train", "test"}),
+    "one folder around all": (["photos/v1/cat/1.png", "photos/v1/dog/2.png", "README.md"], PETS,
+                              {"train"}),
+    "folders below a class": (["cat/s1/1.png", "cat/s2/2.png", "dog/s1/deep/3.png"], PETS,
+                              {"train"}),
+    "system folders": (["cat/1.png", "dog/2.png", "@eaDir/x.png", "#recycle/y.png",
+                        "$RECYCLE.BIN/z.png", "lost+found/a.png", "cat/@eaDir/1.png/T.png",
+                        ".thumbnails/b.png"], PETS, {"train"}),
+    "Cat and cat": (["train/Cat/1.png", "train/Cat/5.png", "train/dog/2.png", "test/cat/3.png"],
+                    ("Cat", "dog"), {"train", "test"}),
+    "letters": (["a/1.png", "A/2.png"], ("A", "a"), {"train"}),
     # classes that are named like parts
     "test among others": (["cat/1.png", "dog/2.png", "test/3.png"],
                           ("cat", "dog", "test"), {"train"}),
@@ -42,17 +66,13 @@ UNDERSTOOD = {
 }  # fmt: skip
 
 UNCLEAR = {
-    "another folder of images": ([*PARTS, "preview/1.png"], "beside other folders ('preview')"),
-    "another part": (["train/cat/1.png", "train/dog/2.png", "holdout/cat/3.png"], "('holdout')"),
+    "a class beside them": ([*PARTS, "cat/5.png"], "beside other folders ('cat')"),
+    "a part alone": (["test/a/1.png", "cat/2.png", "dog/3.png"], "('cat', 'dog')"),
     "two names": (["train/cat/1.png", "train_val/cat/3.png", "test/cat/2.png"], "('train_val')"),
-    "two of one part": ([*PARTS, "testing/cat/5.png"], "more than once for the same part"),
     "no classes": (["train_images/1.png", "test_images/2.png"], "without class folders in them"),
     "parts in parts": (
-        ["seg_train/seg_train/cat/1.png", "seg_test/seg_test/cat/2.png"], "like parts again",
-    ),
-    "nearly parts": (
-        ["trainset/cat/1.png", "trainset/dog/2.png", "testset/cat/3.png", "testset/dog/4.png"],
-        "all contain the same folders ('cat', 'dog')",
+        ["train/train/1.png", "train/test/2.png", "test/train/3.png", "test/test/4.png"],
+        "like parts again",
     ),
 }  # fmt: skip
 
@@ -93,7 +113,7 @@ def test_what_lies_beside_the_classes_of_a_folder_is_named(tmp_path, own_home):
     dataset = prepare_worker.ingest(as_folder(tmp_path / "pets", files), own_home)
     (tmp_path / "pets" / "empty").mkdir()
     assert dict(dataset.skipped) == {
-        "docs/": "no file in it is an image by its name",
+        "docs/ (2 files)": "Graft does not read .txt files",
         "loose.png": "it is not in a class folder",
         "test/c.png": "it is not in a class folder",
     }
@@ -113,21 +133,44 @@ def test_what_may_be_parts_stops_with_what_was_found_and_what_to_do(
 
 
 def test_a_zip_that_may_be_parts_is_not_added_as_classes(tmp_path, own_home):
-    spec = as_zip(tmp_path / "pets", UNCLEAR["another folder of images"][0])
+    spec = as_zip(tmp_path / "pets", UNCLEAR["a class beside them"][0])
     collection.create(own_home, "mine")
     with pytest.raises(DatasetError, match="named like parts"):
         additions.add_zip(own_home, "mine", spec.path)
     # Images to be classified need no classes, so there it does not matter.
-    with archive.Archive(spec.path, 0, loose=True) as found:
+    with archive.Archive(spec.path, 0) as found:
         assert len(found.entries) == 5
 
 
 def test_renaming_is_a_way_out(tmp_path, own_home):
-    spec = as_folder(tmp_path / "pets", [*PARTS, "preview/cat/1.png"])
+    spec = as_folder(tmp_path / "pets", [*PARTS, "cat/5.png"])
     with pytest.raises(DatasetError):
         prepare_worker.ingest(spec, own_home)
-    (tmp_path / "pets" / "preview").rename(tmp_path / "pets" / "validation")
+    (tmp_path / "pets" / "validation").mkdir()
+    (tmp_path / "pets" / "cat").rename(tmp_path / "pets" / "validation" / "cat")
     assert prepare_worker.ingest(spec, own_home).classes == PETS
+
+
+def test_a_person_may_say_what_the_folders_are(source, tmp_path, own_home):
+    spec = source(tmp_path / "pets", [*PARTS, "cat/5.png"])
+    chosen = spec.model_copy(update={"layout": "part/class"})
+    dataset = prepare_worker.ingest(chosen, own_home)
+    assert dataset.classes == PETS and dict(dataset.left_out) == {layout_tree.NO_CLASS: 1}
+    assert any("2 parts × 2 classes" in note for note in dataset.notes)
+    chosen = spec.model_copy(update={"layout": "class"})
+    assert prepare_worker.ingest(chosen, own_home).classes == ("cat", "test", "train")
+
+
+def test_folders_that_repeat_are_classes_and_the_other_reading_is_offered(
+    source, tmp_path, own_home
+):
+    files = ["cat/s1/1.png", "cat/s2/2.png", "dog/s1/3.png", "dog/s2/4.png"]
+    spec = source(tmp_path / "pets", files)
+    dataset = prepare_worker.ingest(spec, own_home)
+    assert dataset.classes == PETS
+    assert "choose the layout part/class" in dataset.notes[1]
+    other = prepare_worker.ingest(spec.model_copy(update={"layout": "part/class"}), own_home)
+    assert other.classes == ("s1", "s2") and set(other.source_splits.tolist()) == {"cat", "dog"}
 
 
 def test_a_part_is_called_as_before_where_its_name_is_usual():

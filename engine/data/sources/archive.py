@@ -13,14 +13,14 @@ import io
 import os
 import shutil
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
-from engine.data.sources import folders, zip_names
-from engine.data.sources.zip_names import Entry, shown
+from engine.data.sources import folders, tree, zip_names
+from engine.data.sources.tree import File, Image
 from engine.errors import DatasetError, ImageError
 from engine.home import size_text
-from engine.host import words
-from engine.images.decode import EXTENSIONS
+from engine.host.words import shown
 
 MAX_MEMBERS = 200_000
 """Files and folders in a zip. Their list is in memory: 200,000 took 270 MB and 4 s to read."""
@@ -41,22 +41,23 @@ _BLOCK = 1 << 20
 
 
 class Archive:
-    """The images of a zip, sorted by name.
-
-    Folders that all images share are ignored, however many. The first folder below them is the
-    class; or, if those folders are parts (`engine.data.sources.layout`), the part, and the next one
-    is the class. Several threads may read from it. Close it, or use it in a `with` statement.
+    """The images of a zip. Several threads may read from it. Close it, or use it in a `with`
+    statement.
 
     Attributes:
         path: of the zip.
-        entries: list of Entry.
-        skipped: list of (name, sentence) of files that are not images of a class or are unsafe.
+        title: its name in messages.
+        tree: its images, and what is left out (`engine.data.sources.tree`).
+        entries: the tree's images.
+        encoding: of names that do not say theirs, see `zip_names.encoding_of`.
+        skipped: list of (name, sentence) of what is left out, for people.
 
     Args:
         path: the zip file.
         least_classes: number of classes that must have images. 0: the folders need not be classes.
         title: its name in messages; None for its file name.
-        loose: whether to include images outside class folders, with the class "".
+        layout: what its folders are, or "auto".
+        known: classes of a finished run that the images are compared with.
 
     Raises:
         DatasetError: one sentence, if it cannot be used.
@@ -67,18 +68,22 @@ class Archive:
         path: str | Path,
         least_classes: int = 2,
         title: str | None = None,
-        loose: bool = False,
+        layout: str = "auto",
+        known: Collection[str] | None = None,
     ) -> None:
         self.path = _root(path)
         self.title = title or self.path.name
         self._file, self._zip = _open(self.path, self.title)
         try:
-            self.entries, self.skipped, reason, unclear = _sort_out(self._zip, self.title, loose)
-            if unclear and least_classes:
-                raise DatasetError(f"{self.title} {unclear}")
-            labels = sorted({entry.label for entry in self.entries})
-            if len(labels) < least_classes:
-                raise DatasetError(_too_few(self.title, labels, least_classes, reason))
+            self.encoding = zip_names.encoding_of(self._zip.infolist())
+            files = _files(self._zip, self.title, self.encoding)
+            loose = least_classes == 0
+            self.tree = tree.arrange(files, self._head, layout, known or (), loose)
+            _check_size(self.entries, self.title)
+            if self.tree.layout.blocked and least_classes:
+                raise DatasetError(f"{self.title} {self.tree.layout.question}")
+            if len(self.tree.classes) < least_classes:
+                raise DatasetError(f"{self.title} {folders.too_few(self.tree, least_classes)}")
         except BaseException:
             self.close()
             raise
@@ -95,11 +100,28 @@ class Archive:
         self._file.close()
 
     @property
+    def entries(self) -> list[Image]:
+        """The images, sorted by name."""
+        return self.tree.images
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """Names and reasons of what is left out, for people."""
+        return tree.told(self.tree)
+
+    def _head(self, file: File) -> bytes:
+        try:
+            with self._zip.open(file.origin) as member:
+                return member.read(folders.HEAD)
+        except Exception as error:  # as in `read`
+            raise ImageError(f"damaged in the zip: {_short(error)}") from None
+
+    @property
     def size(self) -> int:
         """Bytes that all images unpack to."""
         return sum(entry.size for entry in self.entries)
 
-    def read(self, entry: Entry) -> bytes:
+    def read(self, entry: Image) -> bytes:
         """The bytes of an image, never more than the zip declares and `decode.MAX_BYTES` allows.
 
         Raises:
@@ -107,7 +129,7 @@ class Archive:
             DatasetError: if it unpacks to more bytes than the zip declares.
         """
         # Reads a little more than is declared, to detect a wrong size.
-        wanted, found = copy.copy(entry.info), io.BytesIO()
+        wanted, found = copy.copy(entry.origin), io.BytesIO()
         wanted.file_size = entry.size + 2 * _BLOCK
         try:
             with self._zip.open(wanted) as member:
@@ -213,42 +235,31 @@ def _gone(path: str | Path) -> str:
     return f"there is no zip file {path} on this host; put it back or give another one"
 
 
-def _sort_out(
-    opened: zipfile.ZipFile, title: str, loose: bool
-) -> tuple[list[Entry], list[tuple[str, str]], str | None, str]:
-    """Checks all limits and sorts the members.
-
-    Returns:
-        (entries, skipped for people, the first telling reason or None, `Layout.unclear`).
-    """
+def _files(opened: zipfile.ZipFile, title: str, encoding: str) -> list[File]:
+    """The members, after checking all limits."""
     members = opened.infolist()
     if len(members) > MAX_MEMBERS:
         raise DatasetError(
             f"{title} holds {len(members):,} files and folders; Graft reads at most "
             f"{MAX_MEMBERS:,} from a zip, so unpack it and use the folder"
         )
-    files = [info for info in members if not info.filename.endswith("/")]
+    files = [info for info in members if not info.filename.endswith(("/", "\\"))]
     if any(info.flag_bits & 1 for info in files):
         raise DatasetError(f"{title} is protected by a password; pack the images without one")
     _check_overlap(files, title)
-    images: list[tuple[list[str], zipfile.ZipInfo]] = []
-    skipped: dict[str, list[str]] = {}
-    seen: set[tuple[str, ...]] = set()
-    for info in files:
-        name = zip_names.name_of(info)
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        reason = zip_names.refused(info, name, parts)
-        if reason is None and tuple(parts) in seen:
-            reason = "the zip has an earlier file with the same name"
-        if reason:
-            skipped.setdefault(reason, []).append(name)
-        else:
-            seen.add(tuple(parts))
-            images.append((parts, info))
-    entries, unclear = zip_names.classes(images, skipped, loose)
-    _check_size(entries, title)
-    telling = next((r for r in skipped if r != zip_names.HIDDEN), None)
-    return entries, zip_names.told(skipped), telling, unclear
+    names = [zip_names.name_of(info, encoding) for info in files]
+    # Some programs for Windows write backslashes, and then all of them are meant as slashes.
+    if not any("/" in name for name in names):
+        names = [name.replace("\\", "/") for name in names]
+    found, seen = [], set[tuple[str, ...]]()
+    for info, name in zip(files, names, strict=True):
+        parts = tuple(part for part in name.split("/") if part not in ("", "."))
+        why = zip_names.refused(info, name, parts)
+        if not why and parts in seen:
+            why = "the zip has an earlier file with the same name"
+        seen.add(parts)
+        found.append(File(parts, info.file_size, info, why))
+    return found
 
 
 def _check_overlap(files: list[zipfile.ZipInfo], title: str) -> None:
@@ -263,9 +274,9 @@ def _check_overlap(files: list[zipfile.ZipInfo], title: str) -> None:
         end = info.header_offset + 30 + info.compress_size  # 30: the shortest header
 
 
-def _check_size(entries: list[Entry], title: str) -> None:
+def _check_size(entries: list[Image], title: str) -> None:
     total = sum(entry.size for entry in entries)
-    packed = sum(entry.info.compress_size for entry in entries)
+    packed = sum(entry.origin.compress_size for entry in entries)
     if total > MAX_TOTAL:
         raise DatasetError(
             f"{title} unpacks to {size_text(total)} of images; Graft reads at most "
@@ -276,15 +287,6 @@ def _check_size(entries: list[Entry], title: str) -> None:
             f"{title} is not used: {size_text(packed)} in it unpack to {size_text(total)}, and "
             "photos never do; if this is what you expect, unpack it and use the folder"
         )
-
-
-def _too_few(title: str, labels: list[str], least: int, reason: str | None) -> str:
-    found = f"only {labels[0]!r} has images" if labels else "no folder has images"
-    more = f"; files were left out, the first because {reason}" if reason and not labels else ""
-    return (
-        f"{title} needs at least {words.plural(least, 'folder')} of images, one per class "
-        f"({found}{more}); file names must end in {', '.join(EXTENSIONS[:8])} or similar"
-    )
 
 
 def _short(error: Exception) -> str:

@@ -26,9 +26,10 @@ from typing import Any
 import filelock
 
 from engine import home as homes
-from engine.data.sources import folders, zip_names
+from engine.data.sources import folders
 from engine.errors import DamagedFile, DatasetError
 from engine.host import words
+from engine.host.words import shown
 from engine.recipe import SAVED_NAME, DatasetSpec
 
 MAX_LABEL = 80
@@ -204,7 +205,7 @@ def clean_label(text: str) -> str:
     label = unicodedata.normalize("NFC", " ".join(str(text).split()))
     if not 1 <= len(label) <= MAX_LABEL or label.startswith(".") or not label.isprintable():
         raise DatasetError(
-            f"{zip_names.shown(label)!r} cannot be the name of a class; give 1 to {MAX_LABEL} "
+            f"{shown(label)!r} cannot be the name of a class; give 1 to {MAX_LABEL} "
             "visible characters, not starting with a dot"
         )
     if "/" in label or "\\" in label:
@@ -263,7 +264,7 @@ def sweep(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def file_name(name: str) -> str:
     """The last part of a user's file name, for people."""
-    return zip_names.shown(name.replace("\\", "/").rsplit("/", 1)[-1])[:120] or "image"
+    return shown(name.replace("\\", "/").rsplit("/", 1)[-1])[:120] or "image"
 
 
 def _extends(home: Path, other: str, name: str) -> bool:
@@ -276,7 +277,7 @@ def folder_of(home: Path, name: str) -> Path:
     """The folder of a saved dataset. Raises DatasetError if the name is not valid."""
     if not re.fullmatch(SAVED_NAME, str(name)):
         raise DatasetError(
-            f"{zip_names.shown(str(name))!r} cannot be the name of a dataset; use at most 60 "
+            f"{shown(str(name))!r} cannot be the name of a dataset; use at most 60 "
             "letters, digits, dots, dashes and underscores, starting with a letter or a digit"
         )
     return Path(home) / homes.SAVED / name

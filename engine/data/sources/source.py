@@ -21,7 +21,10 @@ class Source:
         items: `Item`s in a fixed order.
         folder: where the files are, or "" if their bytes are to be copied.
         listing: `engine.data.datasets.listing` of the source.
-        skipped: list of (name, sentence) of files that are not images of a class.
+        skipped: list of (name, sentence) of what is left out, for people.
+        left_out: {why: number of files and folders} of all that is left out.
+        notes: sentences about how its folders and names were understood.
+        paths: {name: path from `folder`} as the host spells it, if the files stay there.
         close: called when no more is read.
     """
 
@@ -33,4 +36,7 @@ class Source:
     folder: str = ""
     listing: str = ""
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    paths: dict[str, bytes] = field(default_factory=dict)
     close: Callable[[], None] = lambda: None
