@@ -27,13 +27,16 @@ def _of(kind: str, drawn: int, every: Sized) -> str:
 def confusion_matrix(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Figure:
     """How often each class was predicted as each class; of many, the most confused ones.
 
+    A class without images has no shares: its row is full of dashes.
+
     Args:
         matrix: int array (classes, classes), rows = true class, columns = predicted class.
         classes: names.
     """
     counts, drawn = np.asarray(matrix, int), most_confused(matrix)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    share, counts = share[np.ix_(drawn, drawn)], counts[np.ix_(drawn, drawn)]
+    share, there = share[np.ix_(drawn, drawn)], counts.sum(1)[drawn].tolist()
+    counts = counts[np.ix_(drawn, drawn)]
     side, names = len(drawn), [shown(classes[i]) for i in drawn]
     made = figure(
         "Confusion matrix" + _of("most confused", side, classes),
@@ -47,7 +50,10 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
         x=names,
         y=names,
         customdata=[[plural(count, "image") for count in row] for row in counts.tolist()],
-        text=counts.tolist(),
+        text=[r if n else ["–"] * side for r, n in zip(counts.tolist(), there, strict=True)],
+        hovertext=[
+            [percent(s if n else None) for s in r] for r, n in zip(share, there, strict=True)
+        ],
         texttemplate="%{text}",
         colorscale=_SCALE,
         zmin=0,
@@ -55,7 +61,7 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
         xgap=2,
         ygap=2,
         showscale=False,
-        hovertemplate="%{y}, predicted as %{x}: %{customdata} (%{z:.1%} of the class)"
+        hovertemplate="%{y}, predicted as %{x}: %{customdata} (%{hovertext} of the class)"
         "<extra></extra>",
     )
     made.update_xaxes(type="category", nticks=0, showgrid=False)

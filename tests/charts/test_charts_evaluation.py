@@ -13,6 +13,12 @@ def test_a_confusion_matrix_counts_in_the_singular_and_plural():
     ]
 
 
+def test_a_class_without_images_has_no_shares():
+    [trace] = evaluation.confusion_matrix([[1, 1], [0, 0]], ["daisy", "rose"]).data
+    assert [list(row) for row in trace.text] == [[1, 1], ["–", "–"]]
+    assert [list(row) for row in trace.hovertext] == [["50.0%", "50.0%"], ["–", "–"]]
+
+
 def test_a_precision_that_is_unknown_has_no_bar():
     rows = [{"label": "daisy", "recall": 0.917, "precision": None}]
     recall, precision = evaluation.per_class(rows).data
