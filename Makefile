@@ -15,6 +15,8 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -q
 PINNED := -c constraints.txt
 # CUDA libraries only where there is an NVIDIA GPU: they are several gigabytes.
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+# Whole files to each process, in the order of tests/conftest.py: the longest first.
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := app
 .PHONY: app test test-fast check upgrade benchmark faults clean
 
@@ -23,10 +25,10 @@ app: $(VENV)/.app
 	@exec $(VENV)/bin/streamlit run app.py --server.port $(PORT) --server.headless true
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 test-fast: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+	$(PYTEST) -m "not slow and not browser"
 
 check: $(VENV)/.test
 	$(VENV)/bin/ruff check .
@@ -36,7 +38,7 @@ check: $(VENV)/.test
 
 upgrade: $(VENV)/.test
 	@$(PIP) install --upgrade -r requirements.txt -r tests/requirements.txt
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 	@(head -1 constraints.txt; $(VENV)/bin/python -m pip freeze) > constraints.new && \
 	  mv constraints.new constraints.txt
 

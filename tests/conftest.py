@@ -101,17 +101,23 @@ def browser_context_args():
 
 TRAINED = {"trained_run", "flowers_run", "informative_run"}
 LONG = (
-    "browser/", "faults/", "train/", "features/test_features.py", "estimate/test_preflight.py",
-    "estimate/test_rate_finder.py", "inspection/test_payback.py", "jobs/test_jobs.py",
-    "predict/test_catalogue_explained.py", "data/test_unreadable_runs.py",
-    "pages/test_hostile_uploads.py",
+    "faults/", "features/test_features.py", "estimate/test_rate_finder.py",
+    "estimate/test_preflight.py", "train/test_training.py", "train/test_repeatable.py",
+    "browser/", "jobs/test_jobs.py", "data/test_unreadable_runs.py", "inspection/test_payback.py",
+    "predict/test_catalogue_explained.py", "pages/test_hostile_uploads.py",
 )  # fmt: skip
-"""Where tests train for more than a few seconds, or start many processes."""
+"""Where tests train for more than a few seconds, or start many processes; the longest first."""
 
 
 def pytest_collection_modifyitems(config, items):
-    """Marks what `make test-fast` leaves out."""
-    for item in items:
+    """Marks what `make test-fast` leaves out, and puts the longest files first: two processes that
+    share the files then end at about the same time."""
+
+    def rank(item):
         place = item.path.relative_to(config.rootpath / "tests").as_posix()
-        if place.startswith(LONG) or TRAINED & set(item.fixturenames):
+        return next((i for i, long in enumerate(LONG) if place.startswith(long)), len(LONG))
+
+    for item in items:
+        if rank(item) < len(LONG) or TRAINED & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=rank)

@@ -212,7 +212,8 @@ def queue(home: Path) -> Iterator[Finding]:
 def notes(home: Path) -> Iterator[Finding]:
     """Whether the progress and result files of background work can be read."""
     damaged = False
-    for pattern in (f"{homes.DATASETS}/*.progress.json", f"{homes.PROBES}/*.json"):
+    inspected = [f"{homes.INSPECTIONS}/*/{name}.json" for name in ("progress", "report")]
+    for pattern in (f"{homes.DATASETS}/*.progress.json", f"{homes.PROBES}/*.json", *inspected):
         for path in sorted(home.glob(pattern)):
             try:
                 homes.read_json(path)

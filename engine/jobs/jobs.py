@@ -328,12 +328,6 @@ def kill(run: runs.Run) -> None:
     queue.release(home, run.id, holder)
 
 
-def release_dead(home: Path) -> list[str]:
-    """Frees the places of workers that have ended; returns their runs' ids."""
-    gone = [slot for slot in queue.slots(home) if not executors.alive(slot["handle"])]
-    return [slot["run"] for slot in gone if queue.release(home, slot["run"], slot["handle"])]
-
-
 def interrupt_to_stop(run: runs.Run, act: Callable[[runs.Run], None] = stop) -> Any:
     """Makes Ctrl-C in this process ask the run to stop; a second one raises KeyboardInterrupt.
 

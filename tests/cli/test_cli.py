@@ -10,13 +10,14 @@ from typer.testing import CliRunner
 
 from engine.cli.main import app
 from tests.support import ROOT
-from tests.support.cli import graft
+from tests.support.cli import graft, graft_process
 from tests.support.pictures import picture
 
 
 def test_train_follow_show_predict_evaluate(graft_home, tmp_path, class_folder):
-    done = graft("train", "sample", "--set", "stages.0.epochs=1", "--set", "stages.1.epochs=1",
-                 "--set", "dataset.images=200", home=graft_home)  # fmt: skip
+    done = graft_process("train", "sample", "--set", "stages.0.epochs=1",
+                         "--set", "stages.1.epochs=1", "--set", "dataset.images=200",
+                         home=graft_home)  # fmt: skip
     assert done.returncode == 0, done.stderr
     run = done.stdout.strip().splitlines()[-1]
     shown = json.loads(graft("show", run, "--json", home=graft_home).stdout)
@@ -82,7 +83,7 @@ def test_train_follow_show_predict_evaluate(graft_home, tmp_path, class_folder):
     ],
 )
 def test_bad_input_is_exit_code_2_and_a_sentence(arguments, words, tmp_path):
-    done = graft(*arguments, home=tmp_path)
+    done = (graft_process if words == "No such command" else graft)(*arguments, home=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""

@@ -119,25 +119,14 @@ def until(run, condition):
     raise AssertionError(f"the run is still {run.status}\n{run.log_tail()}")
 
 
-def test_a_run_goes_on_without_a_few_of_its_files_and_names_them(long_run):
+def test_a_run_goes_on_without_a_few_of_its_files_and_pauses_while_a_folder_is_gone(long_run):
     run, prepared = long_run
     learnt, tested = int(prepared.split["train"][3]), int(prepared.split["test"][3])
     prepared.damage(learnt)
     prepared.damage(tested, "cut off")
     until(run, lambda: told(run, "warning"))
-    jobs.stop(run)
-    jobs.wait(run)
-    assert run.status == "stopped" and run.finished, run.log_tail()
     names = [prepared.dataset.names[i] for i in (learnt, tested)]
-    assert [e["text"].split(" is skipped")[0] for e in told(run, "warning")] == names
-    figures = run.evaluation
-    assert figures["test"]["n"] == len(prepared.split["test"]) - 1
-    assert [row[0] for row in figures["test"]["unreadable"]] == names[1:]
-    assert figures["validation"]["unreadable"] == []
 
-
-def test_a_run_that_loses_a_folder_pauses_and_goes_on_when_it_is_back(long_run):
-    run, prepared = long_run
     aside = prepared.folder.with_name("red aside")
     shutil.move(prepared.folder / "red", aside)
     jobs.wait(run)
@@ -145,10 +134,15 @@ def test_a_run_that_loses_a_folder_pauses_and_goes_on_when_it_is_back(long_run):
     assert "of the run's 210 images can no longer be read" in run.error
     assert "Traceback" not in run.error and run.error.count("\n") == 0
     shutil.move(aside, prepared.folder / "red")
-    epochs = len(told(run, "epoch"))
+    epochs, before = len(told(run, "epoch")), len(told(run, "warning"))
     jobs.resume(run)
     until(run, lambda: len(told(run, "epoch")) > epochs)
     jobs.stop(run)
     jobs.wait(run)
     assert run.status == "stopped" and run.finished, run.log_tail()
-    assert run.evaluation["test"]["n"] == len(prepared.split["test"])
+    skipped = [e["text"].split(" is skipped")[0] for e in told(run, "warning")]
+    assert skipped[0] == names[0] and skipped[before:] == names
+    figures = run.evaluation
+    assert figures["test"]["n"] == len(prepared.split["test"]) - 1
+    assert [row[0] for row in figures["test"]["unreadable"]] == names[1:]
+    assert figures["validation"]["unreadable"] == []

@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -19,6 +17,7 @@ from engine.home import home as make_home
 from engine.host import processes
 from engine.recipe import DatasetSpec, load_preset
 from engine.runs import events, runs, trash
+from tests.support.cli import graft
 
 
 @pytest.fixture
@@ -199,6 +198,9 @@ def test_a_dead_worker_is_told(home, run):
 
 def test_a_run_that_waits_outside_the_queue_is_marked_as_interrupted(home, run):
     run.update(status="queued")
+    old(run.path)
+    assert wrong(home) == []  # its creator lives
+    run.update(creator=None)
     assert wrong(home) == []
     old(run.path)
     assert "not in the queue" in only(home).text
@@ -300,10 +302,18 @@ def test_a_dataset_that_cannot_be_read_is_an_error(home, dataset, name, damage):
     assert f"delete {dataset}" in finding.remedy
 
 
-@pytest.mark.parametrize("name", ["datasets/tulips-12.progress.json", "probes/rates-12.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "datasets/tulips-12.progress.json",
+        "probes/rates-12.json",
+        "inspections/12ab/progress.json",
+        "inspections/12ab/report.json",
+    ],
+)
 def test_a_torn_note_is_deleted(home, name):
     path = home / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('{"pid": ')
     assert only(home).severity == "error"
     assert fix(home)
@@ -418,23 +428,17 @@ def test_damaged_settings_are_an_error(home, text):
 # -- the command --------------------------------------------------------------------------------
 
 
-def graft(*arguments, home):
-    command = [sys.executable, "-m", "engine", "doctor", *arguments]
-    environment = os.environ | {"GRAFT_HOME": str(home)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-
 def test_the_command_explains_fixes_and_exits_with_1_while_an_error_remains(home, run):
     (home / "cache" / "settings.json").write_text("{")
-    done = graft(home=home)
+    done = graft("doctor", home=home)
     assert done.returncode == 1
     assert "doctor --fix" in done.stderr
     assert "so no run can use the cache" in done.stdout
-    answer = json.loads(graft("--fix", "--json", home=home).stdout)
+    answer = json.loads(graft("doctor", "--fix", "--json", home=home).stdout)
     assert answer["sound"]
     assert [each["check"] for each in answer["mended"]] == ["cache"]
     assert all(each["severity"] == "ok" for each in answer["findings"])
-    assert graft(home=home).returncode == 0
+    assert graft("doctor", home=home).returncode == 0
 
 
 def test_a_fix_that_fails_is_reported(home):

@@ -72,7 +72,14 @@ def end_all(home) -> None:
             process.wait(10)
     for slot in queue.slots(home):
         executors.end(slot["handle"])
-    jobs.release_dead(home)
+    release_dead(home)
+
+
+def release_dead(home) -> None:
+    """Frees the places of workers that have ended."""
+    for slot in queue.slots(home):
+        if not executors.alive(slot["handle"]):
+            queue.release(home, slot["run"], slot["handle"])
 
 
 def supervisors(home) -> list:

@@ -166,6 +166,18 @@ def test_after_a_crash_of_the_host_runs_without_a_place_are_found(home):
     assert lost.status == "interrupted" and "stopped unexpectedly" in lost.error
 
 
+def test_after_a_reboot_a_command_alone_resumes_a_run(home, monkeypatch):
+    """The queue still names a process of before the boot."""
+    run = started(home, GONE)
+    supervisor = Supervisor(home)
+    supervisor.launch = lambda *_: None
+    monkeypatch.setattr(jobs, "supervise", lambda home: supervisor.look())
+    added = []
+    monkeypatch.setattr(queue, "add", lambda home, run, first=False: added.append(run))
+    jobs.resume(run)
+    assert run.status == "queued" and added == [run.id] and queue.slots(home) == []
+
+
 @pytest.mark.parametrize("resumes", [True, False])
 def test_a_run_that_the_host_ended_is_resumed_where_the_settings_say_so(home, resumes):
     settings.change(home, auto_resume=resumes)

@@ -1,9 +1,6 @@
 """The trash: a deleted run is never lost before it is deleted for good."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ from engine.errors import RunError
 from engine.home import home as make_home
 from engine.recipe import load_preset
 from engine.runs import runs, trash
+from tests.support.cli import graft
 
 
 @pytest.fixture
@@ -31,12 +29,6 @@ def run(home):
 
 def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def graft(*arguments, home):
-    command = [sys.executable, "-m", "engine", *arguments]
-    environment = os.environ | {"GRAFT_HOME": str(home)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 def test_a_deleted_run_lies_in_the_trash_and_comes_back_as_it_was(home, run):

@@ -153,15 +153,6 @@ def test_a_copied_run_folder_still_opens(trained_run, tmp_path):
     assert answers[0].error is None
 
 
-def test_the_same_recipe_gives_the_same_result(graft_home):
-    sets = ("stages=[{name: once, epochs: 1, trainable: last 1 block}]", "dataset.images=100")
-    first, second = train(graft_home, *sets), train(graft_home, *sets)
-    assert [e["val_loss"] for e in events(first, "epoch")] == [
-        e["val_loss"] for e in events(second, "epoch")
-    ]
-    assert first.evaluation["test"]["loss"] == second.evaluation["test"]["loss"]
-
-
 def test_a_finished_run_is_a_backbone_and_mixed_precision_ends_in_float32(trained_run, graft_home):
     run = train(
         graft_home, f"backbone={{name: 'run:{trained_run.id}'}}", "precision=mixed_bfloat16",
