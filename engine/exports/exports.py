@@ -6,6 +6,7 @@ An export is one zip in the folder `exports` of the run's folder:
     labels.txt          class names, one per line, in the order of the probabilities
     preprocessing.json  how to prepare an image for the model
     classify.py         classifies an image; needs only the format's own runtime
+    depth.py            how it reads images of more than 8 bits (`engine.images.depth`)
     MODEL_CARD.md       data, recipe, metrics with intervals, limits, licences
     recipe.yaml         the recipe that was trained
     certificate.json    how the export's answers compare with the run's (`engine.exports.certify`)

@@ -3,11 +3,13 @@
 Light. The model card is for people (`engine.exports.card`).
 """
 
+import inspect
 import json
 import shutil
 from pathlib import Path
 
 from engine.exports import formats
+from engine.images import depth
 from engine.predict import calibration
 from engine.runs import files
 from engine.runs.runs import Run
@@ -41,6 +43,8 @@ _RESIZE_CODE = {
 _SCRIPT = '''"""Classifies an image: python classify.py photo.jpg
 
 Install what it needs: pip install {packages} numpy "pillow>=11"
+
+It reads what Pillow reads. Save HEIC, and photos of more than 64 million pixels, as smaller JPEGs.
 """
 
 {first}import sys
@@ -51,18 +55,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 here = Path(__file__).parent
+sys.path.insert(0, str(here))
+import depth  # noqa: E402
+
 {load}
 
 
 def read(path):
     """uint8 array ({size}, {size}, 3): upright, transparency on white, resized as in training."""
-    image = Image.open(path)
-    if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey; convert would clip it
-        grey, exif = np.asarray(image).astype(np.int64), image.getexif()
-        if image.mode != "I" or grey.max() > 255:
-            grey = (np.clip(grey, 0, 65535) + 128) // 257
-        image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
-        image.getexif().update(exif)
+    image, _ = depth.load(Image.open(path), lambda: Image.open(path))
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
@@ -113,13 +114,20 @@ _RUNTIMES = {
 
 
 def write(run: Run, format: str, folder: Path) -> None:
-    """Writes labels.txt, preprocessing.json, recipe.yaml and classify.py into a folder."""
+    """Writes labels.txt, preprocessing.json, recipe.yaml, classify.py and depth.py."""
     labels = "".join(f"{' '.join(name.split())}\n" for name in run.classes)
     (folder / "labels.txt").write_text(labels, encoding="utf-8")
     stated = json.dumps(_preprocessing(run, format), indent=1, ensure_ascii=False)
     (folder / "preprocessing.json").write_text(stated + "\n", encoding="utf-8")
     shutil.copy(run.path / files.RECIPE, folder)
     (folder / "classify.py").write_text(_script(run, format), encoding="utf-8")
+    (folder / "depth.py").write_text(_depth(), encoding="utf-8")
+
+
+def _depth() -> str:
+    """The text of depth.py: how Graft itself reads more than 8 bits, without the rest of Graft."""
+    error = 'class ImageError(ValueError):\n    """An image that cannot be read."""\n'
+    return inspect.getsource(depth).replace("from engine.errors import ImageError\n", error)
 
 
 def _script(run, format) -> str:
@@ -149,7 +157,7 @@ def _preprocessing(run, format) -> dict:
             "values": "0 to 255, whole numbers, red-green-blue; do not scale them",
         },
         "steps": [
-            "decode the image with 8 bits per channel (16-bit grey: divide by 257); use the first "
+            "decode the image with 8 bits per channel, more than 8 as depth.py does; use the first "
             "frame of an animation; decode JPEG with the accurate integer transform, the default "
             "of libjpeg",
             "rotate it upright according to its EXIF orientation",
@@ -172,7 +180,7 @@ def _preprocessing(run, format) -> dict:
         stated["signatures"] = {
             "pixels": "takes the input above",
             "serving_default": "takes image_bytes, string (batch,): the bytes of JPEG, PNG, GIF, "
-            "BMP or static WebP files; decodes and resizes them in the graph",
+            "BMP or static WebP files of 8 bits; decodes and resizes them in the graph",
             "serving_default_limits": "TensorFlow's decoder ignores EXIF orientation, drops "
             "transparency instead of putting it on white, and cannot read AVIF, TIFF, animated "
             "WebP, ICO, PPM or JPEG 2000; decoded pixels differ from those above by up to about 1 "

@@ -131,21 +131,13 @@ def read_with_facts(source: Source) -> tuple[Image.Image, Facts]:
     format, size = image.format or "", image.size
     limits.check_size(*size, format)
     try:
-        raw = "" if isinstance(source, Image.Image) else depth.raw_mode(image)
-        said = depth.declared(image) if depth.is_grey(image) or ";16" in raw else None
         if format in ("JPEG", "MPO"):
             _reduce(image)
-        image.load()
+        again = None if isinstance(source, Image.Image) else lambda: _open(source)
+        image, bits = depth.load(image, again)
         limits.check_size(*image.size, format)  # HEIC says its true size only now
-        exif, bits = image.getexif(), 0
-        if exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
+        if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
             size = size[::-1]
-        if depth.is_grey(image):
-            image, bits = depth.to_grey(image, said)
-            image.getexif().update(exif)
-        elif raw[-4:] in depth.SWAPPED and not isinstance(source, Image.Image):
-            image, bits = depth.to_colour(image, raw, said, lambda: _open(source))
-            image.getexif().update(exif)
         image = _upright_rgb(image)
         image.info = {}
     except ImageError:

@@ -24,7 +24,7 @@ VERSION = 2
 from 16."""
 FORMATS = ("PNG", "TIFF", "PPM", "JPEG2000")
 """Formats whose images this rule may apply to."""
-SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
+_SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
 """Ends of Pillow's names for values of 16 bits, and of those that give their lower halves."""
 
 
@@ -36,12 +36,41 @@ def bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield top, image.crop((0, top, image.width, min(top + step, image.height)))
 
 
-def is_grey(image: Image.Image) -> bool:
+def load(
+    image: Image.Image, again: Callable[[], ImageFile.ImageFile] | None = None
+) -> tuple[Image.Image, int]:
+    """Loads an image, with 8 bits for each value; all but those of mode F.
+
+    Args:
+        image: opened.
+        again: opens its file once more; None for an image without a file. Without it, colour of 16
+            bits always keeps the upper 8.
+
+    Returns:
+        (the image, the bits it was scaled by; 0 if it had 8 anyway).
+
+    Raises:
+        ImageError: for values below 0, whose black is not known.
+    """
+    raw = _raw_mode(image) if again else ""
+    said = _declared(image) if _is_grey(image) or raw[-4:] in _SWAPPED else None
+    image.load()
+    if _is_grey(image):
+        scaled, bits = _to_grey(image, said)
+    elif again and raw[-4:] in _SWAPPED:
+        scaled, bits = _to_colour(image, raw, said, again)
+    else:
+        return image, 0
+    scaled.getexif().update(image.getexif())
+    return scaled, bits
+
+
+def _is_grey(image: Image.Image) -> bool:
     """Whether an image is grey of more than 8 bits."""
     return image.mode == "I" or image.mode.startswith("I;16")
 
 
-def raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: Image.Image) -> str:
     """How the values of an opened image lie in its file, as Pillow names it; "" for others, and
     once it is loaded."""
     tiles = getattr(image, "tile", None)
@@ -50,7 +79,7 @@ def raw_mode(image: Image.Image) -> str:
     return found if isinstance(found, str) else ""
 
 
-def declared(image: Image.Image) -> int | None:
+def _declared(image: Image.Image) -> int | None:
     """The bits that the file of an opened image says its values have; None if it does not say.
 
     A file that says all its 16 or 32 bits says nothing: they are the place for the values.
@@ -72,18 +101,15 @@ def declared(image: Image.Image) -> int | None:
     return 16 if image.format == "PPM" and tiles and tiles[0][0] != "raw" else None
 
 
-def to_grey(image: Image.Image, said: int | None) -> tuple[Image.Image, int]:
+def _to_grey(image: Image.Image, said: int | None) -> tuple[Image.Image, int]:
     """Grey of more than 8 bits to mode L.
 
     Args:
-        image: loaded, `is_grey`.
-        said: of `declared`.
+        image: loaded, `_is_grey`.
+        said: of `_declared`.
 
     Returns:
         (an image of mode L, the bits it was scaled by).
-
-    Raises:
-        ImageError: for values below 0, whose black is not known.
     """
 
     def values() -> Iterator[tuple[int, np.ndarray]]:
@@ -102,15 +128,15 @@ def to_grey(image: Image.Image, said: int | None) -> tuple[Image.Image, int]:
     return Image.fromarray(grey), bits
 
 
-def to_colour(
+def _to_colour(
     image: Image.Image, raw: str, said: int | None, opened: Callable[[], ImageFile.ImageFile]
 ) -> tuple[Image.Image, int]:
     """Colour of 16 bits, of which Pillow keeps the upper 8, to 8 bits.
 
     Args:
         image: loaded.
-        raw: its `raw_mode`, which ends in one of `SWAPPED`.
-        said: of `declared`.
+        raw: its `_raw_mode`, which ends in one of `_SWAPPED`.
+        said: of `_declared`.
         opened: opens the file again, for its lower 8 bits; called only if the values may have fewer
             than 16 bits.
 
@@ -145,7 +171,7 @@ def _lower(args: Any) -> Any:
     """What has Pillow read the lower instead of the upper halves of a tile's values."""
     if isinstance(args, tuple):
         return (_lower(args[0]), *args[1:])
-    return "RGBA" if args == "LA;16B" else args[:-4] + SWAPPED[args[-4:]]
+    return "RGBA" if args == "LA;16B" else args[:-4] + _SWAPPED[args[-4:]]
 
 
 def _bits(largest: int, said: int | None) -> int:

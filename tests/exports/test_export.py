@@ -17,6 +17,7 @@ from engine.exports import background, card, certify, exports, formats, worker
 from engine.images import decode
 from engine.predict.classifier import Classifier
 from engine.runs import runs
+from tests.support.crafted_files import png
 from tests.support.pictures import encode, picture
 
 ALL = [
@@ -241,16 +242,23 @@ def test_one_that_cannot_be_loaded_is_no_export(moved_run, monkeypatch):
     assert [p.name for p in (moved_run.path / "exports").iterdir()] == [".lock"]
 
 
-def test_classify_py_reads_deep_grey_as_graft_does(unpacked, informative_run, tmp_path):
+@pytest.mark.parametrize("largest", [4000, 65_535])
+def test_classify_py_reads_more_than_8_bits_as_graft_does(
+    unpacked, informative_run, tmp_path, largest
+):
     folder = unpacked("litert")
-    deep = np.linspace(0, 65535, 300 * 200).reshape(200, 300).astype(np.uint16)
+    deep = np.linspace(0, largest, 300 * 200).reshape(200, 300).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(deep // 8).save(tmp_path / "dark.tif", tiffinfo={281: largest})
+    rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in deep)
+    (tmp_path / "colour.png").write_bytes(png(300, 200, 16, 2, rows))
     code = "import sys, numpy, classify; numpy.save(sys.argv[2], classify.read(sys.argv[1]))"
-    command = [sys.executable, "-c", code, tmp_path / "deep.png", tmp_path / "read.npy"]
-    subprocess.run(command, cwd=folder, check=True)
     size = informative_run.architecture["image_size"]
-    ours = decode.load(tmp_path / "deep.png", size, informative_run.recipe.resize)
-    assert np.abs(np.load(tmp_path / "read.npy").astype(int) - ours).max() <= certify.LEVELS
+    for name in ("deep.png", "dark.tif", "colour.png"):
+        command = [sys.executable, "-c", code, tmp_path / name, tmp_path / "read.npy"]
+        subprocess.run(command, cwd=folder, check=True)
+        ours = decode.load(tmp_path / name, size, informative_run.recipe.resize)
+        assert np.abs(np.load(tmp_path / "read.npy").astype(int) - ours).max() <= certify.LEVELS
 
 
 def test_an_export_made_again_that_fails_is_no_success(informative_run, exported, graft_home):
