@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.inspection.kinds import KINDS, Finding, Seen
+from engine.inspection import depth_kinds, kinds
+from engine.inspection.kinds import Finding, Seen
 
 if TYPE_CHECKING:
     from engine.data.datasets import Dataset
     from engine.inspection.inspection import Inspection
 
 __all__ = ["KINDS", "Finding", "find", "suggested_exclusions"]
+
+KINDS = kinds.KINDS | depth_kinds.KINDS
+"""Each kind of finding, in the order of a list of equal severity."""
 
 
 def find(
