@@ -150,6 +150,12 @@ def test_the_split_says_what_it_found(page, tmp_path, monkeypatch):
     assert method.value == "auto"
     method.select("stratified").run()
     assert "source's own test images may be trained on" in said(app).replace("\\", "")
+    together = next(box for box in app.selectbox if box.label == "Kept together")
+    assert together.value == "copies"
+    together.set_value("folder").run()
+    assert "split.group_by=folder" in app.query_params["set"]
+    app = open_page(page, preset="sample", set=[*sets, "split.group_by=(a)(b)"])
+    assert "this regular expression has 2 groups, not one" in said(app)
 
 
 @pytest.mark.parametrize("name", ["Images", "Map", "Counts and sizes", "What the network will see"])
