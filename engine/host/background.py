@@ -141,7 +141,7 @@ class Job:
                 DatasetSpec.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock():  # two tabs may ask at once
+        with lock_of(self.path):  # two tabs may ask at once
             if self.state()["state"] == "running":
                 return
             log = self.path.with_suffix(".log")
@@ -154,7 +154,7 @@ class Job:
                 **processes.environment() | (environment or {}),
             )
             _children.append(child)
-            # The process waits for this.
+            # The process waits for the lock.
             request = {"kind": self.kind, "parameters": parameters, "started": time.time()}
             homes.write_json(
                 self.path, request | {"text": "Starting"} | processes.identity(child.pid)
@@ -205,7 +205,7 @@ class Job:
         """
         if not self.path.parent.exists():
             return
-        with self._lock():
+        with lock_of(self.path):
             processes.end(self.request())
             if result is None:
                 self.path.unlink(missing_ok=True)
@@ -216,8 +216,14 @@ class Job:
         """Waits for the end of the job and returns its result; see `wait_for` and `result_of`."""
         return result_of(wait_for(self.state, progress))
 
-    def _lock(self) -> filelock.FileLock:
-        return filelock.FileLock(self.path.with_suffix(".lock"))
+
+def lock_of(request: Path) -> filelock.FileLock:
+    """Held while a job is started or cancelled.
+
+    Args:
+        request: the job's `path`.
+    """
+    return filelock.FileLock(request.with_suffix(".lock"))
 
 
 def wait_for(

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine import home as homes
 from engine.errors import GraftError, unexpected
-from engine.host.background import KINDS, Progress
+from engine.host.background import KINDS, Progress, lock_of
 from engine.host.pace import Pace
 from engine.recipe import DatasetSpec, Recipe
 
@@ -89,14 +89,11 @@ def main(request: str, home: str) -> int:
 
 
 def _own_request(path: Path) -> dict[str, Any] | None:
-    """The request once it names this process; None if it does not within 30 s, as the process that
-    started this one has ended."""
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        if (asked := homes.read_json(path, {})).get("pid") == os.getpid():
-            return asked
-        time.sleep(0.02)
-    return None
+    """The request, which names this process; None if the process that started this one has ended
+    before it could write that: it holds the lock until then."""
+    with lock_of(path):
+        asked = homes.read_json(path, {})
+    return asked if asked.get("pid") == os.getpid() else None
 
 
 if __name__ == "__main__":

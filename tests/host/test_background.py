@@ -11,7 +11,7 @@ from engine import home as homes
 from engine.data import datasets
 from engine.errors import GraftError
 from engine.host import background_worker, processes
-from engine.host.background import KINDS, Job
+from engine.host.background import KINDS, Job, lock_of
 from engine.recipe import DatasetSpec
 
 LONG = DatasetSpec(source="sample", images=20_000)
@@ -100,6 +100,19 @@ def test_an_error_that_nobody_expected_is_one_sentence_with_the_log(own_home, mo
     error = Job(path, "prepare").state()["error"]
     assert "preparing the dataset" in error and "TypeError" in error and "job.log" in error
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_process_waits_for_its_request_as_long_as_whatever_starts_it_lives(tmp_path):
+    path, found = tmp_path / "job.json", []
+    ask = threading.Thread(target=lambda: found.append(background_worker._own_request(path)))
+    with lock_of(path):
+        ask.start()
+        homes.write_json(path, {"kind": "prepare"} | processes.identity())
+    ask.join()
+    assert found[0]["kind"] == "prepare"
+    # Whatever started it has died, or has been cancelled: there is nothing to wait for.
+    homes.write_json(path, {"kind": "prepare", "pid": 1, "born": 1.0})
+    assert background_worker._own_request(path) is None
 
 
 def test_the_time_left_follows_from_the_pace_of_a_phase(tmp_path, monkeypatch):
