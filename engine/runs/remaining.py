@@ -100,7 +100,7 @@ def stopping(run: Run) -> str:
     event: dict = next((e for e in reversed(last) if "left" in e), {})
     left = f", {now.text.removesuffix(' left')}" if now else ""
     if event.get("phase") in FINISHING:
-        return f"Finishing: the model is already being evaluated and saved{left}"
+        return f"Finishing: evaluating and saving the best model{left}"
     if event and event["left"]["finish"] is None:
         return "Stopping: nothing has been trained yet, so there will be no model"
     return f"Stopping: evaluating and saving the best model so far{left}"

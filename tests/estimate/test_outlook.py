@@ -207,7 +207,7 @@ def test_a_stop_leaves_only_the_end():
     [
         ("stop", {}, "Stopping: evaluating and saving the best model so far, about"),
         ("stop", {"finish": None, "phase": "features"}, "nothing has been trained yet"),
-        ("stop", {"phase": "export"}, "Finishing: the model is already being evaluated"),
+        ("stop", {"phase": "export"}, "Finishing: evaluating and saving the best model, about"),
         ("pause", {}, "Pausing: saving a checkpoint and freeing the device"),
     ],
 )
