@@ -47,13 +47,16 @@ class Remaining:
 
 def advanced(left: events.Left, passed: float) -> tuple[float, float]:
     """(seconds left, share that is over) some seconds after an event with `left`."""
-    over = passed + left["seconds"] * left["share"] / (1 - left["share"])
+    over = left["seconds"] * left["share"] / (1 - left["share"])
+    later, present = left["later"], left["seconds"] - left["later"]
     # A part that takes longer than expected may do so because the host is busy: then those after it
     # will too.
-    slow = (passed + BRIEF) / (left["seconds"] - left["later"] + BRIEF)
-    at_least = max(left["seconds"] - passed, left["later"], 1.0)
-    share = min(0.99, max(left["share"], round(over / (over + at_least) - 5e-5, 4)))
-    return max(at_least, left["later"] * min(SLOWEST, slow)), share
+    slow = min(SLOWEST, max(1.0, (passed + BRIEF) / (present + BRIEF))) if present else 1.0
+    seconds = max(1.0, max(present - passed, 0.0) + later * slow)
+    share = (over + min(passed, present)) / (over + left["seconds"])
+    if passed > present:
+        share = max(share, (over + passed) / (over + passed + seconds))
+    return seconds, min(0.99, max(left["share"], round(share - 5e-5, 4)))
 
 
 def remaining(found: Iterable[dict], now: float, stopping: bool = False) -> Remaining | None:
