@@ -360,12 +360,15 @@ def timed_fit(home, path) -> dict:
             if self.on:
                 spent["with"].append(time.perf_counter() - self.began)
 
-    shared = (dataset.labels, len(dataset.classes), recipe)
+    shared = (dataset.labels, len(dataset.classes))
+    measured = input_pipeline.Examples(pixels, split["validation"], *shared)
     bundle.model.fit(
-        input_pipeline.training_batches(pixels, split["train"], *shared, 0),
+        input_pipeline.training_batches(
+            input_pipeline.Examples(pixels, split["train"], *shared), recipe, 0
+        ),
         epochs=stage.epochs,
         steps_per_epoch=work.steps,
-        validation_data=input_pipeline.evaluation_batches(pixels, split["validation"], *shared),
+        validation_data=input_pipeline.evaluation_batches(measured, recipe),
         verbose=0,
         callbacks=[Toggle()],
     )

@@ -90,7 +90,8 @@ def features(bundle, recipe, dataset, photos, data, pixels, home, rounds) -> dic
         common.forget_features(home)
         fresh = input_pipeline.Pixels(dataset, photos, recipe.image_size, recipe.resize, 2048)
         quiet = lambda *_: None  # noqa: E731
-        cached, why = compute.prepare(bundle, recipe, 0, dataset, fresh, split, home, quiet, False)
+        images = compute.Images(dataset, fresh, split, keep=False)
+        cached, why = compute.prepare(bundle, recipe, 0, images, home, quiet)
         if why:
             raise RuntimeError(f"no features: {why}")
         cached.close()
@@ -174,7 +175,8 @@ def steps(bundle, recipe, dataset, photos, pixels, rounds) -> dict:
     ]
 
     def train():
-        data = input_pipeline.training_batches(pixels, photos, labels, classes, recipe, 0)
+        examples = input_pipeline.Examples(pixels, photos, labels, classes)
+        data = input_pipeline.training_batches(examples, recipe, 0)
         model.fit(data, steps_per_epoch=-(-len(photos) // recipe.batch_size), verbose=0)
 
     def run_forward():

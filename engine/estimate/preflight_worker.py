@@ -287,9 +287,8 @@ def _features(
 
     def prepare(chosen):
         part = {"train": np.asarray(chosen, np.int64), "validation": np.zeros(0, np.int64)}
-        return compute.prepare(
-            setting.bundle, recipe, number, dataset, setting.pixels, part, home, report, False
-        )[0]
+        images = compute.Images(dataset, setting.pixels, part, keep=False)
+        return compute.prepare(setting.bundle, recipe, number, images, home, report)[0]
 
     cached = prepare(split["train"][: compute.PROBE_IMAGES])  # converts, if nobody has yet
     if cached is None:

@@ -118,10 +118,10 @@ class _Task:
         modeling.apply_stage(self.bundle, stage)
         if store.why_not(recipe, stage.trainable):
             return None
+        images = compute.Images(self.dataset, self.pixels, split)
         return compute.prepare(
-            self.bundle, recipe, number, self.dataset, self.pixels, split, self.home,
-            self.features_report,
-        )[0]  # fmt: skip
+            self.bundle, recipe, number, images, self.home, self.features_report
+        )[0]
 
     def compile(self, model: keras.Model, stage: StageSpec) -> None:
         """Compiles a model for `train_on_batch` with a stage's optimizer at a settable rate."""
@@ -144,9 +144,8 @@ class _Task:
         train, labels, classes = self.split["train"], self.dataset.labels, len(self.dataset.classes)
         whole = min(recipe.batch_size, len(train))
         weights = stages.class_weights(recipe, labels[train], classes)
-        found = input_pipeline.training_batches(
-            self.pixels, train, labels, classes, recipe, number, 0, weights, cached
-        )
+        examples = input_pipeline.Examples(self.pixels, train, labels, classes, weights, cached)
+        found = input_pipeline.training_batches(examples, recipe, number)
         return (batch for batch in found if batch[1].shape[0] == whole)
 
 

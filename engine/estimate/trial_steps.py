@@ -125,12 +125,17 @@ class Trial:
         stages = [s.model_copy(update={"epochs": 10_000}) for s in self.recipe.stages]
         return self.recipe.model_copy(update={"batch_size": batch, "stages": tuple(stages)})
 
+    def _examples(
+        self, indices: np.ndarray, weights: np.ndarray | None = None
+    ) -> input_pipeline.Examples:
+        return input_pipeline.Examples(
+            self._pixels, indices, self.labels, self._classes, weights, self.cached
+        )
+
     def fit(self, batch: int, steps: int | None = None) -> Clock:
         """Takes training steps with batches of a size."""
-        data = input_pipeline.training_batches(
-            self._pixels, self.train, self.labels, self._classes, self._with_batch(batch),
-            self.number, 0, self._weights, self.cached,
-        )  # fmt: skip
+        examples = self._examples(self.train, self._weights)
+        data = input_pipeline.training_batches(examples, self._with_batch(batch), self.number)
         clock = Clock(steps)
         self.model.fit(data, steps_per_epoch=10_000, epochs=1, verbose=0, callbacks=[clock])
         return clock
@@ -138,9 +143,7 @@ class Trial:
     def evaluate(self, batch: int) -> tuple[float, float]:
         """(seconds of tracing, seconds of a whole validation pass)."""
         indices = self.split["validation"]
-        data = input_pipeline.evaluation_batches(
-            self._pixels, indices, self.labels, self._classes, self._with_batch(batch), self.cached
-        )
+        data = input_pipeline.evaluation_batches(self._examples(indices), self._with_batch(batch))
         total = -(-len(indices) // batch)
         first = _timed(self.model, data, 1)
         # The passes that follow are timed as a whole: starting one takes some time too.

@@ -42,6 +42,23 @@ Split = dict[str, np.ndarray]
 """Indices of the images in each part: "train" and "validation" are read here."""
 
 
+@dataclass(frozen=True)
+class Images:
+    """The images that a stage's features are computed of.
+
+    Attributes:
+        dataset: holds them.
+        pixels: decodes those of the training and validation parts.
+        split: indices of the images in each part.
+        keep: whether the decoded pixels are kept, for a stage that needs them later.
+    """
+
+    dataset: Dataset
+    pixels: Pixels
+    split: Split
+    keep: bool = True
+
+
 @dataclass
 class Cached:
     """A stage's features, ready to train on.
@@ -114,22 +131,18 @@ def prepare(
     bundle: Bundle,
     recipe: Recipe,
     number: int,
-    dataset: Dataset,
-    pixels: Pixels,
-    split: Split,
+    images: Images,
     home: Path,
     report: PhaseReport,
-    keep_pixels: bool = True,
 ) -> tuple[Cached | None, str | None]:
     """Computes the features of a stage that are not in the cache yet.
 
     Args:
         bundle: after `engine.models.modeling.apply_stage`.
         recipe, number: the recipe and the stage's index in it.
-        dataset, pixels, split: the images.
+        images: the training and validation images.
         home: Graft's home.
         report: shows progress; may raise to stop: computed features stay.
-        keep_pixels: whether a later stage needs the decoded pixels.
 
     Returns:
         (Cached, None), or (None, a clause that says why the stage runs the whole network).
@@ -142,7 +155,7 @@ def prepare(
     if part is None:
         return None, "the network cannot be cut there"
     slots = features.layout(recipe)[0]
-    rows = rows_needed(dataset, split, slots)
+    rows = rows_needed(images.dataset, images.split, slots)
     why = _too_large(part, recipe, len(rows), home)
     if why:
         return None, why
@@ -152,7 +165,7 @@ def prepare(
     converted = time.time() - begun
     with contextlib.ExitStack() as undo:
         undo.callback(runtime.close)
-        store = open_store(home, recipe, dataset, part, runtime, title)
+        store = open_store(home, recipe, images.dataset, part, runtime, title)
         undo.callback(store.close)
         borrowed = store.borrow(rows)
         missing = rows[~store.known(rows)]
@@ -162,12 +175,12 @@ def prepare(
                 f"its features need {needed / 2**30:.2f} GiB more, and the cache's limit or the "
                 "free disk space does not allow it"
             )
-        pixels_of = _pixels_of(store, recipe, dataset, pixels, split, missing, keep_pixels)
+        pixels_of = _pixels_of(store, recipe, images, missing)
         computed, seconds = fill(store, runtime, missing, pixels_of, recipe.image_size, report)
-        places = _places(store, dataset, pixels, split, slots)
+        places = _places(store, images, slots)
         count, exact = features.views(recipe)
         cached = Cached(part.suffix, count, exact, {}, store, places, part.shapes)
-        difference = _difference(cached, bundle, recipe, pixels, split["train"])
+        difference = _difference(cached, bundle, recipe, images)
         cached.facts = {
             "path": "cached features",
             "runtime": runtime.name,
@@ -256,16 +269,19 @@ def _view(values: np.ndarray, recipe: Recipe, view: int, exact: bool, place: int
     return augment.apply(values, drawn[0])
 
 
-def _pixels_of(store, recipe, dataset, pixels, split, missing, keep):
+def _pixels_of(
+    store: features.FeatureStore, recipe: Recipe, images: Images, missing: np.ndarray
+) -> Callable[[int], np.ndarray | None]:
     """A function that gives the pixels of a missing row's image and view, or None."""
+    split = images.split
     slots, exact = store.views, features.views(recipe)[1]
-    images = np.zeros(int(missing.max()) // slots + 1 if len(missing) else 0, np.int64)
+    found_at = np.zeros(int(missing.max()) // slots + 1 if len(missing) else 0, np.int64)
     used = np.concatenate([split["train"], split["validation"]])
-    rows = store.rows(dataset.contents[used]) // slots
-    images[rows[rows < len(images)]] = used[rows < len(images)]
+    rows = store.rows(images.dataset.contents[used]) // slots
+    found_at[rows[rows < len(found_at)]] = used[rows < len(found_at)]
 
     def pixels_of(row):
-        found = pixels.own(int(images[row // slots]), keep)
+        found = images.pixels.own(int(found_at[row // slots]), images.keep)
         return None if found is None else _view(found, recipe, row % slots, exact, row // slots)
 
     return pixels_of
@@ -314,16 +330,15 @@ def fill(
     return len(order) - len(lost), time.time() - begun
 
 
-def _places(
-    store: features.FeatureStore, dataset: Dataset, pixels: Pixels, split: Split, slots: int
-) -> np.ndarray:
+def _places(store: features.FeatureStore, images: Images, slots: int) -> np.ndarray:
     """First row of each image, int64 array; for an image without records, that of the next one of
     its class and part that has them (`engine.data.unreadable`).
 
     This depends on what the store holds, not on what this process could read, so it is the same
     when the run is resumed.
     """
-    rows, lost = store.rows(dataset.contents), pixels.unreadable
+    dataset, split = images.dataset, images.split
+    rows, lost = store.rows(dataset.contents), images.pixels.unreadable
     places = rows.copy()
     for part, views in (("train", slots), ("validation", 1)):
         indices = split[part]
@@ -338,11 +353,10 @@ def _places(
     return places
 
 
-def _difference(
-    cached: Cached, bundle: Bundle, recipe: Recipe, pixels: Pixels, train: np.ndarray
-) -> float:
+def _difference(cached: Cached, bundle: Bundle, recipe: Recipe, images: Images) -> float:
     """Largest difference in probability between cached features and the whole network, on a few
     training images, and their last view."""
+    pixels, train = images.pixels, images.split["train"]
     step = max(1, len(train) // PROBE_IMAGES)
     # Evenly spread images first; further ones only in place of those that can no longer be read.
     order = np.concatenate([train[begin::step] for begin in range(step)]).tolist()

@@ -63,11 +63,6 @@ class Block:
         """All parameters of the block, including moving statistics."""
         return sum(layer.params for layer in self.layers)
 
-    @property
-    def batch_norm_layers(self) -> int:
-        """Number of batch-normalization layers."""
-        return sum(layer.batch_norm for layer in self.layers)
-
 
 @dataclass(frozen=True)
 class Backbone:

@@ -52,13 +52,10 @@ def begin(work: Work) -> None:
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=work.recipe.head.label_smoothing),
         jit_compile=False,
     )
-    validation = input_pipeline.evaluation_batches(
-        work.pixels,
-        work.split["validation"],
-        work.dataset.labels,
-        len(work.dataset.classes),
-        work.recipe,
+    measured = input_pipeline.Examples(
+        work.pixels, work.split["validation"], work.dataset.labels, len(work.dataset.classes)
     )
+    validation = input_pipeline.evaluation_batches(measured, work.recipe)
     obey = keras.callbacks.LambdaCallback(  # the report may raise what the user asked for
         on_test_batch_end=lambda *_: work.report("training", text, 0, None)
     )

@@ -7,6 +7,7 @@ repeated, and a run can resume at any step.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from engine.host.parallel import cores
 from engine.images import augment
 from engine.recipe import Recipe
 
-__all__ = ["PixelSource", "Pixels", "evaluation_batches", "training_batches"]
+__all__ = ["Examples", "PixelSource", "Pixels", "evaluation_batches", "training_batches"]
 
 
 class PixelSource(Protocol):
@@ -29,30 +30,41 @@ class PixelSource(Protocol):
         """uint8 array (n, size, size, 3)."""
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Images with their answers, to train or to measure on.
+
+    Attributes:
+        pixels: gives the images.
+        indices: int array (n,), the images of this part.
+        labels: int array over the whole dataset.
+        classes: number of classes.
+        weights: of the classes, float array (classes,), or None; for training only.
+        cached: features in place of pixels, or None.
+    """
+
+    pixels: PixelSource
+    indices: np.ndarray
+    labels: np.ndarray
+    classes: int
+    weights: np.ndarray | None = None
+    cached: Cached | None = None
+
+    def answers(self, chosen: tf.Tensor) -> tf.Tensor:
+        """One-hot answers of images, int64 (b,): float32 (b, classes)."""
+        return tf.one_hot(tf.gather(tf.constant(self.labels, tf.int64), chosen), self.classes)
+
+
 def training_batches(
-    pixels: PixelSource,
-    indices: np.ndarray,
-    labels: np.ndarray,
-    class_count: int,
-    recipe: Recipe,
-    stage: int,
-    first_epoch: int = 0,
-    weights: np.ndarray | None = None,
-    cached: Cached | None = None,
-    skip: int = 0,
+    examples: Examples, recipe: Recipe, stage: int, first_epoch: int = 0, skip: int = 0
 ) -> tf.data.Dataset:
     """All epochs of a stage, one after another.
 
     Args:
-        pixels: gives the images.
-        indices: int array (n,), the training images.
-        labels: int array over the whole dataset.
-        stage: index of the stage in the recipe.
-        class_count: number of classes.
+        examples: the training images.
         recipe: batch_size, image_size, augmentation, seed, shuffle_buffer and stages are read.
+        stage: index of the stage in the recipe.
         first_epoch: epoch of the stage to start with.
-        weights: float array (classes,), or None.
-        cached: features to train on in place of pixels, or None.
         skip: batches of the first epoch to leave out because they are done.
 
     Returns:
@@ -60,6 +72,7 @@ def training_batches(
         `ceil(n / batch_size)` batches an epoch, in the same order whether cached or not. Inputs are
         float32 pixels (b, size, size, 3) in 0 to 255, or the features of the augmented pixels.
     """
+    indices, cached, weights = examples.indices, examples.cached, examples.weights
     size, batch = recipe.image_size, recipe.batch_size
     epochs = recipe.stages[stage].epochs
     active = recipe.augmentation.active
@@ -79,10 +92,10 @@ def training_batches(
         if cached:
             values = cached.fetch(chosen, view)
         else:
-            values = _pixels(pixels, size, chosen)
+            values = _pixels(examples.pixels, size, chosen)
             if active:
                 values = _augment(values, drawn, size)
-        answers = _one_hot(labels, class_count, chosen)
+        answers = examples.answers(chosen)
         if weights is None:
             return values, answers
         return values, answers, tf.reduce_sum(answers * tf.constant(weights, tf.float32), axis=1)
@@ -103,27 +116,20 @@ def _plan(
     return np.asarray(indices, np.int64)[order], drawn, view
 
 
-def evaluation_batches(
-    pixels: PixelSource,
-    indices: np.ndarray,
-    labels: np.ndarray,
-    class_count: int,
-    recipe: Recipe,
-    cached: Cached | None = None,
-) -> tf.data.Dataset:
-    """(inputs, one-hot labels) in a fixed order, without augmentation; see `training_batches`."""
+def evaluation_batches(examples: Examples, recipe: Recipe) -> tf.data.Dataset:
+    """(inputs, one-hot answers) in a fixed order, without augmentation; see `training_batches`."""
 
     def load(chosen):
-        if cached:
-            values = cached.fetch(chosen)
+        if examples.cached:
+            values = examples.cached.fetch(chosen)
         else:
-            values = _pixels(pixels, recipe.image_size, chosen)
-        return values, _one_hot(labels, class_count, chosen)
+            values = _pixels(examples.pixels, recipe.image_size, chosen)
+        return values, examples.answers(chosen)
 
-    order = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64)).batch(
-        recipe.batch_size
+    indices = np.asarray(examples.indices, np.int64)
+    return _in_background(
+        tf.data.Dataset.from_tensor_slices(indices).batch(recipe.batch_size), load
     )
-    return _in_background(order, load)
 
 
 def _in_background(order: tf.data.Dataset, load: Callable) -> tf.data.Dataset:
@@ -142,10 +148,6 @@ def _pixels(pixels, size, chosen):
     values = tf.numpy_function(pixels.get, [chosen], tf.uint8, stateful=False)
     values.set_shape([None, size, size, 3])
     return tf.cast(values, tf.float32)
-
-
-def _one_hot(labels, class_count, chosen):
-    return tf.one_hot(tf.gather(tf.constant(labels, tf.int64), chosen), class_count)
 
 
 def _augment(values, drawn, size):

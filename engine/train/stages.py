@@ -5,6 +5,8 @@ Heavy: imports Keras.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 
@@ -45,10 +47,8 @@ def run_stage(number: int, work: Work, first_step: int) -> tuple[bool, int]:
     sizes = modeling.apply_stage(bundle, stage)
     later = any(store.why_not(recipe, s.trainable) for s in recipe.stages[number + 1 :])
     try:
-        cached, why = compute.prepare(
-            bundle, recipe, number, work.dataset, work.pixels, work.split, work.home, work.report,
-            keep_pixels=later,
-        )  # fmt: skip
+        images = compute.Images(work.dataset, work.pixels, work.split, keep=later)
+        cached, why = compute.prepare(bundle, recipe, number, images, work.home, work.report)
     except Stopped:
         if not best.weights:
             raise
@@ -134,11 +134,12 @@ def _fit(
     recipe, split, labels = work.recipe, work.split, work.dataset.labels
     number, steps, train = progress.number, work.steps, split["train"]
     epochs, classes = recipe.stages[number].epochs, work.network.output_shape[-1]
-    shared = (labels, classes, recipe)
-    weights = class_weights(recipe, labels[train], classes)
-    validation = input_pipeline.evaluation_batches(
-        work.pixels, split["validation"], *shared, cached
+    measured = input_pipeline.Examples(
+        work.pixels, split["validation"], labels, classes, cached=cached
     )
+    validation = input_pipeline.evaluation_batches(measured, recipe)
+    weights = class_weights(recipe, labels[train], classes)
+    examples = replace(measured, indices=train, weights=weights)
     epoch, batch = 0, 0
     if at:
         progress.resume(at)
@@ -152,9 +153,7 @@ def _fit(
             continue
         try:
             model.fit(
-                input_pipeline.training_batches(
-                    work.pixels, train, *shared, number, first, weights, cached, steps - count
-                ),
+                input_pipeline.training_batches(examples, recipe, number, first, steps - count),
                 initial_epoch=first,
                 epochs=end,
                 steps_per_epoch=count,

@@ -261,15 +261,6 @@ def about(seconds) -> str:
     return f"about {minutes // 60} h {minutes % 60:02d} min"
 
 
-def accuracy_text(evaluation, part="test") -> str:
-    """Accuracy with its 95% interval: "91.7% (81.9 to 96.4)"."""
-    figures = (evaluation or {}).get(part)
-    if not figures:
-        return "–"
-    low, high = figures["interval"]
-    return f"{words.percent(figures['accuracy'])} ({100 * low:.1f} to {100 * high:.1f})"
-
-
 def metrics(values: dict, width: int = 150) -> None:
     """Large numbers side by side, all of one width so that they do not move; they wrap."""
     with st.container(horizontal=True):

@@ -179,7 +179,8 @@ def test_a_pause_comes_out_of_tf_data_as_it_went_in(prepared):
         prepared.damage(lost)
     pixels, labels = prepared.pixels(), prepared.dataset.labels
     with pytest.raises(Exception) as caught:  # noqa: B017, PT011  one of TensorFlow's, whichever
-        for _ in input_pipeline.training_batches(pixels, prepared.used, labels, 3, recipe, 0):
+        examples = input_pipeline.Examples(pixels, prepared.used, labels, 3)
+        for _ in input_pipeline.training_batches(examples, recipe, 0):
             pass
     assert not isinstance(caught.value, Paused)
     with pytest.raises(Paused, match="at least 2 of the run's 36 images"):
@@ -198,7 +199,8 @@ def test_batches_keep_their_shape_and_their_answers(prepared):
     train, labels = prepared.split["train"], prepared.dataset.labels
 
     def batches():
-        found = input_pipeline.training_batches(prepared.pixels(), train, labels, 3, recipe, 0)
+        examples = input_pipeline.Examples(prepared.pixels(), train, labels, 3)
+        found = input_pipeline.training_batches(examples, recipe, 0)
         return [tuple(t.numpy() for t in batch) for batch in found]
 
     before = batches()

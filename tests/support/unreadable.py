@@ -76,8 +76,7 @@ class Prepared:
 
         modeling.apply_stage(bundle, recipe.stages[0])
         pixels = self.pixels(size=recipe.image_size)
-        cached, why = compute.prepare(
-            bundle, recipe, 0, self.dataset, pixels, self.split, self.home, lambda *a: None
-        )
+        images = compute.Images(self.dataset, pixels, self.split)
+        cached, why = compute.prepare(bundle, recipe, 0, images, self.home, lambda *a: None)
         assert cached, why
         return cached
