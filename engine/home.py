@@ -98,11 +98,18 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+READABLE = 1_000_000
+"""Characters of JSON that people may read: more is a table of many classes, and twice as long
+indented."""
+
+
 def write_json(path: Path, data: object) -> None:
-    """Writes JSON through `replacing`."""
+    """Writes JSON through `replacing`: indented for people, unless it is longer than `READABLE`."""
+    text = json.dumps(data)
+    if len(text) < READABLE:
+        text = json.dumps(data, indent=1)
     with replacing(path) as file:
-        json.dump(data, file, indent=1)
-        file.write("\n")
+        file.write(f"{text}\n")
 
 
 def read_json(path: Path, default: Any = None) -> Any:

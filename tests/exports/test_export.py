@@ -1,5 +1,6 @@
 """Exports: every format answers as the run does, by itself, and says so in its certificate."""
 
+import copy
 import json
 import shutil
 import subprocess
@@ -95,7 +96,7 @@ def test_every_export_agrees_with_the_run(exported, informative_run, format, pre
 def test_a_card_of_many_classes_is_short_and_no_name_breaks_its_table(
     exported, informative_run, own_home, monkeypatch
 ):
-    figures = informative_run.evaluation
+    figures = copy.deepcopy(informative_run.evaluation)
     weakest = min(figures["test"]["per_class"], key=lambda row: row["f1"])
     weakest["label"] = "a|b"
     monkeypatch.setattr(card, "NAMED", 1)
