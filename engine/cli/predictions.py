@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +14,16 @@ from engine.cli.options import AsJson, Home, RunId, data_out, json_out, line, pa
 from engine.cli.runs import per_class
 from engine.cli.terminal import progress, say
 from engine.errors import DamagedFile, DatasetError, GraftError
-from engine.host.words import percent, plural
+from engine.host.words import listed, percent, plural, shown
 from engine.runs import runs
 
 if TYPE_CHECKING:
-    from engine.predict.batches import Rows
+    from engine.predict.classifier import Classifier
     from engine.predict.confidence import Verdict
+    from engine.predict.rows import Rows
+
+LISTED = 20
+"""Files without an answer that a terminal lists."""
 
 
 def predict(
@@ -62,42 +68,93 @@ def predict(
         raise typer.Exit(2)
 
 
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", help="Let a folder count as a class: FOLDER=CLASS. Can be repeated.", metavar="F=C"
+    ),
+]
+
+
 def evaluate(
     run: RunId,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="A folder with one folder for each class (default: the test images).",
+            help="A folder or a zip with one folder for each class (default: the test images).",
             parser=path_of,
         ),
     ] = None,
+    map_: Map = None,
     home: Home = None,
     json_: AsJson = False,
 ) -> None:
-    """Show accuracy, loss and scores per class, on the test images or on a folder of your own."""
-    from engine.predict import evaluation
+    """Show accuracy, loss and scores per class, on the test images or on images of your own."""
+    from engine.predict import rows as answers
     from engine.predict.classifier import Classifier
 
     found = runs.get_run(homes.home(home), run)
     if data is not None:
-        with progress("Classifying") as show:
-            figures = evaluation.evaluate_folder(Classifier(found), data, show)
+        rows, left_out, chosen = _answered(Classifier(found), data, map_ or [])
+        figures = answers.figures(rows, found.classes, chosen)
+        if not figures or not figures["n"]:
+            raise DatasetError(_no_class(data, figures, found.classes))
+        lost = [[str(rows.names[i]), str(rows.errors[i])] for i in (~rows.read).nonzero()[0]]
+        figures |= {"unreadable": lost, "left_out": left_out}
+    elif map_:
+        raise GraftError("--map needs --data, the images whose folders it means")
     elif found.evaluation:
         figures = found.evaluation["test"]
     else:
         raise GraftError(f"run {found.id} has no evaluation (it is {found.status})")
     if json_:
         return json_out(figures)
-    low, high = figures["interval"]
-    line(
-        f"{plural(figures['n'], 'image')}, accuracy {percent(figures['accuracy'])} "
-        f"({percent(low)} to {percent(high)}), loss {figures['loss']:.3f}"
-    )
-    for name, why in figures.get("unreadable", []):
-        say(f"skipped: {name}: {why}")
-    for name in figures.get("unknown_classes", []):
-        say(f"skipped: folder {name} is not a class of this run")
+    _print_figures(figures)
+    _print_left_out([*figures.get("unreadable", []), *figures.get("left_out", [])])
     per_class(figures)
+
+
+def _no_class(data: Path, figures: dict | None, classes: Sequence[str]) -> str:
+    """Why there is no accuracy."""
+    from engine.predict import class_folders
+
+    folders = [class_folders.Folder(**row) for row in figures["folders"]] if figures else []
+    if any(folder.label for folder in folders):
+        return f"no image of {shown(str(data))} in a folder of a class can be read"
+    told = " ".join(class_folders.sentences(folders))
+    return (
+        f"{shown(str(data))} has no folder named like one of the run's classes "
+        f"({listed(classes)}). {told}".rstrip(". ")
+        + "; rename the folders, or add --map FOLDER=CLASS"
+    )
+
+
+def _print_figures(figures: dict) -> None:
+    """Accuracy, and what a person should know of the folders that it comes from."""
+    from engine.predict import class_folders, evaluation
+
+    low, high = figures["interval"]
+    if figures["n"]:
+        line(
+            f"{plural(figures['n'], 'image')}, accuracy {percent(figures['accuracy'])} "
+            f"({percent(low)} to {percent(high)}), loss {figures['loss']:.3f}"
+            + evaluation.beside_copies(figures)
+        )
+    folders = [class_folders.Folder(**row) for row in figures.get("folders", [])]
+    for sentence in class_folders.sentences(folders):
+        say(sentence, "yellow")
+    offered = [folder for folder in folders if folder.near][: class_folders.OFFERED]
+    if offered:
+        maps = (shown(shlex.quote(f"{folder.name}={folder.near}")) for folder in offered)
+        say("To count them, add: " + " ".join(f"--map {text}" for text in maps))
+
+
+def _print_left_out(rows: list) -> None:
+    """Files without an answer."""
+    for name, why in rows[:LISTED]:
+        say(f"left out: {shown(name)}: {why}")
+    if len(rows) > LISTED:
+        say(f"left out: {len(rows) - LISTED:,} more; --json lists them")
 
 
 def calibrate(run: RunId, home: Home = None, json_: AsJson = False) -> None:
@@ -157,50 +214,65 @@ def batch(
     csv: Annotated[
         str | None, typer.Option(help="Write the answers to this CSV file; - for standard output.")
     ] = None,
+    map_: Map = None,
     home: Home = None,
     json_: AsJson = False,
 ) -> None:
     """Classify many images: answers, accuracy, and drift from the run's validation images."""
-    from engine.predict import batch_worker, batches
+    from engine.predict import batch_worker
+    from engine.predict import rows as answers
     from engine.predict.classifier import Classifier
 
     found = runs.get_run(homes.home(home), run)
-    model = Classifier(found)
-    kept: dict = {}
-    rows = _answered(model, images, kept)
+    rows, left_out, chosen = _answered(Classifier(found), images, map_ or [])
     verdicts = _verdicts(found, rows)
-    answers = batches.table(found, rows, verdicts)
-    figures = batch_worker.figures(model.classes, rows)
-    drift = batch_worker.judged(found, rows, kept)
+    table = answers.table(found, rows, verdicts, chosen)
+    figures = answers.figures(rows, found.classes, chosen)
+    drift = batch_worker.judged(found, rows)
     if json_:
-        return json_out({"answers": answers, "figures": figures, "drift": drift})
+        rest = {"figures": figures, "drift": drift, "left_out": left_out}
+        return json_out({"answers": table} | rest)
     if csv == "-":
-        return data_out(batches.to_csv(answers))
+        return data_out(answers.to_csv(table))
     if csv:
         try:
-            path_of(csv).write_text(batches.to_csv(answers), encoding="utf-8")
+            path_of(csv).write_text(answers.to_csv(table), encoding="utf-8")
         except OSError as error:
             text = f"{csv} cannot be written ({error.strerror}); give another file"
             raise DatasetError(text) from None
-    _print_batch(answers, figures, drift, verdicts is not None)
+    _print_batch(table, drift, verdicts is not None)
+    if figures:
+        _print_figures(figures)
+        per_class(figures)
+    lost = [(row["image"], row["error"]) for row in table if row["error"]]
+    _print_left_out([*lost, *left_out])
 
 
-def _answered(model, images: Path, kept: dict) -> Rows:
-    """Answers to all images, with progress; `kept` takes what drift is judged by."""
-    import numpy as np
+def _answered(
+    model: Classifier, path: Path, maps: list[str]
+) -> tuple[Rows, list[tuple[str, str]], dict[str, str]]:
+    """Answers to all images of a folder or a zip, with progress.
 
-    from engine.predict import batch_worker, batches
+    Returns:
+        (answers, what is left out and why, the classes chosen for folders).
+    """
+    from engine.data.sources import reading, tree
+    from engine.predict import batch_worker, class_folders
+    from engine.predict import rows as answers
 
-    if not images.exists():
-        raise DatasetError(f"there is no folder or zip {images}; check the path")
-    with batches.items(images) as items, progress("Classifying") as show:
-        if not items:
-            raise DatasetError(f"{images} holds no image that Graft can use")
-        show(0, len(items))
-        parts = list(batch_worker.parts(model, items, None, show, kept))
-    return batches.Rows(
-        **{n: np.concatenate([getattr(part, n) for part in parts]) for n in batches.COLUMNS}
-    )
+    if path.is_file() and path.suffix.lower() != ".zip":
+        raise DatasetError(
+            f"{shown(str(path))} is neither a folder nor a zip; for single images, use: "
+            "python -m engine predict RUN IMAGE"
+        )
+    with reading.opened(path, model.classes) as (found, read), progress("Classifying") as show:
+        if not found.images:
+            raise DatasetError(f"{shown(str(path))} holds no image that Graft can use")
+        folders = {image.label for image in found.images} - {""}
+        chosen = class_folders.chosen(maps, folders, model.classes)
+        show(0, len(found.images))
+        parts = list(batch_worker.parts(model, found.images, read, None, show))
+        return answers.joined(parts), tree.told(found), chosen
 
 
 def _verdicts(run, rows: Rows) -> list[Verdict | None] | None:
@@ -221,7 +293,7 @@ def _verdicts(run, rows: Rows) -> list[Verdict | None] | None:
     return verdicts
 
 
-def _print_batch(answers, figures, drift, judged: bool) -> None:
+def _print_batch(answers: list[dict], drift: dict | None, judged: bool) -> None:
     from engine.predict.confidence import WORDS
 
     lost = sum(a["error"] is not None for a in answers)
@@ -229,12 +301,6 @@ def _print_batch(answers, figures, drift, judged: bool) -> None:
     if judged:
         counts = [(sum(a["sure"] == word for a in answers), word) for word in WORDS.values()]
         line(", ".join(f"{number} {word}" for number, word in counts) + ".")
-    if figures:
-        low, high = figures["interval"]
-        line(
-            f"{plural(figures['n'], 'image')} in class folders: accuracy "
-            f"{percent(figures['accuracy'])} ({percent(low)} to {percent(high)})."
-        )
     if drift:
         line(drift["text"], "yellow" if drift["drifted"] else None)
         for test in drift["tests"].values():

@@ -15,20 +15,19 @@ from typing import Any
 import numpy as np
 
 from engine import home as homes
-from engine.data.sources import zip_names
-from engine.errors import DamagedModel, DatasetError, ImageError, RunError
+from engine.data.sources import reading
+from engine.data.sources.tree import Image
+from engine.errors import DamagedModel, DatasetError, ImageError
 from engine.host.background import Report
 from engine.host.parallel import ordered_map
+from engine.host.words import shown
 from engine.images import decode, memory, thumbnails
-from engine.predict import batches, confidence, drift, embedding, evaluation, reference
-from engine.predict.batches import Item, Rows
+from engine.predict import batches, confidence, drift, embedding, reference
 from engine.predict.classifier import Classifier
 from engine.predict.confidence import Confidence
+from engine.predict.rows import COLUMNS, Rows
 from engine.runs import runs
 from engine.runs.runs import Run
-
-DRIFT = 2000
-"""Drift is judged by at most this many images, evenly spaced over the batch."""
 
 
 def measure(about: dict[str, Any], home: Path, report: Report) -> dict[str, Any]:
@@ -52,16 +51,15 @@ def _measured(home: Path, about: dict[str, Any], report: Report) -> dict[str, An
     folder = Path(about["source"]).parent
     run, begun = runs.get_run(home, about["run"]), time.time()
     model = Classifier(run)
-    kept: dict[int, np.ndarray] = {}
-    with batches.items(about["source"], about["title"]) as found:
-        total = len(found)
+    with reading.opened(about["source"], model.classes, about["title"]) as (found, read):
+        total = len(found.images)
         report("Classifying", 0, total)
         blocks = parts(
             model,
-            found,
+            found.images,
+            read,
             folder / batches.THUMBS,
             lambda done: report("Classifying", done, total),
-            kept,
         )
         for number, rows in enumerate(blocks):
             with homes.replacing(folder / f"part-{number:05d}.npz", "wb") as file:
@@ -72,45 +70,41 @@ def _measured(home: Path, about: dict[str, Any], report: Report) -> dict[str, An
     return {
         "images": len(answered),
         "seconds": time.time() - begun,
-        "figures": figures(model.classes, answered),
-        "drift": judged(run, answered, kept),
+        "drift": judged(run, answered),
         "stopped": False,
     }
 
 
 def parts(
     model: Classifier,
-    found: Sequence[Item],
+    images: Sequence[Image],
+    read: Callable[[Image], bytes | Path],
     thumbs: Path | None = None,
     progress: Callable[[int], object] | None = None,
-    kept: dict[int, np.ndarray] | None = None,
 ) -> Iterator[Rows]:
     """Yields the answers of some images at a time until all are classified, so that memory does not
     grow with their number.
 
     Args:
         model: a Classifier.
-        found: of `batches.items`.
+        images: of a source (`engine.data.sources.reading.opened`).
+        read: returns the bytes of an image, or the path of its file.
         thumbs: path of the file for the thumbnails; None for none.
         progress: called with the number of images done.
-        kept: takes the features by which drift is judged, of at most `DRIFT` images spread evenly,
-            {place: float16 array (width,)}.
     """
-    known, place, waiting, done = set(model.classes), 0, [], 0
-    spread = set(np.linspace(0, len(found) - 1, min(DRIFT, len(found))).astype(int).tolist())
+    place, waiting, done = 0, [], 0
     certainty = confidence.known(model.run)
 
-    def answer(item: Item) -> dict[str, Any]:
-        return _answer(model, known, item, thumbs is not None)
+    def answer(image: Image) -> dict[str, Any]:
+        row = {"names": shown(image.name), "labels": image.label}
+        return row | _answer(model, lambda: read(image), thumbs is not None)
 
-    for row in ordered_map(answer, found, model.threads):
+    for row in ordered_map(answer, images, model.threads):
         thumb = row.pop("thumb")
         if thumbs and thumb:
             with open(thumbs, "ab") as file:
                 file.write(thumb)
         row["thumbs"] = (place, place + len(thumb))
-        if kept is not None and done in spread and row["features"] is not None:
-            kept[done] = row["features"].astype(np.float16)
         place, done = place + len(thumb), done + 1
         waiting.append(row)
         if progress:
@@ -122,12 +116,11 @@ def parts(
         yield _stacked(waiting, certainty)
 
 
-def _answer(model: Classifier, known: set[str], item: Item, wants_thumb: bool) -> dict[str, Any]:
-    """Everything that is kept of one image."""
-    name, label, read = item
+def _answer(
+    model: Classifier, read: Callable[[], bytes | Path], wants_thumb: bool
+) -> dict[str, Any]:
+    """Everything that is kept of one image but its name and folder."""
     row: dict[str, Any] = {
-        "names": zip_names.shown(name),
-        "labels": label if label in known else "",
         "errors": "",
         "probabilities": np.zeros(len(model.classes), np.float32),
         "features": None,
@@ -165,35 +158,15 @@ def _stacked(rows: list[dict[str, Any]], certainty: Confidence | None) -> Rows:
         row["distances"] = distance
     kinds: dict[str, type] = {"names": str, "labels": str, "errors": str}
     kinds |= {"seconds": np.float32, "thumbs": np.int64}
-    return Rows(**{n: np.array([row[n] for row in rows], kinds.get(n)) for n in batches.COLUMNS})
+    return Rows(**{n: np.array([row[n] for row in rows], kinds.get(n)) for n in COLUMNS})
 
 
-def figures(classes: Sequence[str], rows: Rows) -> dict[str, Any] | None:
-    """`evaluation.measure` of the images in folders named like a class; None if there are none."""
-    own = rows.read & (rows.labels != "")
-    if not own.any():
+def judged(run: Run, rows: Rows) -> dict[str, Any] | None:
+    """`drift.judge` of a whole batch; None if it, or the run's validation part, is too small, or
+    if the run is not calibrated."""
+    known = confidence.known(run)
+    own = rows.read & np.isfinite(rows.distances)
+    if known is None or min(own.sum(), len(known.reference.rows("validation"))) < drift.LEAST:
         return None
-    place = {name: number for number, name in enumerate(classes)}
-    labels = np.array([place[str(label)] for label in rows.labels[own]])
-    return evaluation.measure(rows.probabilities[own], labels, classes)
-
-
-def judged(run: Run, rows: Rows, kept: dict[int, np.ndarray]) -> dict[str, Any] | None:
-    """`drift.judge` of a batch; None if the batch or the run's reference is too small.
-
-    Args:
-        run: the Run that classified it.
-        rows: of the whole batch.
-        kept: of `parts`.
-    """
-    if len(kept) < drift.LEAST:
-        return None
-    try:
-        known = reference.of(run)
-    except RunError:
-        return None
-    if len(known.rows("validation")) < drift.LEAST:
-        return None
-    own = np.array(list(kept))
     measured = dict(zip(reference.MEASURES, rows.measures[own].T, strict=True))
-    return drift.judge(known, np.stack(list(kept.values())), rows.probabilities[own], measured)
+    return drift.judge(known, rows.distances[own], rows.probabilities[own], measured)

@@ -7,6 +7,7 @@ Light. A batch is a folder `GRAFT_HOME/batches/KEY`:
     upload.zip        the images
     part-00000.npz …  answers, 64 images each, written as they come
     thumbs.bin        thumbnails, one after another
+    folders.json      {folder: class or ""}, where a person decided
 
 Memory does not grow with the number of images, a batch that is stopped keeps its answers, and a
 page that is opened again finds everything.
@@ -15,80 +16,36 @@ page that is opened again finds everything.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import filelock
 import numpy as np
 
-from engine.data.sources import archive, folders, zip_names
+from engine import home as homes
+from engine.data.sources import reading, tree
 from engine.errors import DamagedFile, DatasetError, RunError
 from engine.host.background import Job, JobState
+from engine.host.words import shown
 from engine.images.decode import EXTENSIONS
 from engine.predict import batch_upload, confidence
 from engine.predict.batch_upload import Upload
+from engine.predict.rows import COLUMNS, Rows, joined
 from engine.runs import trash
 from engine.runs.runs import Run
 
-if TYPE_CHECKING:
-    from engine.predict.classifier import Answer
-
-Item = tuple[str, str, Callable[[], "bytes | Path"]]
-"""An image of a source: name, class folder or "", and a function that returns its bytes or path."""
-
-REQUEST, UPLOAD, THUMBS = "batch.json", "upload.zip", "thumbs.bin"
+REQUEST, UPLOAD, THUMBS, CHOSEN = "batch.json", "upload.zip", "thumbs.bin", "folders.json"
 PART = 64
 """Images whose answers are written at once: a page that looks every second sees them come."""
 AT_ONCE = 8
 """At most this many batches run or wait. One works at a time (`lock`); the others need memory."""
 DAYS = 7
 """Batches are deleted after this many days: their images are a guest's."""
-
-
-@dataclass
-class Rows:
-    """Answers, one row per image, in the order of their names.
-
-    Attributes:
-        names: str array (n,).
-        labels: str array (n,), the class folder an image lay in, "" for none.
-        errors: str array (n,), why an image could not be read, "" if it could.
-        seconds: float32 array (n,), from bytes to probabilities.
-        probabilities: float32 array (n, classes), after temperature scaling; 0 on error.
-        distances: float32 array (n,), to the training images (`confidence.Confidence.distances`);
-            not a number on error, and if the run has no confidence data.
-        measures: float32 array (n, 5), of `reference.MEASURES`; 0 on error.
-        thumbs: int64 array (n, 2), where a thumbnail begins and ends in thumbs.bin.
-    """
-
-    names: np.ndarray
-    labels: np.ndarray
-    errors: np.ndarray
-    seconds: np.ndarray
-    probabilities: np.ndarray
-    distances: np.ndarray
-    measures: np.ndarray
-    thumbs: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def read(self) -> np.ndarray:
-        """bool array (n,), the images that could be read."""
-        return self.errors == ""
-
-
-COLUMNS = tuple(Rows.__annotations__)
 
 
 class Batch:
@@ -101,6 +58,8 @@ class Batch:
         title: for people.
         created: unix seconds.
         source: path of the images' folder or zip.
+        classes: of the run, which folders of the images may be named after.
+        left_out: [[name, why]] of files that are no images (`tree.told`).
         calibration: (temperature, distance threshold) of the run when they were classified.
 
     Raises:
@@ -117,12 +76,14 @@ class Batch:
             self.run_id, self.title, self.created = about["run"], about["title"], about["created"]
             self.source = Path(about["source"])
             self.calibration = tuple(about.get("calibration", ()))
+            self.left_out = about.get("left_out", [])
+            self.classes = about.get("classes", [])
         except (TypeError, KeyError, DamagedFile):  # deleted, or not of this version of Graft
             raise DatasetError("this batch no longer exists; choose the images again") from None
 
     def state(self) -> JobState:
-        """How far it is. The result holds seconds, images, figures (None unless images are in class
-        folders, see `evaluation.measure`), drift (see `engine.predict.drift`) and stopped."""
+        """How far it is. The result holds seconds, images, drift (see `engine.predict.drift`) and
+        stopped."""
         return self._job.state()
 
     def stop(self) -> None:
@@ -139,24 +100,40 @@ class Batch:
         loaded = []
         for part in sorted(self.path.glob("part-*.npz")):
             with np.load(part, allow_pickle=False) as found:
-                loaded.append({name: found[name] for name in COLUMNS})
+                loaded.append(Rows(**{name: found[name] for name in COLUMNS}))
         if not loaded:
             return None
-        return Rows(**{name: np.concatenate([part[name] for part in loaded]) for name in COLUMNS})
+        return joined(loaded)
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """{folder: class, or "" for none}, where a person decided (`class_folders.match`)."""
+        return homes.read_json(self.path / CHOSEN) or {}
+
+    def choose(self, folder: str, label: str) -> None:
+        """Lets a folder count as a class; as none for ""."""
+        homes.write_json(self.path / CHOSEN, self.chosen | {folder: label})
 
     def thumbnail(self, row: int) -> bytes:
         """The thumbnail of an image, an encoded JPEG; b"" if the image could not be read."""
-        part = self.path / f"part-{row // PART:05d}.npz"
-        with np.load(part, allow_pickle=False) as found:
-            begin, end = found["thumbs"][row % PART].tolist()
+        begin, end = self._value("thumbs", row).tolist()
         with open(self.path / THUMBS, "rb") as file:
             file.seek(begin)
             return file.read(end - begin)
 
+    def _value(self, column: str, row: int) -> Any:
+        part = self.path / f"part-{row // PART:05d}.npz"
+        with np.load(part, allow_pickle=False) as found:
+            return found[column][row % PART]
+
     def image(self, row: int) -> bytes | Path:
         """The encoded image of a row. Raises DatasetError or ImageError if it cannot be read."""
-        with items(self.source) as found:
-            return found[row][2]()
+        name = str(self._value("names", row))
+        with reading.opened(self.source, self.classes) as (found, read):
+            for image in found.images:
+                if shown(image.name) == name:
+                    return read(image)
+        raise DatasetError(f"{name} is no longer in the images of this batch")
 
 
 def start(
@@ -193,10 +170,11 @@ def start(
     try:
         path.mkdir(parents=True)
         batch_upload.store(home, path / UPLOAD, source, title, progress)
-        with items(path / UPLOAD, title) as found:
-            if not found:
+        with reading.opened(path / UPLOAD, run.classes, title) as (found, _):
+            left_out = tree.told(found)
+            if not found.images:
                 raise DatasetError(
-                    f"{zip_names.shown(title)} has no image that Graft can use; file names must "
+                    f"{shown(title)} has no image that Graft can use; file names must "
                     f"end in {', '.join(EXTENSIONS[:8])} or similar"
                 )
     except OSError as error:
@@ -209,7 +187,7 @@ def start(
         shutil.rmtree(path, ignore_errors=True)
         raise
     about = {"run": run.id, "title": title, "created": time.time(), "source": str(path / UPLOAD)}
-    about["calibration"] = calibration
+    about |= {"calibration": calibration, "left_out": left_out, "classes": run.classes}
     Job(path / REQUEST, "batch").start(home, {"CUDA_VISIBLE_DEVICES": "-1"}, about=about)
     return Batch(path)
 
@@ -249,131 +227,3 @@ def sweep(home: Path) -> None:
 def lock(home: Path) -> filelock.FileLock:
     """Held while a batch is classified: two at once would only slow each other down."""
     return filelock.FileLock(Path(home) / "batches" / ".lock")
-
-
-def rows_of(
-    names: list[str],
-    answers: list[Answer],
-    distances: np.ndarray,
-    labels: list[str] | None = None,
-) -> Rows:
-    """Answers that came one by one as `Rows`, for `table`.
-
-    Args:
-        names: list of n names.
-        answers: list of n `classifier.Answer`.
-        distances: float array (n,), not a number where unknown.
-        labels: list of n true classes, "" for none.
-    """
-    count = len(answers)
-    classes = len(answers[0].classes) if count else 0
-    empty = np.zeros(classes, np.float32)
-    return Rows(
-        names=np.array(names, str),
-        labels=np.array(labels or [""] * count, str),
-        errors=np.array([answer.error or "" for answer in answers], str),
-        seconds=np.array([answer.seconds for answer in answers], np.float32),
-        probabilities=np.array([empty if a.error else a.probabilities for a in answers]),
-        distances=np.asarray(distances, np.float32),
-        measures=np.zeros((count, 5), np.float32),
-        thumbs=np.zeros((count, 2), np.int64),
-    )
-
-
-@contextlib.contextmanager
-def items(source: Path | str, title: str | None = None) -> Iterator[list[Item]]:
-    """The images of a source; valid inside the `with`.
-
-    Args:
-        source: path of an image file, a folder (with all folders below it), or a zip.
-        title: its name in messages.
-
-    Yields:
-        List of `Item`, sorted by name.
-
-    Raises:
-        DatasetError: for a zip or a folder that cannot be used.
-    """
-    source = Path(source)
-    if source.suffix.lower() == ".zip" and not source.is_dir():
-        with archive.Archive(source, 0, title, loose=True) as found:
-            yield [(e.name, e.label, partial(found.read, e)) for e in found.entries]
-    elif source.is_dir():
-        folders.check(source)
-        paths = sorted(
-            path
-            for path in source.rglob("*")
-            if path.suffix.lower().lstrip(".") in EXTENSIONS and not path.name.startswith(".")
-        )
-        yield [
-            (
-                str(p.relative_to(source)),
-                p.parent.name if p.parent != source else "",
-                partial(Path, p),
-            )
-            for p in paths
-        ]
-    else:
-        yield [(str(source), "", lambda: source)]
-
-
-def table(
-    run: Run, rows: Rows, verdicts: Sequence[confidence.Verdict | None] | None = None
-) -> list[dict[str, Any]]:
-    """Answers as plain rows for a table, JSON or CSV.
-
-    Args:
-        run: the Run that classified them.
-        rows: of a Batch.
-        verdicts: list of `confidence.Verdict` or None, of `confidence.Confidence.judge`; None if
-            the run has no confidence data.
-
-    Returns:
-        Dicts of image, answer, probability (0 to 1), second, second_probability, sure (of
-        `confidence.WORDS`, or ""), likely (classes, separated by a bar), distance, seconds,
-        true_class and error; None where unknown.
-    """
-    classes = run.classes
-    order = np.argsort(-rows.probabilities, axis=1, kind="stable")[:, :2]
-    found = []
-    for i in range(len(rows)):
-        error, verdict = str(rows.errors[i]), verdicts and verdicts[i]
-        first, second = order[i].tolist()
-        row: dict[str, Any] = {"image": str(rows.names[i])}
-        row |= {
-            "answer": None if error else classes[first],
-            "probability": None if error else float(rows.probabilities[i, first]),
-            "second": None if error else classes[second],
-            "second_probability": None if error else float(rows.probabilities[i, second]),
-            "sure": confidence.WORDS[verdict.kind] if verdict else "",
-            "likely": " | ".join(verdict.likely) if verdict else "",
-            "distance": verdict.distance if verdict else None,
-            "seconds": float(rows.seconds[i]),
-            "true_class": str(rows.labels[i]) or None,
-            "error": error or None,
-        }
-        found.append(row)
-    return found
-
-
-def to_csv(table_rows: list[dict[str, Any]]) -> str:
-    """`table` as CSV (RFC 4180), with names in its first line.
-
-    A spreadsheet would run a cell that starts like a formula, and file names come from strangers:
-    such cells get a leading apostrophe (OWASP, CSV Injection).
-    """
-    file = io.StringIO()
-    names = list(table_rows[0]) if table_rows else ["image"]
-    writer = csv.DictWriter(file, names)
-    writer.writeheader()
-    for row in table_rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
-    return file.getvalue()
-
-
-def _cell(value):
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value

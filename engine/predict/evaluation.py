@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from engine.data.sources import folders
 from engine.data.unreadable import READING
-from engine.errors import DatasetError
 from engine.host import sheet, words
 from engine.host.parallel import cores, ordered_map
 from engine.images import decode
@@ -53,8 +50,8 @@ def measure(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str
 
     Returns:
         A dict: n; accuracy; interval (95%, Wilson); loss (mean cross-entropy, nats); per_class,
-        rows of label, precision, recall, f1 (None where there is nothing to divide by) and
-        support; confusion, rows = true class, columns = answer.
+        rows of label, precision, recall, f1 (None of a class without images, and where there is
+        nothing to divide by) and support; confusion, rows = true class, columns = answer.
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels, int)
     n, count = len(labels), len(classes)
@@ -103,10 +100,10 @@ def _of_class(confusion, i, label) -> dict:
     )
     return {
         "label": label,
-        "precision": hits / answered if answered else None,
+        "precision": hits / answered if answered and support else None,
         "recall": hits / support if support else None,
         # The harmonic mean of both: 2 hits / (answered + support); 0 where nothing was found.
-        "f1": 2 * hits / (answered + support) if answered or support else None,
+        "f1": 2 * hits / (answered + support) if support else None,
         "support": support,
     }
 
@@ -171,46 +168,3 @@ def gather(
         unreadable.give_up(f"none of the {len(indices):,} images to test on can be read")
     rows = np.array([probabilities for _, probabilities, _ in read], np.float32)
     return np.array([i for i, _, _ in read], np.int64), rows.reshape(len(read), len(model.classes))
-
-
-def evaluate_folder(
-    classifier: Classifier, folder: str | Path, progress: Callable[[int], object] | None = None
-) -> dict:
-    """Evaluates a classifier on a folder with one subfolder for each class.
-
-    Subfolders must be named like the run's classes. Others, and files that cannot be read, are left
-    out and listed in the result.
-
-    Args:
-        classifier: of the run.
-        folder: of the images.
-        progress: called with the number of images done so far.
-
-    Returns:
-        The dict of `measure`, with `unreadable` (rows of name, sentence) and `unknown_classes`.
-
-    Raises:
-        DatasetError: if the folder holds no image of a known class.
-    """
-    folders.check(folder)
-    rows = folders.list_folder(folder, least_classes=1)
-    known = {name: i for i, name in enumerate(classifier.classes)}
-    unknown = sorted({row[2] for row in rows} - set(known))
-    rows = [row for row in rows if row[2] in known]
-    if not rows:
-        raise DatasetError(
-            f"{folder} has no subfolder named like one of the run's classes "
-            f"({words.listed(classifier.classes)})"
-        )
-    root = folders.root(folder)
-    files = [root / row[0] for row in rows]
-    given = classifier.predict(files, progress, keep_images=False)
-    pairs = list(zip(given, rows, strict=True))
-    read = [(answer.probabilities, known[row[2]]) for answer, row in pairs if not answer.error]
-    figures = measure(
-        np.array([probabilities for probabilities, _ in read]).reshape(len(read), len(known)),
-        np.array([label for _, label in read]),
-        classifier.classes,
-    )
-    unreadable = [[row[0], answer.error] for answer, row in pairs if answer.error]
-    return figures | {"unreadable": unreadable, "unknown_classes": unknown}

@@ -9,7 +9,8 @@ from engine import home as homes
 from engine.charts import confidence
 from engine.errors import GraftError
 from engine.host import words
-from engine.predict import batch_worker, batches
+from engine.predict import batches, class_folders, drift
+from engine.predict import rows as answer_rows
 from engine.predict.confidence import WORDS
 from pages._run import confusion
 from pages._test import answers, cards, look
@@ -19,6 +20,7 @@ from pages._ui.live_chart import chart
 
 PAGE = 36
 ADDRESS = "/answers"
+DIFFERS = {(False, False): "no", (True, True): "slightly", (True, False): "yes"}
 SORTS = {
     "name": "Name",
     "least": "Least confident first",
@@ -131,14 +133,12 @@ def show(run, key) -> None:
         _drift(result["drift"])
     elif state["state"] == "done":
         st.caption(
-            "Drift is not available: it needs a complete batch of at least 30 images, and at least "
-            "30 validation images."
+            "Drift is not available: it needs a complete batch of at least 30 images, a calibrated "
+            "run, and at least 30 validation images."
         )
-    figures = result.get("figures")
-    if result.get("stopped"):
-        figures = batch_worker.figures(run.classes, rows)
+    figures = answer_rows.figures(rows, run.classes, batch.chosen)
     if figures:
-        _figures(run, figures, key)
+        _figures(run, batch, figures)
     _answers(run, batch, rows)
 
 
@@ -160,25 +160,31 @@ def _head(batch, rows, result):
             batch.clear()
             st.query_params.pop("batch", None)
             st.rerun()
-    lost = [] if rows is None else np.flatnonzero(~rows.read)
-    if len(lost):
-        with st.expander(f"{words.grouped(len(lost))} could not be read", key="batch_lost"):
-            st.dataframe(
-                [{"File": str(rows.names[i]), "Why": str(rows.errors[i])} for i in lost.tolist()],
-                hide_index=True,
-            )
+    lost = [] if rows is None else np.flatnonzero(~rows.read).tolist()
+    told = [(str(rows.names[i]), str(rows.errors[i])) for i in lost]
+    for text, found, key in (
+        (f"{words.grouped(len(lost))} could not be read", told, "batch_lost"),
+        ("Files left out", batch.left_out, "batch_left_out"),
+    ):
+        if found:
+            with st.expander(text, key=key):
+                st.dataframe([{"File": name, "Why": why} for name, why in found], hide_index=True)
 
 
 def _drift(found):
-    box = st.warning if found["drifted"] else st.success
-    icon = ":material/trending_down:" if found["drifted"] else ":material/check_circle:"
+    box, icon = st.success, ":material/check_circle:"
+    if found["drifted"]:
+        box, icon = st.warning, ":material/trending_down:"
+    elif any(test.get("slight") for test in found["tests"].values()):
+        box, icon = st.info, ":material/trending_flat:"
     box(f"**Drift.** {common.plain(found['text'])}", icon=icon)
     with st.expander("What was compared", key="batch_drift"):
         st.dataframe(
             [
                 {
-                    "Compared": name.capitalize(),
-                    "Differs": "yes" if test["differs"] else "no",
+                    "Compared": drift.WORDS[name].capitalize(),
+                    "Differs": DIFFERS[test["differs"], test.get("slight", False)],
+                    "Counts as": "evidence" if name in drift.EVIDENCE else "note",
                     "In words": test["text"],
                     "p-value": f"{test['p']:.2g}",
                 }
@@ -188,23 +194,66 @@ def _drift(found):
         )
         st.caption(
             f"{words.plural(found['n'], 'image')} compared with "
-            f"{words.plural(found['validation'], 'validation image')} of the run. Features by a "
-            "kernel two-sample test (MMD); brightness, sharpness and size by Kolmogorov-Smirnov; "
-            "classes by chi-square. p-values are corrected for five tests (Holm); a difference is "
-            "reported if p < 0.01."
+            f"{words.plural(found['validation'], 'validation image')} of the run. Only what the "
+            "classifier sees is evidence of drift: the distance to the training images and the "
+            "confidence, within each answered class (van Elteren). Notes: brightness, sharpness "
+            "and size (Kolmogorov-Smirnov) and classes (chi-square). p-values are corrected "
+            f"(Holm), and differences are reported if p < {drift.LEVEL}. Evidence that shows in "
+            f"less than {words.percent(drift.EFFECT, 0)} of pairs is slight, and no drift."
         )
 
 
-def _figures(run, figures, key):
-    low, high = figures["interval"]
-    st.info(
-        f"**{words.percent(figures['accuracy'])} match their folder**: "
-        f"{words.plural(figures['n'], 'image')}, "
-        f"95% interval {100 * low:.1f} to {100 * high:.1f}%.",
-        icon=":material/rule:",
-    )
-    with st.expander("Confusion matrix", key="batch_confusion"):
-        confusion.show(run, figures, f"batch_confusion_{key}")
+def _figures(run, batch, figures):
+    """The accuracy by folders, and which folders are counted as what."""
+    if figures["n"]:
+        low, high = figures["interval"]
+        st.info(
+            f"**{words.percent(figures['accuracy'])} match their folder**: "
+            f"{words.plural(figures['n'], 'image')}, "
+            f"95% interval {100 * low:.1f} to {100 * high:.1f}%.",
+            icon=":material/rule:",
+        )
+    _folders(run, batch, [class_folders.Folder(**row) for row in figures["folders"]])
+    if figures["n"]:
+        with st.expander("Confusion matrix", key="batch_confusion"):
+            confusion.show(run, figures, f"batch_confusion_{batch.key}")
+
+
+def _folders(run, batch, folders):
+    """What is to know of the folders' names, and which class each counts as."""
+    told = class_folders.sentences(folders)
+    if not told:
+        return
+    counted = any(folder.label for folder in folders)
+    box = st.info if counted else st.warning
+    head = "" if counted else "**No folder counts as a class, so the accuracy is not known.**  \n"
+    box(head + "  \n".join(map(common.plain, told)), icon=":material/folder:")
+    offered = [folder for folder in folders if folder.near][: class_folders.OFFERED]
+    with st.container(horizontal=True):
+        for folder in offered:
+            text = common.plain(f"Count {folder.name} as {folder.near}")
+            if st.button(text, key=f"count_{folder.name}", icon=":material/add:"):
+                batch.choose(folder.name, folder.near)
+                st.rerun()
+    with st.expander("Choose the class of a folder", key="batch_folders"):
+        folders = sorted(
+            folders, key=lambda folder: bool(folder.label)
+        )  # what needs a choice first
+        names = {f.name: f"{f.name} ({words.plural(f.images, 'image')})" for f in folders}
+        with st.container(horizontal=True):
+            chosen = st.selectbox("Folder", list(names), format_func=names.get, width=300)
+            now = next(folder.label for folder in folders if folder.name == chosen)
+            options = ["", *run.classes]
+            label = st.selectbox(
+                "Counts as",
+                options,
+                index=options.index(now),
+                format_func=lambda label: label or "not counted",
+                width=300,
+            )
+        if label != now:
+            batch.choose(chosen, label)
+            st.rerun()
 
 
 def _answers(run, batch, rows):
@@ -227,7 +276,7 @@ def _answers(run, batch, rows):
         with st.expander("Distance from training images", key="batch_far"):
             uploads = [verdict.distance for verdict in given]
             chart(confidence.distances(known, uploads), f"batch_far_{batch.key}")
-    table = batches.table(run, rows, verdicts)
+    table = answer_rows.table(run, rows, verdicts, batch.chosen)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         label = st.selectbox("Answer", ["every class", *run.classes], key="batch_class", width=160)
         kinds = [] if isinstance(known, str) else list(WORDS.values())
@@ -265,7 +314,7 @@ def _answers(run, batch, rows):
         st.download_button(
             "Download as CSV",
             # The filtered images; without a filter also those that could not be read.
-            lambda: batches.to_csv(
+            lambda: answer_rows.to_csv(
                 table if len(chosen) == int(rows.read.sum()) else [table[i] for i in chosen]
             ),
             "answers.csv",
@@ -302,7 +351,7 @@ def _table(batch, table, chosen):
                 "Probability": 100 * table[i]["probability"],
                 "Confidence": table[i]["sure"],
                 "Second": table[i]["second"],
-                "Folder": table[i]["true_class"],
+                "Folder": table[i]["folder"],
                 "Time (ms)": 1000 * table[i]["seconds"],
             }
             for i in chosen
@@ -336,9 +385,7 @@ def _grid(run, batch, rows, table, chosen):
                 "id": i,
                 "src": f"{ADDRESS}/{batch.key}/{i}",
                 "caption": _answer(row, f" {100 * row['probability']:.0f}%"),
-                "note": (
-                    f"folder: {row['true_class']}" if wrong else row["image"].rsplit("/", 1)[-1]
-                )
+                "note": (f"folder: {row['folder']}" if wrong else row["image"].rsplit("/", 1)[-1])
                 + sign,
                 "alt": f"{row['image']}: {row['answer']}",
                 "title": f"{row['image']}{sign}",

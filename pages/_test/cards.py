@@ -6,7 +6,7 @@ import streamlit as st
 
 from engine.charts import evaluation
 from engine.host import words
-from engine.predict import batches
+from engine.predict import rows as answer_rows
 from pages._test import answers as _test_answers
 from pages._test import look
 from pages._ui import common
@@ -53,8 +53,8 @@ def _csv(run, shown):
     verdicts = [_test_answers.verdict(run, image) for _, image, _ in shown]
     far = [verdict.distance if verdict else float("nan") for verdict in verdicts]
     names, truths = [name for name, _, _ in shown], [truth or "" for _, _, truth in shown]
-    rows = batches.rows_of(names, answers, far, truths)
-    return batches.to_csv(batches.table(run, rows, verdicts))
+    found = answer_rows.of_answers(names, answers, far, truths)
+    return answer_rows.to_csv(answer_rows.table(run, found, verdicts))
 
 
 def _card(run, other, place, name, image, truth):

@@ -2,18 +2,28 @@
 
 import csv
 import io
+import json
+import re
+import shutil
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import ImageEnhance, ImageFilter
 
 from engine.data import datasets, prepare_worker
-from engine.data.sources import collection
+from engine.data.sources import collection, reading
+from engine.data.sources.tree import Image
 from engine.errors import DatasetError
+from engine.images import decode
 from engine.predict import batch_worker, batches, confidence, drift, feedback, reference
+from engine.predict import rows as answers
 from engine.predict.classifier import Classifier
 from tests.support import ROOT
+from tests.support.cli import graft
+from tests.support.off_topic import off_topic
 from tests.support.pictures import encode, picture
 
 LOWRES = ROOT.parent / "shared" / "data" / "flowers_lowres"
@@ -49,11 +59,12 @@ def test_a_zip_of_class_folders_is_answered_with_accuracy(graft_home, trained_ru
     batch = batches.start(graft_home, trained_run, zipped(files), "drawings.zip")
     state = ended(batch)
     assert state["state"] == "done", state["error"]
-    rows, result = batch.rows(), state["result"]
+    rows = batch.rows()
     assert len(rows) == len(photos) + 1 and rows.read.sum() == len(photos)
     assert "it is not an image" in rows.errors[~rows.read][0]
-    assert result["figures"]["n"] == len(photos)
-    assert result["figures"]["accuracy"] > 0.7
+    figures = answers.figures(rows, trained_run.classes)
+    assert figures["n"] == len(photos) and figures["accuracy"] > 0.7
+    assert [name for name, _ in batch.left_out] == ["read me.txt"]
     # The same answers as one by one.
     order = np.argsort([name for name, _ in photos])
     single = Classifier(trained_run).predict([photos[i][1] for i in order])
@@ -143,7 +154,7 @@ def test_csv_holds_every_answer_and_no_formula(graft_home, trained_run):
     verdicts = [None] * len(rows)
     for row in np.flatnonzero(rows.read):
         verdicts[row] = known.judge(rows.probabilities[[row]], rows.distances[[row]])[0]
-    text = batches.to_csv(batches.table(trained_run, rows, verdicts))
+    text = answers.to_csv(answers.table(trained_run, rows, verdicts))
     first, second = csv.DictReader(io.StringIO(text))
     assert first["image"] == "'=1+2.png" and first["answer"] in trained_run.classes
     assert first["sure"] in confidence.WORDS.values() and 0 < float(first["probability"]) <= 1
@@ -154,41 +165,107 @@ def test_csv_holds_every_answer_and_no_formula(graft_home, trained_run):
 # -- drift --------------------------------------------------------------------------------------
 
 
-def half(known, seed):
-    rows = known.rows("test")
-    rows = np.sort(np.random.default_rng(seed).permutation(rows)[: len(rows) // 2])
-    measured = {name: values[rows] for name, values in known.measures.items()}
-    return known.features[rows], known.probabilities[rows], measured
+def photos_of(run):
+    """(PIL images, labels) of the run's test part."""
+    dataset = datasets.open_dataset(run.recipe.dataset, run.path.parents[1])
+    known = reference.of(run)
+    place = {name: number for number, name in enumerate(dataset.names)}
+    rows = known.rows("test")[:200]
+    found = [decode.read(dataset.image_bytes(place[name])) for name in known.names[rows].tolist()]
+    return found, known.labels[rows]
+
+
+def judged(run, pictures):
+    """(verdict of drift, answers) of PIL images."""
+    images = [Image(f"{i:04d}", "", "train", 0, i) for i in range(len(pictures))]
+    encoded = [encode(picture, "PNG") for picture in pictures]
+    found = answers.joined(
+        list(batch_worker.parts(Classifier(run), images, lambda i: encoded[i.origin]))
+    )
+    return batch_worker.judged(run, found), found.probabilities.argmax(axis=1)
+
+
+def scaled(factor):
+    return lambda p: p.resize((int(p.width * factor), int(p.height * factor)))
+
+
+def dark(picture):
+    return ImageEnhance.Brightness(picture).enhance(0.2)
+
+
+def blurred(picture):
+    return picture.filter(ImageFilter.GaussianBlur(8))
 
 
 def test_half_of_the_test_images_are_of_the_same_kind(informative_run):
-    known = reference.of(informative_run)
+    known = confidence.Confidence(informative_run)
+    probabilities, _ = known.of_part("test")
+    test = known.reference.rows("test")
     for seed in range(5):
-        found = drift.judge(known, *half(known, seed), seed)
+        half = np.random.default_rng(seed).permutation(len(test))[: len(test) // 2]
+        measured = {name: each[test[half]] for name, each in known.reference.measures.items()}
+        found = drift.judge(known, known.far["test"][half], probabilities[half], measured)
         assert not found["drifted"], found
-        assert "like the ones" in found["text"]
+        assert found["text"].endswith("are like the ones the run was validated on.")
 
 
-def test_darker_images_are_told_in_plain_words(informative_run):
-    known = reference.of(informative_run)
-    features, probabilities, measured = half(known, 0)
-    measured["brightness"] = measured["brightness"] * 0.4
-    found = drift.judge(known, features, probabilities, measured)
-    assert found["drifted"] and "brightness" in found["text"]
-    assert found["tests"]["brightness"]["text"].startswith("Mostly darker: median ")
-    assert not found["tests"]["features"]["differs"]
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_copies_of_another_size_are_a_note_and_no_drift(informative_run, factor):
+    pictures, labels = photos_of(informative_run)
+    _, before = judged(informative_run, pictures)
+    found, after = judged(informative_run, list(map(scaled(factor), pictures)))
+    assert not found["drifted"] and found["tests"]["size"]["differs"], found
+    assert re.search(r"differ in .*size.*, which is no drift by itself", found["text"])
+    assert "does not hold" not in found["text"]
+    assert abs((after == labels).mean() - (before == labels).mean()) < 0.05  # so it is true
+
+
+@pytest.mark.parametrize("change", [dark, blurred])
+def test_what_the_classifier_sees_worse_is_drift(informative_run, change):
+    pictures, labels = photos_of(informative_run)
+    found, answers = judged(informative_run, list(map(change, pictures)))
+    assert found["drifted"] and found["tests"]["features"]["differs"], found
+    assert "test accuracy does not hold" in found["text"]
+    assert (answers == labels).mean() < 0.85  # so it is true
+
+
+def test_pictures_of_other_things_are_drift(informative_run):
+    found, _ = judged(informative_run, [image for _, image in off_topic(60)])
+    assert found["drifted"] and found["tests"]["features"]["after"] > 0.8
+
+
+def test_another_mix_of_classes_alone_is_a_note(informative_run):
+    known = confidence.Confidence(informative_run)
+    probabilities, labels = known.of_part("test")
+    test = known.reference.rows("test")
+    half = np.flatnonzero(labels < 2)
+    measured = {name: each[test[half]] for name, each in known.reference.measures.items()}
+    found = drift.judge(known, known.far["test"][half], probabilities[half], measured)
+    assert not found["drifted"] and found["tests"]["classes"]["differs"]
+    assert "mix of classes, which is no drift by itself" in found["text"]
 
 
 @pytest.mark.skipif(not LOWRES.exists(), reason="needs ../shared/data/flowers_lowres")
 def test_blurred_photos_from_elsewhere_are_drift(flowers_run):
-    model, kept = Classifier(flowers_run), {}
-    with batches.items(LOWRES) as items:
-        parts = list(batch_worker.parts(model, items, kept=kept))
-    joined = {n: np.concatenate([getattr(p, n) for p in parts]) for n in batches.COLUMNS}
-    found = batch_worker.judged(flowers_run, batches.Rows(**joined), kept)
-    assert found["drifted"]
-    assert found["tests"]["features"]["differs"] and found["tests"]["sharpness"]["differs"]
-    assert "test accuracy does not hold" in found["text"]
+    model = Classifier(flowers_run)
+    with reading.opened(LOWRES, model.classes) as (found, read):
+        answered = answers.joined(list(batch_worker.parts(model, found.images, read)))
+    verdict = batch_worker.judged(flowers_run, answered)
+    assert verdict["drifted"]
+    assert verdict["tests"]["features"]["differs"] and verdict["tests"]["sharpness"]["differs"]
+    assert "test accuracy does not hold" in verdict["text"]
+
+
+def test_evidence_of_drift_is_compared_within_each_answered_class():
+    random = np.random.default_rng(0)
+    kinds, others = random.integers(0, 2, 500), np.zeros(60, int)
+    far = random.normal(0, 1, 500) + 3 * kinds  # images of one class lie farther in any case
+    p, share = drift.larger(far, random.normal(0, 1, 60), kinds, others)
+    assert p > 0.01 and 0.4 < share < 0.6
+    p, share = drift.larger(far, random.normal(1, 1, 60), kinds, others)
+    assert p < 1e-6 and share > drift.EFFECT
+    assert drift.larger(np.ones(40), np.ones(40), np.zeros(40), np.zeros(40)) == (0.5, 0.5)
+    assert drift.larger(np.zeros(40), np.ones(40), np.zeros(40), np.ones(40))[1] == 1  # a new class
 
 
 def test_rare_classes_raise_no_false_drift():
@@ -205,8 +282,7 @@ def test_rare_classes_raise_no_false_drift():
 
 
 def test_too_few_images_say_nothing_of_drift(trained_run):
-    model = Classifier(trained_run)
-    assert batch_worker.judged(model.run, None, {}) is None
+    assert judged(trained_run, [picture(seed=i) for i in range(drift.LEAST - 1)])[0] is None
 
 
 def test_holm_keeps_the_order_and_never_passes_one():
@@ -247,3 +323,106 @@ def test_a_mark_is_taken_back_and_a_bad_one_refused(graft_home, trained_run):
         feedback.mark(trained_run, "x.png", data, "star", "a/b")
     with pytest.raises(DatasetError, match="no image is marked"):
         feedback.collect(trained_run, graft_home, "any")
+
+
+# -- folders ------------------------------------------------------------------------------------
+
+
+def both(place, tree):
+    """A folder with files {name: bytes}, and a zip of it."""
+    for name, data in tree.items():
+        (place / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "tree" / name).write_bytes(data)
+    return place / "tree", Path(shutil.make_archive(place / "tree", "zip", place / "tree"))
+
+
+def told(run, source, *options):
+    """What `batch --json` and `evaluate --json` say of a folder or a zip."""
+    found = []
+    for command in (["batch", run.id, source], ["evaluate", run.id, "--data", source]):
+        done = graft(*command, *options, "--json", home=run.path.parents[1])
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    return found
+
+
+def test_folder_and_zip_batch_and_evaluate_agree(trained_run, photos, tmp_path):
+    first, second, third = trained_run.classes[:3]
+    names = {first: f"{first.upper()}/monday", second: f"{second}s", third: f"{third}/a/b"}
+    files = {}
+    for name, data in photos:
+        label, own = name.split("/")
+        files[f"pictures/{names.get(label, 'meadow')}/{own}"] = data
+    files |= {
+        "pictures/notes.txt": b"x",
+        f"pictures/{third}/@eaDir/small.jpg": photos[0][1],
+        f"pictures/{third}/broken.png": b"no picture",
+        "pictures/meadow/.hidden.png": photos[0][1],
+    }
+    folder, packed = both(tmp_path, files)
+    batch, own = told(trained_run, folder)
+    same, same_own = told(trained_run, packed)
+    for row in [*batch["answers"], *same["answers"]]:
+        row.pop("seconds")
+    assert batch == same and own == same_own
+    figures = batch["figures"]
+    assert {key: own[key] for key in figures} == figures and own["left_out"] == batch["left_out"]
+    assert {row["name"]: (row["label"], row["near"]) for row in figures["folders"]} == {
+        first.upper(): (first, ""),
+        f"{second}s": ("", second),
+        third: (third, ""),
+        "meadow": ("", ""),
+    }
+    of = {name: sum(n.startswith(f"{name}/") for n, _ in photos) for name in (first, third)}
+    assert figures["n"] == sum(of.values())
+    support = {row["label"]: row["support"] for row in figures["per_class"]}
+    assert support == dict.fromkeys(trained_run.classes, 0) | of
+    for row in figures["per_class"]:
+        assert row["support"] or row["precision"] is row["recall"] is row["f1"] is None
+    assert len(batch["left_out"]) == 3 and own["unreadable"][0][0] == f"{third}/broken.png"
+    counted, _ = told(trained_run, folder, "--map", f"{second}s={second}")
+    assert counted["figures"]["n"] > figures["n"]
+    text = graft("evaluate", trained_run.id, "--data", packed, home=trained_run.path.parents[1])
+    assert f"{second}s: did you mean {second}? " in text.stderr
+    assert re.search(rf"{second} +– +– +– +0", text.stdout)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_first_folder_is_the_class_and_links_count(trained_run, photos, tmp_path, packed):
+    first, second = trained_run.classes[:2]
+    mine = [(name, data) for name, data in photos if name.startswith((first, second))]
+    files = {name.replace("/", "/session 1/"): data for name, data in mine}
+    folder, archive = both(tmp_path, {f"around/{name}": data for name, data in files.items()})
+    if not packed:
+        (folder / "around" / second).rename(tmp_path / "elsewhere")
+        (folder / "around" / second).symlink_to(tmp_path / "elsewhere")
+    with reading.opened(archive if packed else folder, trained_run.classes) as (found, read):
+        got = answers.joined(list(batch_worker.parts(Classifier(trained_run), found.images, read)))
+    figures = answers.figures(got, trained_run.classes)
+    assert figures["n"] == len(mine) and {f["name"] for f in figures["folders"]} == {first, second}
+
+
+def test_the_class_of_a_folder_is_chosen_and_kept(graft_home, trained_run, photos):
+    label = trained_run.classes[0]
+    files = [(f"pieces/{name.split('/')[1]}", data) for name, data in photos if label in name]
+    batch = batches.start(graft_home, trained_run, zipped([*files, *photos]), "more.zip")
+    assert ended(batch)["state"] == "done"
+    before = answers.figures(batch.rows(), trained_run.classes, batch.chosen)
+    batch.choose("pieces", label)
+    again = batches.open_(graft_home, batch.key)
+    after = answers.figures(again.rows(), trained_run.classes, again.chosen)
+    assert after["n"] == before["n"] + len(files)
+    row = answers.table(trained_run, again.rows(), chosen=again.chosen)[-1]
+    assert row["folder"] == row["true_class"]
+    batch.choose("pieces", "")
+    assert answers.figures(again.rows(), trained_run.classes, again.chosen)["n"] == before["n"]
+    batch.clear()
+
+
+def test_hidden_files_of_an_uploaded_folder_are_left_out_as_in_a_zip(graft_home, trained_run):
+    data = encode(picture())
+    files = [("mine/a.png", data), ("mine/.thumbs/a.png", data), ("mine/@eaDir/b.png", data)]
+    batch = batches.start(graft_home, trained_run, files, "a folder")
+    assert ended(batch)["state"] == "done"
+    assert batch.rows().names.tolist() == ["mine/a.png"] and len(batch.left_out) == 2
+    batch.clear()
