@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
+from engine.train.best import Best
 from engine.train.progress import Progress
 from engine.train.work import Work
+
+
+def between_steps(ask: Callable[[], str], resumed: bool, best: Best) -> Callable[[], str]:
+    """What a run obeys while it does not train, for example while it computes features.
+
+    Args:
+        ask: returns "stop" or "pause" once the user has asked for it, else "".
+        resumed: whether the run has a checkpoint. Then it stops where it has weights to keep, at
+            the latest in its next step.
+        best: the best weights so far.
+    """
+
+    def obeyed() -> str:
+        asked = ask()
+        return "" if asked == "stop" and resumed and not best.weights else asked
+
+    return obeyed
 
 
 class Stopping(keras.callbacks.Callback):

@@ -27,6 +27,7 @@ from engine.runs.runs import Run
 from engine.train import restart, result, stages
 from engine.train.best import Best
 from engine.train.resume import Keeper
+from engine.train.stopping import between_steps
 from engine.train.work import Work
 
 EXAMPLES_PER_CLASS = 3
@@ -56,13 +57,7 @@ def train(run: Run, home: Path, events: EventWriter, ask: Callable[[], str]) -> 
     at = keeper.position
     precision = session.prepare_device(recipe, events, at["precision"] if at else None)
     best = Best()
-
-    def obeyed() -> str:
-        # A run that has a checkpoint stops where it has weights to keep.
-        asked = ask()
-        return "" if asked == "stop" and at and not best.weights else asked
-
-    report = _phases(events, obeyed)
+    report = _phases(events, between_steps(ask, bool(at), best))
 
     # Data: decoded and checked once; the split is fixed before training starts.
     dataset, split = _open_data(run, home, report, events, restart.has_begun(run, keeper))
