@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # Streamlit puts only this script's own folder there
     sys.path.insert(0, str(ROOT))
 
-from pages._ui import common, draft
+from pages._ui import address, clicks, common
 
 st.set_page_config(page_title="Graft", page_icon=common.mark(), layout="wide")
 
@@ -58,13 +58,15 @@ PAGES = [
     ),
 ]
 
+with common.guard():  # first, so that nothing interrupts what the browser's Back asks for
+    address.load()
 page = st.navigation(PAGES, expanded=True)
+clicks.on_page(page.url_path)
 with st.sidebar:
-    common.rail()
+    common.rail(address.hear)
 with common.guard():
-    draft.load_from_url()
     # Before the page, so that leaving it half drawn loses nothing; and again after it, even after
     # an error, for what the page itself has filled in.
-    draft.keep_in_url()
+    address.keep()
     page.run()
-draft.keep_in_url()
+address.keep()

@@ -51,7 +51,7 @@ def show() -> None:
 def _start_from():
     with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
         with st.container(width=300):
-            key = f"preset@{draft.version()}"
+            key = draft.key("preset")
             st.selectbox(
                 "Start from a preset",
                 preset_names(),
@@ -140,7 +140,7 @@ def _suits():
 
 def _preset(key):
     # Streamlit also calls this without a change when a user leaves a half-drawn page.
-    if st.session_state[key] != draft.preset():
+    if key == draft.key("preset") and st.session_state[key] != draft.preset():
         draft.use_preset(st.session_state[key])
 
 
@@ -224,7 +224,7 @@ def _catalogue(known, name):
         }
         for entry in backbones.catalogue()
     ]
-    key = f"catalogue@{draft.version()}"
+    key = "catalogue:" + draft.key("backbone.name")
     st.dataframe(
         rows,
         hide_index=True,

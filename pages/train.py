@@ -56,14 +56,7 @@ def _ready():
         key="start",
         icon=":material/playlist_add:" if waits else ":material/play_arrow:",
         on_click=clicks.once,
-        args=(
-            "start",
-            ("start", recipe.hash),
-            clicks.drawing(),
-            gate.start,
-            recipe,
-            common.home(),
-        ),  # fmt: skip
+        args=("start", clicks.drawing(), gate.start, recipe, common.home()),
     )
     common.show_error("start")
 

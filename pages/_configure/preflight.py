@@ -1,7 +1,5 @@
 """Time and memory before the start: a short measurement of the recipe, on Configure."""
 
-import copy
-
 import streamlit as st
 
 from engine.data import datasets
@@ -114,10 +112,6 @@ def _result(found):
         f"Use batch size {proposed}",
         key="use_batch",
         icon=":material/check:",
-        on_click=_use_batch,
-        args=(proposed,),
+        on_click=draft.put,
+        args=("batch_size", proposed),
     )
-
-
-def _use_batch(size):
-    draft.replace(copy.deepcopy(draft.data()) | {"batch_size": size})

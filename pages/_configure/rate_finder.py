@@ -1,7 +1,5 @@
 """The learning-rate finder of a stage: start it, watch it, use its result."""
 
-import copy
-
 import streamlit as st
 
 from engine.charts import rates as charts_rates
@@ -84,12 +82,6 @@ def _answer(result, place):
         icon=":material/check:",
         disabled=rate == result["present"],
         help="Sets this stage's learning rate.",
-        on_click=_use,
-        args=(place, rate),
+        on_click=draft.put,
+        args=(f"stages.{place}.learning_rate", rate),
     )
-
-
-def _use(place, rate):
-    new = copy.deepcopy(draft.data())
-    new["stages"][place]["learning_rate"] = rate
-    draft.replace(new)  # so that the widget of the rate shows it

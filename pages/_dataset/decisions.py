@@ -25,7 +25,7 @@ def summary(spec) -> None:
         words = curation.in_words(home, curation.current(home, spec)) or "nothing changed"
         st.markdown(f":material/edit_note: **Your decisions**: {common.plain(words)}")
         label = f"Undo: {common.plain(steps[-1].text)}"
-        _undo_button(home, spec, steps[-1].number, label, "undo_last")
+        _undo_button(home, spec, steps[-1].number, label, f"undo_last_{steps[-1].number}")
 
 
 def _others(spec):
@@ -90,7 +90,7 @@ def _undo_button(home, spec, number, label, key, again=False):
     st.button(
         label, key=key, type="tertiary", icon=":material/redo:" if again else ":material/undo:",
         on_click=clicks.once,
-        args=("curation", (key,), drawn, gate.undo, home, spec, number, again),
+        args=("curation", drawn, gate.undo, home, spec, number, again),
     )  # fmt: skip
 
 

@@ -202,12 +202,11 @@ def _decide(home, view, text, indices, do, to) -> None:
 def _button(view, key, label, text, indices, do, to=""):
     """A button that adds a step of decisions, computed when it is clicked, not when it is drawn."""
     drawn = clicks.drawing()
-    what = (text, view.name, key, np.asarray(indices).tobytes())
     st.button(
         common.plain(label), key=f"{key} {view.short}", disabled=not len(indices),
         icon=":material/visibility_off:" if do == "exclude" else None,
         on_click=clicks.once,
         args=(
-            "curation", what, drawn, _decide, common.home(), view, text, indices, do, to,
+            "curation", drawn, _decide, common.home(), view, text, indices, do, to,
         ),
     )  # fmt: skip

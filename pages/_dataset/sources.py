@@ -206,7 +206,7 @@ def _add(home, name):
 
 
 def _undo(home, name, number, drawn):
-    clicks.once("additions", (name, number), drawn, collection.undo, home, name, number)
+    clicks.once("additions", drawn, collection.undo, home, name, number)
     st.session_state["prepare_now"] = True
 
 

@@ -38,7 +38,7 @@ def _button(label, action, run, act, *arguments, **options):
         label,
         key=f"{action}_run",
         on_click=clicks.once,
-        args=(PLACE, (action, run.id), clicks.drawing(), act, run, *arguments),
+        args=(PLACE, clicks.drawing(), act, run, *arguments),
         **options,
     )
 

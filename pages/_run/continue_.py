@@ -55,8 +55,7 @@ def popover(run) -> None:
 def _clicked(run, keys, drawn):
     # Read the fields now, so that the latest input counts.
     wanted = {name: st.session_state[key] for name, key in keys.items()}
-    what = ("continue", run.id, *wanted.values())
-    clicks.once("run", what, drawn, _start, run, wanted)
+    clicks.once("run", drawn, _start, run, wanted)
 
 
 def _start(run, wanted):

@@ -151,15 +151,7 @@ def _row(run, number, seconds, count):
                     disabled=disabled,
                     type="tertiary",
                     on_click=clicks.once,
-                    # With the place in the name, two steps up count as two clicks.
-                    args=(
-                        PLACE,
-                        (action, run.id, number),
-                        clicks.drawing(),
-                        act,
-                        run,
-                        *arguments,
-                    ),  # fmt: skip
+                    args=(PLACE, clicks.drawing(), act, run, *arguments),
                 )
 
 

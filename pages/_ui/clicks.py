@@ -7,21 +7,15 @@ neither: its result is put into a plain dict, and the page finds it there when i
 
 import secrets
 import threading
-import time
 
 import streamlit as st
 
 from engine.errors import GraftError
 from engine.runs import runs
 
-AGAIN = 3
-"""Seconds within which the same click of the same session is the second of a double click."""
-SHOWN = 10
-"""Seconds for which an error stays on a page that is drawn again every second."""
-
 
 def _kept() -> dict:
-    return st.session_state.setdefault("clicks", {"done": {}, "error": None, "open": None})
+    return st.session_state.setdefault("clicks", {"error": None, "open": None, "page": None})
 
 
 _used = {}
@@ -37,35 +31,29 @@ def drawing() -> str:
     return secrets.token_hex(8)
 
 
-def once(place: str, what: tuple, drawn: str, act, *arguments) -> None:
-    """A callback: calls `act(*arguments)` unless this session did the same a moment ago, or this
-    drawing of the button was clicked before.
+def once(place: str, drawn: str, act, *arguments) -> None:
+    """A callback: calls `act(*arguments)` unless this drawing of the button was clicked before.
 
     If it returns a Run, the page shows that run next. A GraftError is shown by
-    `common.show_error(place)`.
+    `common.show_error(place)`; then the same click may try again.
 
     Args:
         place: name of the part of the page that the click belongs to.
-        what: names the click: the action, and what it is done to.
-        drawn: the button's `drawing`: on a busy host the second of two clicks may arrive seconds
-            after the first is done.
+        drawn: the button's `drawing`. A button that stays on the page for something else, like the
+            next step to undo, needs another key for that: then a click on the old button, which
+            the browser still shows, is one on the old drawing.
         act: a function of the engine that touches no page.
         arguments: of `act`.
     """
     kept = _kept()
     with _one_at_a_time:
-        when, run = kept["done"].get(what, (None, None))
-        if drawn in _used:
-            run = _used[drawn]
-        elif when is None or time.monotonic() - when > AGAIN:
+        if drawn not in _used:
             run = _do(kept, place, act, arguments)
-            # The time when it ended: the second click waited for it.
-            kept["done"][what] = (time.monotonic(), run)
             if kept["error"] is None:  # what went wrong may be tried again
                 _used[drawn] = run
                 while len(_used) > REMEMBERED:
                     del _used[next(iter(_used))]
-        kept["open"] = run or kept["open"]
+        kept["open"] = _used.get(drawn) or kept["open"]
 
 
 def do(place: str, act, *arguments) -> None:
@@ -78,7 +66,7 @@ def _do(kept, place, act, arguments) -> str | None:
     try:
         result = act(*arguments)
     except GraftError as error:
-        kept["error"] = (time.monotonic(), place, error)
+        kept["error"] = (place, error)
         return None
     return result.id if isinstance(result, runs.Run) else None
 
@@ -93,9 +81,13 @@ def opened() -> None:
     _kept()["open"] = None
 
 
+def on_page(name: str) -> None:
+    """Forgets what went wrong on the page before."""
+    if _kept()["page"] != name:
+        _kept().update(page=name, error=None)
+
+
 def error_of(place: str) -> GraftError | None:
-    """What went wrong with the last click on a part of the page, or None."""
+    """What went wrong with the last click on a part of this page, or None."""
     error = _kept()["error"]
-    if error and error[1] == place and time.monotonic() - error[0] < SHOWN:
-        return error[2]
-    return None
+    return error[1] if error and error[0] == place else None

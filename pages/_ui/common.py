@@ -155,8 +155,12 @@ def mark() -> Image.Image:
     return image
 
 
-def rail() -> None:
-    """The device and the runs in progress, below the pages in the sidebar."""
+def rail(heartbeat) -> None:
+    """The device and the runs in progress, below the pages in the sidebar.
+
+    Args:
+        heartbeat: a function to call each time they are drawn.
+    """
     st.logo(_LOGO, size="large")
     about = device_text()
     icon = ":material/developer_board:" if about["kind"] == "gpu" else ":material/memory:"
@@ -165,10 +169,11 @@ def rail() -> None:
         # This also starts the supervisor again if it was killed or the host was restarted.
         busy = jobs.active(home())
         # Often while something runs; rarely otherwise, to notice a run started in another tab.
-        st.fragment(_live_line, run_every=2 if busy else 10)()
+        st.fragment(_live_line, run_every=2 if busy else 10)(heartbeat)
 
 
-def _live_line() -> None:
+def _live_line(heartbeat) -> None:
+    heartbeat()
     with guard():
         active = [(run, run.status) for run in jobs.active(home())]
         running = [run for run, status in active if status != "queued"]

@@ -60,7 +60,7 @@ def field(path: str, label: str, **options) -> None:
     """
     info, plain = field_info(path), _plain(path)
     value = draft.get(path)
-    key = f"{path}@{draft.version()}"
+    key = draft.key(path)
     choices = options.pop("choices", None) or info["choices"]
     words = options.pop("words", None) or WORDS.get(plain, {})
     area, pick = options.pop("area", False), options.pop("pick", False)
@@ -68,21 +68,28 @@ def field(path: str, label: str, **options) -> None:
         label = f"{label} ({info['unit']})"
     options |= {"key": key, "help": field_help(path), "on_change": _store, "args": (path, key)}
     # The draft's value is each widget's default: a browser that mounts a widget for the first time
-    # shows and returns that value. When the draft is replaced from outside, the key changes.
+    # shows and returns that value. When something else changes the field, the key changes.
     if isinstance(value, bool):
-        st.toggle(label, value, **options)
+        shown = value
+        given = st.toggle(label, value, **options)
     elif choices:
-        choices = list(choices) if value in choices else [*choices, value]
+        shown, choices = value, list(choices) if value in choices else [*choices, value]
         options["format_func"] = lambda item: words.get(item, str(item))
         if pick:
-            st.segmented_control(label, choices, default=value, required=True, **options)
+            given = st.segmented_control(label, choices, default=value, required=True, **options)
         else:
-            st.selectbox(label, choices, choices.index(value), **options)
+            given = st.selectbox(label, choices, choices.index(value), **options)
     elif isinstance(info["default"], (int, float)) or isinstance(value, (int, float)):
-        _number(label, value, info, options)
+        shown, given = _number(label, value, info, options)
     else:
-        text = "" if value is None else str(value)
-        (st.text_area if area else st.text_input)(label, text, **options)
+        shown = "" if value is None else str(value)
+        given = (st.text_area if area else st.text_input)(label, shown, **options)
+    if given != shown:
+        # The browser's last input did not reach `_store`: the server was restarted, or another
+        # click interrupted it.
+        _store(path, key)
+        if draft.get(path) != value:
+            st.rerun()
     problem(path)
 
 
@@ -141,30 +148,31 @@ def _number(label, value, info, options):
     else:
         options.setdefault("step", 0.05 if high is not None and high <= 1 else 1.0)
         options.setdefault("format", "%g")
-    st.number_input(label, min_value=low, max_value=high, value=value, **options)
+    return value, st.number_input(label, min_value=low, max_value=high, value=value, **options)
 
 
 def _plain(path: str) -> str:
     return ".".join(part for part in path.split(".") if not part.isdigit())
 
 
+@draft.whole
 def _store(path: str, key: str) -> None:
     value = st.session_state[key]
-    if value is None:
+    if value is None or key != draft.key(path):  # something newer has changed the field
         return
     # Streamlit also calls this without a change when a user leaves a half-drawn page.
     if value == draft.get(path):
         return
     if path == "backbone.name":
-        draft.choose_backbone(value)
+        draft.choose_backbone(value, own=path)
         return
     if path == "dataset.source":
         draft.choose_source(value)
         return
     if path == "dataset.name" and draft.get("dataset.source") == "saved":
-        draft.choose_dataset(draft.get("dataset") | {"name": value, "overlay": ""})
+        draft.choose_dataset(draft.get("dataset") | {"name": value, "overlay": ""}, own=path)
         return
     # A text field that may be empty, like backbone.weights: empty means "its default".
     if value == "" and draft.get(path) is not None and field_info(path)["default"] is None:
         value = None
-    draft.put(path, value)
+    draft.put(path, value, own=True)

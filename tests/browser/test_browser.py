@@ -195,6 +195,109 @@ def test_what_was_chosen_stays_between_pages_and_after_a_refresh(live, page):
     expect(page.get_by_role("spinbutton", name="Length (epochs)").first).to_have_value("7")
 
 
+class Slow:
+    """A connection whose messages from the server reach the page only when the test lets them."""
+
+    def __init__(self, page):
+        self.page, self.kept, self.seen = page, None, 0
+        page.route_web_socket(re.compile("/_stcore/stream"), self._connect)
+
+    def _connect(self, socket):
+        socket.connect_to_server().on_message(lambda message: self._pass(socket, message))
+
+    def _pass(self, socket, message):
+        if self.kept is None:
+            socket.send(message)
+        else:
+            self.kept.append((socket, message))
+
+    def hold(self):
+        """From now on, messages wait. The page must be drawn to its end: else it waits, too."""
+        expect(self.page.locator('[data-test-script-state="notRunning"]')).to_be_visible()
+        self.kept, self.seen = [], 0
+
+    def answered(self, text):
+        """Waits until the server has sent a text that the page does not have yet."""
+        while not any(text in message for _, message in self.kept[self.seen :]):
+            self.page.wait_for_timeout(50)  # lets the messages come in
+        self.seen = len(self.kept)
+
+    def release(self):
+        while self.kept:
+            socket, message = self.kept.pop(0)
+            socket.send(message)
+        self.kept = None
+
+
+def epochs(page):
+    """The field of the first stage's length."""
+    return page.get_by_role("spinbutton", name="Length (epochs)").first
+
+
+def fill(page, value):
+    epochs(page).fill(value)
+    epochs(page).press("Enter")
+
+
+def test_an_address_that_the_browser_learns_late_undoes_no_change(live, page):
+    address, _ = live
+    slow = Slow(page)
+    page.goto(f"{address}/configure?preset=sample&set=stages.0.epochs=7")
+    expect(epochs(page)).to_have_value("7")
+    expect(page.get_by_text("1 setting differs")).to_be_visible()
+    slow.hold()
+    fill(page, "9")
+    slow.answered(b"stages.0.epochs%3D9")
+    fill(page, "7")
+    slow.answered(b"1 setting differs")
+    slow.release()
+    page.wait_for_url(re.compile(r"epochs(=|%3D)9"))
+    page.get_by_role("button", name="Add a stage").click()
+    expect(page.get_by_text("Stage 3: ")).to_be_visible()
+    expect(epochs(page)).to_have_value("7")
+    page.wait_for_url(re.compile(r"epochs(=|%3D)7|%22epochs%22%3A\+7"))
+
+
+def test_back_and_forward_restore_what_their_address_says(live, page):
+    address, _ = live
+    page.goto(f"{address}/configure?preset=sample&set=batch_size=16")
+    fill(page, "7")
+    page.wait_for_url(re.compile(r"epochs(=|%3D)7"))
+    fill(page, "9")
+    page.wait_for_url(re.compile(r"epochs(=|%3D)9"))
+    page.go_back()
+    expect(epochs(page)).to_have_value("7")
+    page.go_back()
+    expect(page.get_by_text("1 setting differs")).to_be_visible()
+    page.go_forward()
+    page.go_forward()
+    expect(epochs(page)).to_have_value("9")
+
+
+def test_a_refresh_before_the_answer_keeps_the_change_and_other_tabs_have_their_own(
+    live, page, context
+):
+    address, _ = live
+    other = context.new_page()
+    other.goto(f"{address}/configure")
+    expect(epochs(other)).to_have_value("3")
+    slow = Slow(page)
+    page.goto(f"{address}/configure")
+    expect(epochs(page)).to_have_value("3")
+    expect(page.get_by_text("Exactly the preset")).to_be_visible()
+    slow.hold()
+    fill(page, "7")
+    slow.answered(b"1 setting differs")
+    slow.kept = None  # what was held never arrives
+    page.reload()
+    expect(epochs(page)).to_have_value("7")
+    page.wait_for_url(re.compile(r"epochs(=|%3D)7"))
+    other.get_by_role("link", name="Dataset", exact=True).click()
+    expect(title(other, "Dataset")).to_be_visible()
+    other.get_by_role("link", name="Configure", exact=True).click()
+    expect(epochs(other)).to_have_value("3")
+
+
 def test_server_has_not_loaded_tensorflow_after_every_page(live, page):
     address, process = live
     for name in PAGES:

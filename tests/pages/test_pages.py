@@ -19,7 +19,7 @@ from engine.runs.history import POINTS, History
 from tests.support import ROOT
 from tests.support.browser import GrowingRun
 
-from pages._ui import pictures  # isort: skip
+from pages._ui import address, pictures  # isort: skip
 from tests.support.pages import as_read, button, open_page, prepared, said
 
 PAGES = ("dataset", "configure", "train", "test", "runs")
@@ -105,30 +105,57 @@ def test_preset_is_taken_over_and_kept_in_the_address(home):
     assert {m.label: m.value for m in app.metric}["Backbone"] == "MobileNetV2 0.35"
 
 
-def test_clicks_with_an_address_older_than_the_last_change_do_not_undo_it(home):
-    def epochs(app):
-        return next(item for item in app.number_input if item.label == "Length (epochs)")
+def epochs(app):
+    return next(item for item in app.number_input if item.label == "Length (epochs)")
 
+
+def test_clicks_with_an_older_address_undo_nothing_but_back_and_forward_do(home, monkeypatch):
     app = open_page("configure", preset="sample", set=["batch_size=16"])
     older = app.query_params["set"]
     epochs(app).set_value(7).run()
     newer = app.query_params["set"]
     assert newer != older
-    for _ in range(2):  # the browser has not heard of the newer address yet
+    for _ in range(2):  # the browser does not know the newer address yet
         app.query_params["set"] = older
         button(app, "Add a stage").click().run()
         assert epochs(app).value == 7 and app.query_params["set"] != older
     assert sum(item.label == "Length (epochs)" for item in app.number_input) == 4
-    app.run()  # it has
-    app.query_params["set"] = older  # the browser's own way back
+    epochs(app).set_value(9).run()
+    epochs(app).set_value(7).run()
+    app.query_params["set"] = [*newer, "stages.0.epochs=9"]  # now it knows the one with 9
+    button(app, "Add a stage").click().run()
+    assert epochs(app).value == 7
+
+    monkeypatch.setattr(address, "went_back", lambda: True)
+    app.query_params["set"] = older
     app.run()
     assert epochs(app).value != 7 and app.query_params["set"] in (older, [older])
+    app.query_params["set"] = newer
+    app.run()
+    assert epochs(app).value == 7
+    monkeypatch.undo()
     button(app, "Undo all changes").click().run()
     assert "set" not in app.query_params
-    app.run()  # heard of that, too
-    app.query_params["preset"], app.query_params["set"] = "sample", older
-    app.run()
-    assert app.query_params["set"] in (older, [older])
+
+
+def test_a_value_of_a_widget_drawn_before_a_newer_change_is_not_used(home):
+    app = open_page("configure")
+    before, rate = epochs(app), named(app.number_input, "Batch size")
+    before.set_value(9)  # typed, but heard together with the newer choice of a preset
+    named(app.selectbox, "Start from a preset").select("flowers").run()
+    assert epochs(app).value == load_preset("flowers").stages[0].epochs
+    assert not app.exception and "stages.0.epochs" not in str(app.query_params.get("set"))
+
+    # What a change leaves alone keeps its widget, so that what is typed meanwhile counts.
+    named(app.number_input, "Batch size").set_value(48)
+    button(app, "Add a stage").click().run()
+    assert named(app.number_input, "Batch size").value == 48
+    assert "batch_size=48" in str(app.query_params["set"])
+    assert rate.id != named(app.number_input, "Batch size").id
+
+
+def named(items, label):
+    return next(item for item in items if item.label.startswith(label))
 
 
 def test_link_with_settings_opens_that_recipe(home):
