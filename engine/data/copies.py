@@ -95,6 +95,11 @@ def save(folder: Path, contents: np.ndarray, found: np.ndarray) -> None:
         np.savez(file, contents=contents.astype("S64"), groups=found)
 
 
+def known(folder: Path) -> bool:
+    """Whether a prepared dataset's copies have been looked for."""
+    return (Path(folder) / FILE).exists()
+
+
 def of(
     folder: Path,
     contents: np.ndarray,

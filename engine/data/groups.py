@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from engine.data import splits
 from engine.data.copies import in_another
 from engine.data.splits import PARTS, Images, Parts
 from engine.errors import DatasetError
@@ -125,11 +126,12 @@ def in_words(
             f"{words.plural(n, 'image')} have copies (the same or nearly the same image), and "
             "copies stay in one part."
         )
-    for part in PARTS if images.groups is not None else ():
+    for part in PARTS[1:] if splits.method(spec, images.sources) == "stratified" else ():
         lacking = np.setdiff1d(images.labels, images.labels[parts[part]])
         if len(lacking):
             names = words.listed([classes[i] for i in lacking.tolist()], 5)
             said.append(
-                f"The {part} part has no image of {names}: too few groups of images can be divided."
+                f"The {part} part has no image of {names}: it needs 3 images of a class that need "
+                "not stay together."
             )
     return said

@@ -118,7 +118,8 @@ def division() -> str:
     if recipe is None or datasets.state(recipe.dataset, common.home())["state"] != "ready":
         return ""
     try:
-        return opened(recipe.dataset)[1].division(recipe.split)
+        name, dataset = opened(recipe.dataset)
+        return _division(f"{name}{recipe.split.model_dump_json()}", dataset, recipe.split)
     except DatasetError:  # the page says what is wrong with it
         return ""
 
@@ -143,6 +144,11 @@ def _opened(name: str, _spec):
 @st.cache_resource(max_entries=12, show_spinner=False)
 def _split(name: str, _dataset, _split):
     return _dataset.split(_split)
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def _division(name: str, _dataset, _split) -> str:
+    return _dataset.division(_split)
 
 
 @st.cache_resource(max_entries=12, show_spinner=False)
