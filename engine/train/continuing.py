@@ -57,7 +57,7 @@ def begin(work: Work) -> None:
     )
     validation = input_pipeline.evaluation_batches(measured, work.recipe)
     obey = keras.callbacks.LambdaCallback(  # the report may raise what the user asked for
-        on_test_batch_end=lambda *_: work.report("training", text, 0, None)
+        on_test_batch_end=lambda batch, logs: work.report("training", text, 0, None)
     )
     loss = work.network.evaluate(validation, verbose=0, callbacks=[obey])
     work.best.offer(work.network, loss, -1, -1)

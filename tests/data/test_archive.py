@@ -127,12 +127,19 @@ def test_what_is_good_is_used_and_the_rest_named_with_a_reason(make, tmp_path, o
     expected = {
         "outside": ["out of the zip's folder"] * 2 + ["root of a disk"] * 2 + ["backslash", "link"],
         "unreadable_names": ["cannot be seen"] * 3 + ["longer"],
-        "odd_files": ["hidden", "hidden", "not read", "same name", "packed itself", "not in a class"],
+        "odd_files": [
+            "hidden",
+            "hidden",
+            "not read",
+            "same name",
+            "packed itself",
+            "not in a class",
+        ],
         "damaged_members": ["ends too early", "damaged"],
     }[make.__name__]
     assert len(left_out) == len(expected)
-    for (_, why), words in zip(left_out, expected, strict=True):
-        assert words in why
+    for words in expected:
+        assert sum(words in why for _, why in left_out) == expected.count(words)
     if make is hostile_zips.unreadable_names:
         assert {"Löwenzahn", "فراشة"} <= set(dataset.classes)
 

@@ -7,7 +7,7 @@ one, except to recognise an image without a usual ending by its first bytes.
 
 from __future__ import annotations
 
-import mimetypes
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -183,18 +183,17 @@ def is_system(folder: str) -> bool:
 
 
 def _not_an_image(last: str, file: File, head: Callable[[File], bytes]) -> str:
-    """Why a file is no image by its ending, or by its first bytes if the ending says nothing."""
-    ending = last.rsplit(".", 1)[-1].lower() if "." in last else ""
+    """Why a file is no image: by its ending, or without one by its first bytes."""
+    found = re.search(r"\.(?=.*[A-Za-z])(\w{1,8})$", last)
+    ending = found[1].lower() if found else ""
     if ending in _PACKED:
         return PACKED
-    if ending not in EXTENSIONS:
-        guessed = mimetypes.guess_type(f"x.{ending}")[0] if ending else None
-        unread = f"Graft does not read .{ending} files" if ending else "its content is no image"
-        if guessed:
-            return unread
+    if ending and ending not in EXTENSIONS:
+        return f"Graft does not read .{ending} files"
+    if not ending:
         try:
             if kind_of(head(file)) is None:
-                return unread
+                return "its content is no image"
         except (OSError, ImageError) as error:
             return f"it cannot be read ({getattr(error, 'strerror', None) or error})"
     return TOO_LARGE if file.size > MAX_BYTES else ""
