@@ -11,6 +11,8 @@ growth       time and memory of a run with 1,000 to 30,000 images
 choices      alternatives for the training step and the conversion
 decode       large photos decoded at a reduced scale, and decoded whole
 inspection   inspecting a dataset beyond one feature pass, and with 1,000 to 50,000 images
+labels       planted label errors: how many are found, and which share of the lists is wrong
+time_left    the time left that a run shows, against the true one
 long_run     opening the page of a run of one hour, and of ten
 
 `reference` is the plain Keras code, `viewer` an open page on another computer, `common` what the
@@ -27,6 +29,8 @@ PARTS = {
     "choices": 5,
     "decode": 0.3,
     "inspection": 12,
+    "labels": 6,
+    "time_left": 8,
     "long_run": 0.4,
 }
 """Names, and about how many minutes each part takes on two slow cores."""
