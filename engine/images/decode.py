@@ -144,7 +144,7 @@ def read_with_facts(source: Source) -> tuple[Image.Image, Facts]:
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error …
         raise ImageError(
-            f"the image is damaged or incomplete ({_short(error)}); get the file again or leave it "
+            f"the image is damaged or incomplete{_reason(error)}; get the file again or leave it "
             "out"
         ) from None
     return image, Facts(*size, "JPEG" if format == "MPO" else format, bits)
@@ -251,7 +251,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _short(error: Exception) -> str:
-    """The reason in a few words, without object addresses."""
-    text = str(error).strip().split("\n")[0] or type(error).__name__
-    return text if len(text) <= 80 and " at 0x" not in text else type(error).__name__
+def _reason(error: Exception) -> str:
+    """The decoder's reason in parentheses; "" if it is long, or no words for people."""
+    text = str(error).strip().split("\n")[0]
+    return f" ({text})" if 0 < len(text) <= 80 and " at 0x" not in text else ""

@@ -82,6 +82,10 @@ def test_bits_that_a_file_declares_count_more_than_its_values():
     check(tiff(dark.astype(np.uint16), t281=4095), dark, 12)
     check(tiff(dark.astype(np.uint16), t281=65_535), dark, 10)  # the default: it says nothing
     check(tiff(dark.astype(np.uint16), t341=16_383), dark, 14)
+    left, right = dark[:, ::2], dark[:, 1::2]
+    packed = np.stack([left >> 4, (left & 15) << 4 | right >> 8, right & 255], -1)
+    twelve = crafted_files.plain_tiff(50, 40, packed.astype(np.uint8).tobytes(), bits=12)
+    check(twelve, dark, 12)
     # Declared too few, they do not count.
     bright = values(5000)
     check(tiff(bright.astype(np.uint16), t281=1000), bright, 14)

@@ -87,7 +87,7 @@ def test_what_is_an_image_is_answered_and_nothing_else(answers):
     error = {path.name: answer.error for path, answer in answers}
     answered = (
         "a_AVIF_called.jpg image_and_zip.jpg YCCK.jpg LAB.tif 3000_frames.gif exif_in_a_circle.jpg "
-        "just_64_million.png I_16.png many_sizes.ico"
+        "just_64_million.png just_above_64_million.jpg I_16.png many_sizes.ico"
     ).split()
     answered += [name for name in error if name.startswith("orientation_")]
     answered += [name for name, _ in hostile_uploads.odd_names()]

@@ -210,6 +210,7 @@ def far_too_large():
     yield "just_64_million_with_alpha.png", blank_png(8000, 8000, 8, 6, 4)
     yield "just_64_million_of_16_bits.png", blank_png(8000, 8000, 16)
     yield "just_64_million.jpg", encode(Image.new("L", (8000, 8000)), quality=10)
+    yield "just_above_64_million.jpg", encode(Image.new("L", (8001, 8000)), quality=10)
     yield "one_row.png", blank_png(1_000_000, 1)
     yield "one_column.png", blank_png(1, 1_000_000)
     yield "no_width.png", png(0, 10, 8, 2, bytes(100))
