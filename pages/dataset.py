@@ -145,6 +145,8 @@ def _look(view):
     common.metrics({name: words.grouped(count) for name, count in counts.items()} | sizes)
     if dataset.description:
         st.caption(common.plain(dataset.description))
+    for note in dataset.notes:
+        st.caption(common.plain(note))
     _left_out(dataset)
     decisions.summary(view.spec)
     tabs = st.tabs(VIEWS, key="dataset_view", on_change="rerun")
@@ -164,12 +166,13 @@ def _look(view):
 
 def _left_out(dataset):
     """Files that could not be read, and files that are not images of a class."""
-    for rows, what in (
-        (dataset.unreadable, "left out: could not be read"),
-        (dataset.skipped, "left out: not an image of a class"),
+    count = sum(dataset.left_out.values()) or len(dataset.skipped)
+    for number, rows, what in (
+        (len(dataset.unreadable), dataset.unreadable, "left out: could not be read"),
+        (count, dataset.skipped, "left out: not an image of a class"),
     ):
         if rows:
-            text = f"{words.plural(len(rows), 'file')} {what}"
+            text = f"{words.plural(number, 'file')} {what}"
             with st.expander(f":orange[:material/warning: {text}]"):
                 st.dataframe(
                     {"file": [words.printable(n) for n, _ in rows], "why": [w for _, w in rows]},

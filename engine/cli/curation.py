@@ -9,7 +9,7 @@ import typer
 
 from engine import actions
 from engine import home as homes
-from engine.cli.dataset_argument import HELP, spec_of
+from engine.cli.dataset_argument import HELP, Layout, spec_of
 from engine.cli.options import AsJson, Home, Sets, json_out, line, path_of, table
 from engine.cli.runs import date
 from engine.cli.terminal import watched
@@ -47,6 +47,7 @@ def curate(
         Path | None,
         typer.Option(help="Write the current decisions to a CSV file.", parser=path_of),
     ] = None,
+    layout: Layout = "auto",
     home: Home = None,
     json_: AsJson = False,
 ) -> None:
@@ -57,7 +58,7 @@ def curate(
     from engine.data import curation, datasets
 
     folder = homes.home(home)
-    spec = spec_of(dataset, folder)
+    spec = spec_of(dataset, folder, layout)
     made = _decisions(datasets.open_dataset(spec, folder), leave_out, relabel, move)
     if made:
         did = ", ".join(sorted({curation.ACTIONS[d["do"]] for d in made}))
@@ -126,6 +127,7 @@ def payback(
         str, typer.Option(help="A preset's name or a recipe's YAML file.")
     ] = "sample",
     sets: Sets = None,
+    layout: Layout = "auto",
     home: Home = None,
     json_: AsJson = False,
 ) -> None:
@@ -135,7 +137,7 @@ def payback(
     from engine.recipe import load
 
     folder = homes.home(home)
-    spec = spec_of(dataset, folder)
+    spec = spec_of(dataset, folder, layout)
     spec = spec.model_copy(update={"overlay": curation.current(folder, spec)})
     default = "sample" if spec.source == "sample" else "flowers"
     asked = (spec, folder, load(recipe or default, sets or []))

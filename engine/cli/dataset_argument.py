@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
 from pydantic import ValidationError
 
 from engine.data.sources import collection
@@ -17,9 +19,13 @@ HELP = (
     "file of class folders, or the name of a dataset built in Graft."
 )
 """Help of an argument or option that `spec_of` reads."""
+Layout = Annotated[
+    Literal["auto", "class", "part/class", "class/part"],
+    typer.Option(help="What the folders of a folder or a zip are (see docs/datasets.md)."),
+]
 
 
-def spec_of(text: str, home: Path) -> DatasetSpec:
+def spec_of(text: str, home: Path, layout: str = "auto") -> DatasetSpec:
     """The dataset that a text means.
 
     An existing folder or file comes first, then `sample`, the names of datasets built in Graft
@@ -28,6 +34,7 @@ def spec_of(text: str, home: Path) -> DatasetSpec:
     Args:
         text: for example "sample", "tf_flowers", "photos/", "photos.zip" or "my-pets".
         home: Graft's home.
+        layout: what the folders of a folder or a zip are.
 
     Raises:
         DatasetError: one sentence, if it is none of them.
@@ -36,7 +43,10 @@ def spec_of(text: str, home: Path) -> DatasetSpec:
     found = _path(text)
     if found is not None:
         try:
-            return DatasetSpec(source="folder" if found.is_dir() else "zip", path=str(found))
+            source = "folder" if found.is_dir() else "zip"
+            return DatasetSpec.model_validate(
+                {"source": source, "path": str(found), "layout": layout}
+            )
         except ValidationError as error:
             raise DatasetError("; ".join(sentences(error, DatasetSpec).values())) from None
     if text == "sample":

@@ -45,7 +45,8 @@ def listed(home: Home = None, json_: AsJson = False) -> None:
             }
         )
     if prepared:
-        table(["prepared", "images", "classes", "unreadable", "fingerprint"], map(_row, prepared))
+        header = ["prepared", "images", "classes", "left out", "fingerprint"]
+        table(header, map(_row, prepared))
     if own:
         table(["built here", "description"], [[s.name, s.description] for s in own])
     table(
@@ -72,7 +73,7 @@ def _row(manifest) -> list:
         manifest["title"],
         manifest["count"],
         listed_names(manifest["classes"], 8),
-        len(manifest["unreadable"]),
+        len(manifest["unreadable"]) + sum(manifest.get("left_out", {}).values()),
         manifest["fingerprint"][:12],
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine import home as homes
-from engine.cli.dataset_argument import HELP, spec_of
+from engine.cli.dataset_argument import HELP, Layout, spec_of
 from engine.cli.options import AsJson, Home, json_out, line, table
 from engine.cli.terminal import prepare, say, watched
 from engine.errors import DatasetError, GraftError
@@ -41,6 +41,7 @@ def inspect(
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Without the backbone: quick, but no wrong labels.")
     ] = False,
+    layout: Layout = "auto",
     home: Home = None,
     json_: AsJson = False,
 ) -> None:
@@ -50,11 +51,11 @@ def inspect(
     """
     from engine.data import curation, datasets
     from engine.estimate import proposal
-    from engine.inspection import findings, inspection
+    from engine.inspection import findings, inspection, judge
     from engine.recipe import load
 
     folder = homes.home(home)
-    spec = spec_of(dataset, folder)
+    spec = spec_of(dataset, folder, layout)
     given = load(recipe or proposal.preset_for(spec.model_dump(), folder), [])
     asked = (spec, folder, None if pixels else given)
     prepare(spec, folder)
@@ -78,12 +79,15 @@ def inspect(
                 "split": unsplit,
                 "division": opened.division(given.split),
                 "findings": [_plain(f, opened, found, parts) for f in listed],
+                "backbone": found.backbone,
                 "report": found.report,
                 "error": ended["error"],
             }
         )
     else:
         _print(listed, opened, opened.division(given.split), unsplit)
+        if replaced := judge.replaced(given, found.backbone):
+            line(replaced)
     if ended["error"]:  # findings from the pixels are shown all the same
         raise GraftError(ended["error"])
 
@@ -111,6 +115,8 @@ def _inspected(asked: tuple, start: Callable[..., None]) -> tuple[Inspection, Jo
 
 
 def _print(listed: list[Finding], opened: Dataset, division: str, unsplit: str | None) -> None:
+    from engine.inspection.findings import share
+
     lost = "".join(
         f"; {found.count:,} of them can no longer be read"
         for found in listed
@@ -118,7 +124,9 @@ def _print(listed: list[Finding], opened: Dataset, division: str, unsplit: str |
     )
     counts = f"{plural(len(opened), 'image')} of {plural(len(opened.classes), 'class', 'classes')}"
     line(f"{opened.title}: {counts}{lost}")
-    line(division)
+    for text in (*opened.notes, division, opened.left_out_text):
+        if text:
+            line(text)
     for name, why in opened.skipped[:SHOWN]:
         say(f"Skipped: {name} ({why})")
     if len(opened.skipped) > SHOWN:
@@ -128,8 +136,11 @@ def _print(listed: list[Finding], opened: Dataset, division: str, unsplit: str |
     if not listed:
         return line("No problems were found.")
     table(
-        ["finding", "severity", "count", "what", "examples"],
-        [[f.kind, f.severity, f"{f.count:,}", f.title, _examples(f, opened)] for f in listed],
+        ["finding", "severity", "count", "likely true", "what", "examples"],
+        [
+            [f.kind, f.severity, f"{f.count:,}", share(f), f.title, _examples(f, opened)]
+            for f in listed
+        ],
     )
     for finding in listed:
         line(f"{finding.kind}: {finding.advice}")
@@ -152,6 +163,8 @@ def _facts(opened: Dataset) -> dict:
         "overlay": opened.overlay,
         "unreadable": [list(item) for item in opened.unreadable],
         "skipped": [list(item) for item in opened.skipped],
+        "left_out": opened.left_out,
+        "notes": opened.notes,
     }
 
 
@@ -175,7 +188,7 @@ def _plain(
     if finding.scores is not None:
         for image, score in zip(images, finding.scores.tolist(), strict=True):
             image["score"] = score
-    if finding.kind == "mislabelled" and found.features:
+    if finding.kind in ("mislabelled", "doubtful") and found.features:
         rows = opened.rows[finding.indices]
         for image, row in zip(images, rows.tolist(), strict=True):
             image["suggested"] = opened.source_classes[found.features["suggested"][row]]
@@ -186,6 +199,8 @@ def _plain(
         "severity": finding.severity,
         "count": finding.count,
         "advice": finding.advice,
+        "expected": finding.expected,
+        "relabel_as_suggested": findings.suggests_labels(finding),
         "images": images,
         "groups": None if finding.groups is None else [names(g) for g in finding.groups],
         "leave_out": names(findings.suggested_exclusions(finding, opened)),

@@ -31,6 +31,7 @@ from engine.data import copies, groups, overlay, splits
 from engine.data.sources import archive, collection, folders, tfds_catalogue
 from engine.data.sources.sample import VERSION
 from engine.errors import DatasetError, LostImageError
+from engine.host import words
 from engine.host.background import Job, JobState
 from engine.images import depth
 from engine.recipe import DatasetSpec, SplitSpec
@@ -233,6 +234,16 @@ class Dataset:
             return self._whole
         named = groups.keys(spec, self._whole_names, self.source_classes)
         return groups.joined(self._whole, named, self._whole_copies)
+
+    @property
+    def left_out_text(self) -> str:
+        """How many files of the source are not used, and why; "" if all are used."""
+        reasons = self.left_out | ({"it cannot be read": n} if (n := len(self.unreadable)) else {})
+        if not reasons:
+            return ""
+        total = words.plural(sum(reasons.values()), "file or folder", "files and folders")
+        most = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+        return f"{total} left out: {'; '.join(f'{count:,}: {why}' for why, count in most)}."
 
     def division(self, spec: SplitSpec) -> str:
         """How `split` divides the images, in sentences for people."""

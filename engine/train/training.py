@@ -128,7 +128,8 @@ def _open_data(
     run.update(fingerprint=dataset.fingerprint)
     split = dataset.split(recipe.split)
     if not again and len(set(dataset.source_splits.tolist())) > 1:
-        events.write("note", text=dataset.division(recipe.split))
+        for text in filter(None, (dataset.division(recipe.split), dataset.left_out_text)):
+            events.write("note", text=text)
     contents = {part: dataset.contents[indices].tolist() for part, indices in split.items()}
     homes.write_json(run.path / files.SPLIT, {"fingerprint": dataset.fingerprint} | contents)
     return dataset, split

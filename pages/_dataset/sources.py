@@ -18,6 +18,12 @@ Uploads are held in memory; for a larger one, enter its path.
 """
 IMAGE_MB = 50
 NEW = "＋ New class"
+LAYOUTS = {
+    "auto": "Recognise it by names and contents",
+    "class": "A folder for each class",
+    "part/class": "Train, validation and test, with classes in them",
+    "class/part": "Classes, with train, validation and test in them",
+}
 
 
 def sample() -> None:
@@ -73,6 +79,13 @@ def folder() -> None:
         "Directory with one folder of images for each class",
         placeholder="/data/flowers",
     )
+    _layout()
+
+
+def _layout():
+    """What the folders are, for a person who knows better."""
+    with st.container(width=420):
+        field("dataset.layout", "What its folders are", words=LAYOUTS)
 
 
 def zip_file() -> None:
@@ -96,13 +109,14 @@ def zip_file() -> None:
             except DatasetError:
                 uploads.forget_upload(common.home(), path)
                 raise
-            dataset = draft.data()["dataset"] | {"path": str(path), "overlay": ""}
+            dataset = draft.data()["dataset"] | {"path": str(path), "overlay": "", "layout": "auto"}
             draft.choose_dataset(dataset)
             # A new key drops the upload, so it does not stay in memory.
             st.session_state["zip_uploads"] = st.session_state.get("zip_uploads", 0) + 1
             st.session_state["prepare_now"] = True
             st.rerun()
     field("dataset.path", "… or the path of a zip on this host", placeholder="/data/flowers.zip")
+    _layout()
 
 
 def build(spec) -> None:

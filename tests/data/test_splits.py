@@ -184,6 +184,8 @@ def test_recipes_of_before_there_were_groups_keep_their_parts_exactly():
     of_before = {"method": "auto", "test": 10, "validation": 15, "train": 75, "seed": 0}
     spec = SplitSpec.model_validate(of_before)
     assert spec.group_by == "none" and SplitSpec().group_by == "copies"
+    sets = ["split.method=auto", "split.seed=0"]
+    assert all(load_preset(name, sets).split.group_by == "copies" for name in ("sample", "flowers"))
     kept = Recipe.from_dict({"stages": [{}], "split": of_before}).to_yaml()
     assert Recipe.from_yaml(kept).split == spec
     random = np.random.default_rng(0)
