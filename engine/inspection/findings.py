@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.inspection import depth_kinds, kinds
+from engine.inspection import depth_kinds, kinds, label_kinds
 from engine.inspection.kinds import Finding, Seen
 
 if TYPE_CHECKING:
     from engine.data.datasets import Dataset
     from engine.inspection.inspection import Inspection
 
-__all__ = ["KINDS", "Finding", "find", "suggested_exclusions"]
+__all__ = ["KINDS", "Finding", "find", "share", "suggested_exclusions", "suggests_labels"]
 
-KINDS = kinds.KINDS | depth_kinds.KINDS
+KINDS = kinds.KINDS | label_kinds.KINDS | depth_kinds.KINDS
 """Each kind of finding, in the order of a list of equal severity."""
 
 
@@ -40,14 +40,16 @@ def find(
     part = np.full(len(dataset), "", "U10")
     for name, members in (parts or {}).items():
         part[members] = name
-    rows, count = dataset.rows, len(inspection.pixels["groups"])
-    features = {
-        name: values[rows]
-        for name, values in (inspection.features or {}).items()
-        if values.shape[:1] == (count,)
-    }
+    rows, count = dataset.rows, len(inspection.labels)
+    known = inspection.features or {}
+    features = {k: values[rows] for k, values in known.items() if values.shape[:1] == (count,)}
+    facts = {k: values.item() for k, values in known.items() if not values.shape}
     pixels = {name: values[rows] for name, values in inspection.pixels.items()}
-    seen = Seen(dataset, pixels, features, inspection.labels[rows], part)
+    # A copy that can no longer be read is none to keep.
+    pixels["groups"] = np.where(np.isnan(pixels["brightness"]), -1, dataset.copies)
+    # An earlier version did not measure it: no image is taken for empty then.
+    pixels.setdefault("span", np.full(len(dataset), np.inf))
+    seen = Seen(dataset, pixels, features, inspection.labels[rows], part, facts)
     found = [finding for kind in KINDS.values() for finding in kind(seen)]
     return sorted(found, key=lambda finding: ("high", "medium", "low").index(finding.severity))
 
@@ -59,8 +61,8 @@ def suggested_exclusions(finding: Finding, dataset: Dataset) -> np.ndarray:
     validation or train, so that earlier measurements stay comparable and training loses what it
     should not have seen. Within a part the largest image stays, since smaller ones can be made
     from it; of equal ones the first. If copies have different labels, nothing is suggested: a
-    person must decide first which label is correct. All images that are too dark, too bright or
-    nearly empty are suggested.
+    person must decide first which label is correct. All images that hold nothing are suggested:
+    too dark, too bright or of a single colour.
 
     Args:
         finding: of `find`.
@@ -75,3 +77,18 @@ def suggested_exclusions(finding: Finding, dataset: Dataset) -> np.ndarray:
         return np.zeros(0, np.int64)
     same = [g[1:] for g in finding.groups or () if len(np.unique(dataset.labels[g])) == 1]
     return np.concatenate([np.zeros(0, np.int64), *same])
+
+
+def share(finding: Finding) -> str:
+    """The share of a finding's images expected to be as its title says, in words; "" if it is not
+    known, or all are."""
+    return "" if finding.expected is None else f"about {round(10 * finding.expected)} of 10"
+
+
+def suggests_labels(finding: Finding) -> bool:
+    """Whether to offer to relabel the images of a finding as suggested, all at once."""
+    return (
+        finding.kind == "mislabelled"
+        and finding.expected is not None
+        and finding.expected >= label_kinds.SERIOUS
+    )

@@ -4,14 +4,14 @@ Light. `engine.inspection.worker` does the work in the background. The results a
 dataset's content, so that opening them again is instant and a copy of the dataset has them too:
 
     GRAFT_HOME/inspections/FINGERPRINT/
-        pixels.npz          brightness, contrast, sharpness, entropy, phash, groups; a row per image
-        features-KEY.npz    results of the backbone KEY (`engine.inspection.suspects`)
+        pixels.npz          brightness, contrast, sharpness, entropy, span; a row per image
+        judged-KEY.npz      results of the backbone KEY (`engine.inspection.suspects`)
         thumbs.sqlite       thumbnails by content (`engine.images.thumbnails`)
         report.json         times, counts, versions
         progress.json       the request of the job (`engine.host.background`)
 
-Decisions about single images (overlays) change nothing here: rows are those of the dataset without
-them.
+The backbone is that of a recipe, or a better one (`engine.inspection.judge`). Decisions about
+single images (overlays) change nothing here: rows are those of the dataset without them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from engine.data.unreadable import READING
 from engine.errors import DamagedFile, DatasetError
 from engine.host.background import Job, JobState, wait_for
 from engine.images import thumbnails
+from engine.inspection import judge
 from engine.jobs import jobs
 from engine.recipe import DatasetSpec, Recipe
 
-PIXELS = ("brightness", "contrast", "sharpness", "entropy", "phash", "groups")
+PIXELS = ("brightness", "contrast", "sharpness", "entropy", "span")
 NO_STATE = JobState(
     kind="inspection", state="missing", phase="", text="", done=0, total=None, eta_seconds=None,
     error=None, result=None,
@@ -53,10 +54,11 @@ class Inspection:
         source_fingerprint: of the dataset.
         pixels: dict of arrays (n,): brightness (mean luma, 0 to 255), contrast (its standard
             deviation), sharpness (variance of the Laplacian), entropy (bits), each not a number for
-            an image that could no longer be read; phash (uint64); groups (int32, the number of the
-            group of copies that an image belongs to, or -1).
+            an image that could no longer be read; span (largest difference of the luma of its 64 x
+            64 blocks; absent in results of earlier versions).
         labels: int64 array (n,), indices into the classes without overlay.
-        features: result of `engine.inspection.suspects.analyse` for the recipe's backbone, or None.
+        features: result of `engine.inspection.suspects.analyse` and backbone (shape (), the title
+            of the one that computed it), or None.
         report: times, counts and versions.
         key: changes when any of the results does.
     """
@@ -67,6 +69,11 @@ class Inspection:
     features: dict[str, np.ndarray] | None
     report: dict[str, Any] = field(default_factory=dict)
     key: str = ""
+
+    @property
+    def backbone(self) -> str:
+        """The title of the backbone of `features`; "" if there are none."""
+        return str(self.features["backbone"]) if self.features else ""
 
 
 def state(spec: DatasetSpec, home: Path, recipe: Recipe | None = None) -> JobState:
@@ -81,7 +88,7 @@ def state(spec: DatasetSpec, home: Path, recipe: Recipe | None = None) -> JobSta
         A JobState. While an inspection for another recipe runs, it is "running" too: there is one
         at a time for a dataset.
     """
-    folder = _folder(spec, home)
+    folder, recipe = _folder(spec, home), recipe and judge.of(recipe, spec, home)
     if folder is None:
         return NO_STATE
     job = _job(folder)
@@ -106,7 +113,7 @@ def start(spec: DatasetSpec, home: Path, recipe: Recipe | None = None) -> None:
     """
     plain = spec.model_copy(update={"overlay": ""})
     datasets.open_dataset(plain, home)
-    folder = _folder(plain, home)
+    folder, recipe = _folder(plain, home), recipe and judge.of(recipe, spec, home)
     if folder is not None and not _found(folder, recipe):
         # A run that is in progress has the GPU's memory.
         environment = {"CUDA_VISIBLE_DEVICES": "-1"} if jobs.active(home) else {}
@@ -125,7 +132,7 @@ def again(spec: DatasetSpec, home: Path, recipe: Recipe | None = None) -> None:
     now. Thumbnails and cached features stay. Raises as `start` does."""
     folder = _folder(spec, home)
     if folder is not None and state(spec, home, recipe)["state"] != "running":
-        for file in [folder / "pixels.npz", *folder.glob("features-*.npz")]:
+        for file in [folder / "pixels.npz", *folder.glob("judged-*.npz")]:
             file.unlink(missing_ok=True)
     start(spec, home, recipe)
 
@@ -163,7 +170,7 @@ def open_inspection(
     Returns:
         An Inspection; its features are None if there are no results of that recipe's backbone.
     """
-    folder = _folder(spec, home)
+    folder, recipe = _folder(spec, home), recipe and judge.of(recipe, spec, home)
     if folder is None or not (folder / "pixels.npz").exists():
         return None
     prepared = Path(home) / homes.DATASETS / datasets.key(spec)
@@ -286,8 +293,8 @@ def _found(folder: Path, recipe: Recipe | None) -> bool:
 
 def _features_file(folder: Path, recipe: Recipe | None) -> Path | None:
     if recipe is None:
-        made = sorted(folder.glob("features-*.npz"), key=lambda file: file.stat().st_mtime_ns)
+        made = sorted(folder.glob("judged-*.npz"), key=lambda file: file.stat().st_mtime_ns)
         return made[-1] if made else None
     known = homes.read_json(folder / "report.json", {}).get("recipes", {})
-    file = folder / f"features-{known.get(recipe_key(recipe))}.npz"
+    file = folder / f"judged-{known.get(recipe_key(recipe))}.npz"
     return file if file.exists() else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -19,28 +19,27 @@ ROBUST = 3.5
 """Modified z-score above which a value is an outlier (Iglewicz & Hoaglin, "How to Detect and Handle
 Outliers", 1993)."""
 DARK, BRIGHT = 48, 208
-"""Luma, 0 to 255. Too dark: even the bright end (mean + 2 deviations) is below DARK; too bright:
-even the dark end (mean - 2 deviations) is above BRIGHT. Of the 3,458 photos of tf_flowers, which
-include white roses on white and flowers on black, none is below 66 or above 193."""
+"""Luma, 0 to 255. Dark: even the bright end (mean + 2 deviations) is below DARK; bright: even the
+dark end (mean - 2 deviations) is above BRIGHT. Of the 3,458 photos of tf_flowers, which include
+white roses on white and flowers on black, none is below 66 or above 193."""
 PLAIN_CONTRAST = 5.0
 """Deviation of luma (0 to 255) below which an image is one plain grey: about a sensor's noise. The
 lowest of the photos of tf_flowers is 17."""
-PLAIN_ENTROPY = 0.3
-"""Bits: as in a black and white drawing with 5% black pixels."""
+EMPTY_SPAN = 20
+"""Luma, 0 to 255: an image holds nothing if no two of its 64 x 64 blocks differ by more. It is
+4 to 9 for frames of noise; 40 and more for scans with a few lines of small print, and for a thin
+pencil line on paper."""
 ODD_FACTOR = 2.0
 """An odd size or shape also differs from the median by at least this factor: if nearly all images
 have the same size, one more pixel would otherwise be an outlier."""
 FEW = 10
-"""Images of a class below which a head can hardly learn it, and the test part gets only one: a
-single answer then moves the class's recall from 0% to 100%."""
+"""Images of a class below which a head can hardly learn it."""
+FEW_TESTED = 5
+"""Test images of a class below which its accuracy says nothing: even if all 4 are classified
+correctly, the 95% interval reaches down to 51% (Wilson 1927)."""
 UNEVEN = 10.0
 """Ratio of the largest to the smallest class from which imbalance is worth fixing: between the two,
 always predicting the larger one is correct for over 90% of the images."""
-ODDS = 3.0
-"""How many times as probable as the label another class must be, out of fold, for the label to be
-doubted. Of 10 labels swapped among 600 photos of tf_flowers (3 draws, MobileNetV2 0.35), the list
-then contains 8 or 9, and 22 to 34 images in all. The rule of confident learning (at least as
-confident as usual in the other class) finds 5 to 7 of them, in a list of 19 to 23."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ class Finding:
             keep first; or None.
         advice: one sentence, what to do.
         scores: float array (m,), by which `indices` are ranked, or None.
+        expected: the share of the images that are expected to be as the title says, 0 to 1,
+            measured in trials; None where the finding is a fact or was not measured.
     """
 
     kind: str
@@ -67,18 +68,21 @@ class Finding:
     groups: list[np.ndarray] | None
     advice: str
     scores: np.ndarray | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True)
 class Seen:
     """What a kind examines: the dataset, its rows of the inspection, each image's label before
-    decisions (an index into the source's classes) and its part ("" for none)."""
+    decisions (an index into the source's classes), its part ("" for none), and facts of the
+    backbone's results as a whole."""
 
     dataset: Dataset
     pixels: dict[str, np.ndarray]
     features: dict[str, np.ndarray]
     before: np.ndarray
     part: np.ndarray
+    facts: Mapping[str, Any]
 
 
 def modified_z(values: np.ndarray) -> np.ndarray:
@@ -96,7 +100,7 @@ def _unreadable(seen: Seen) -> Iterator[Finding]:
     count = len(seen.dataset.unreadable)
     if count:
         yield Finding(
-            "unreadable", "Files that cannot be read", "medium", count, _none(), None,
+            "unreadable", "Files that cannot be read", "medium", count, none(), None,
             "They are left out. Replace or delete the files, then prepare the dataset again.",
         )  # fmt: skip
 
@@ -134,8 +138,11 @@ def _leakage(seen: Seen) -> Iterator[Finding]:
     yield from _copies(
         seen, [g[seen.part[g] != ""] for g, _ in groups], "leakage",
         f"The same image in {'; '.join(names)}", "high",
-        "Leave out the copies, or move each group into one part: an image that was trained on "
-        "makes the results on validation and test look better than they are.",
+        "An image that was trained on makes the results on validation and test look better than "
+        "they are. If the images are divided by percentage, keep near copies together "
+        "(split.group_by: copies); if the parts are the source's own, leave out the copies or move "
+        "each group into one part, or divide all images again (split.method: stratified), which "
+        "gives up comparing with others' results on the same test part.",
     )  # fmt: skip
 
 
@@ -158,7 +165,7 @@ def _odd_size(seen: Seen) -> Iterator[Finding]:
         strange = (z > ROBUST) & (away >= np.log2(ODD_FACTOR))
         odd |= strange
         score = np.maximum(score, np.where(strange, z, 0))
-    yield from _ranked(
+    yield from ranked(
         np.flatnonzero(odd), score, "odd_size", "Odd size or shape", "low",
         "Look at them: they are much smaller, larger, wider or taller than the others, and "
         "training resizes all images to one square.",
@@ -166,54 +173,88 @@ def _odd_size(seen: Seen) -> Iterator[Finding]:
 
 
 def _too_dark(seen: Seen) -> Iterator[Finding]:
-    light = seen.pixels["brightness"] + 2 * seen.pixels["contrast"]
-    yield from _ranked(
-        np.flatnonzero(light < DARK), -light, "too_dark", "Too dark to see anything", "medium",
+    dark, _ = _dark_and_bright(seen)
+    yield from ranked(
+        np.flatnonzero(dark & _empty(seen)), -seen.pixels["brightness"], "too_dark",
+        "Too dark to see anything", "medium",
         "Leave them out, unless the classifier will be used on such dark images.",
     )  # fmt: skip
 
 
+def _dark(seen: Seen) -> Iterator[Finding]:
+    dark, _ = _dark_and_bright(seen)
+    yield from ranked(
+        np.flatnonzero(dark & ~_empty(seen)), -seen.pixels["brightness"], "dark",
+        "Very dark images", "low",
+        "Look at them: something is in them, but it may be too dark to recognize.",
+    )  # fmt: skip
+
+
 def _too_bright(seen: Seen) -> Iterator[Finding]:
-    light = seen.pixels["brightness"] - 2 * seen.pixels["contrast"]
-    yield from _ranked(
-        np.flatnonzero(light > BRIGHT), light, "too_bright", "Too bright to see anything", "medium",
+    # A bright image that is not empty is usually a scan: black on white paper, and fine.
+    _, bright = _dark_and_bright(seen)
+    yield from ranked(
+        np.flatnonzero(bright & _empty(seen)), seen.pixels["brightness"], "too_bright",
+        "Too bright to see anything", "medium",
         "Leave them out, unless the classifier will be used on such bright images.",
     )  # fmt: skip
 
 
 def _low_information(seen: Seen) -> Iterator[Finding]:
-    plain = _plain(seen) & ~_dark_or_bright(seen)
-    yield from _ranked(
-        np.flatnonzero(plain), -seen.pixels["contrast"], "low_information", "Nearly empty images",
+    dark, bright = _dark_and_bright(seen)
+    plain = (seen.pixels["contrast"] < PLAIN_CONTRAST) & _empty(seen) & ~dark & ~bright
+    yield from ranked(
+        np.flatnonzero(plain), -seen.pixels["contrast"], "low_information", "Empty images",
         "medium", "Leave them out: a single colour says nothing about the class.",
     )  # fmt: skip
 
 
 def _blurry(seen: Seen) -> Iterator[Finding]:
-    # Dark, bright and empty images have no edges either, but are findings of their own kinds.
-    known = np.isfinite(seen.pixels["sharpness"]) & ~_plain(seen) & ~_dark_or_bright(seen)
+    # Dark and empty images have no edges either, but are findings of their own kinds.
+    dark, _ = _dark_and_bright(seen)
+    plain = seen.pixels["contrast"] < PLAIN_CONTRAST
+    known = np.isfinite(seen.pixels["sharpness"]) & ~dark & ~plain & ~_empty(seen)
     score = np.zeros(len(known))
     # Sharpness is a power of the strength of edges, so its logarithm is closer to normal.
     score[known] = -modified_z(np.log(seen.pixels["sharpness"][known].astype(float) + 1e-3))
-    yield from _ranked(
+    yield from ranked(
         np.flatnonzero(score > ROBUST), score, "blurry", "Blurred images", "low",
         "Look at them, and leave out those whose class you cannot recognize yourself.",
     )  # fmt: skip
 
 
 def _tiny_class(seen: Seen) -> Iterator[Finding]:
-    classes = seen.dataset.classes
-    counts = np.bincount(seen.dataset.labels, minlength=len(classes))
-    tiny = np.flatnonzero(counts < FEW)
-    if len(tiny):
-        tiny = tiny[np.argsort(counts[tiny], kind="stable")]
-        images = np.concatenate([np.flatnonzero(seen.dataset.labels == label) for label in tiny])
-        yield Finding(
-            "tiny_class", f"Classes with fewer than {FEW} images: {_named(classes, counts, tiny)}",
-            "high" if counts[tiny[0]] < 3 else "medium", len(tiny), images, None,
-            "Add images of these classes, or leave them out: train, validation and test need at "
-            "least one image each.",
-        )  # fmt: skip
+    """Classes too small to learn, or too small in the test part to say how well they were."""
+    names, labels = seen.dataset.classes, seen.dataset.labels
+    counts, trained, tested = (
+        np.bincount(labels[chosen], minlength=len(names))
+        for chosen in (slice(None), seen.part == "train", seen.part == "test")
+    )
+    divided = bool((seen.part != "").any())
+    tiny = np.flatnonzero((counts < FEW) | (divided & (tested < FEW_TESTED)))
+    if not len(tiny):
+        return
+    tiny = tiny[np.lexsort((counts[tiny], tested[tiny]))]
+    place = np.full(len(names), -1)
+    place[tiny] = np.arange(len(tiny))
+    images = np.flatnonzero(place[labels] >= 0)
+    images = images[np.argsort(place[labels[images]], kind="stable")]
+    sizes = [f"{names[i]} ({counts[i]})" for i in tiny.tolist()]
+    title, advice = f"Classes with fewer than {FEW} images: {words.listed(sizes)}", ""
+    if divided:
+        sizes = [f"{names[i]} ({tested[i]} of {counts[i]})" for i in tiny.tolist()]
+        title = f"Classes with too few test images: {words.listed(sizes)}"
+        least, most = (words.plural(int(tested[i]), "test image") for i in tiny[[0, -1]])
+        number = most if least == most else f"{least.split()[0]} to {most}"
+        which = "this class" if len(tiny) == 1 else "each of these classes"
+        advice = f"{number}: an accuracy of {which} says nothing. "
+    lost = (tested[tiny] == 0) | (trained[tiny] == 0) if divided else counts[tiny] < 3
+    yield Finding(
+        "tiny_class", title, "high" if lost.any() else "medium", len(tiny), images, None,
+        f"{advice}Add images of {'it' if len(tiny) == 1 else 'them'}, or leave "
+        f"{'it' if len(tiny) == 1 else 'them'} out: train, validation and test need at least one "
+        "image each.",
+    )  # fmt: skip
 
 
 def _imbalance(seen: Seen) -> Iterator[Finding]:
@@ -229,39 +270,16 @@ def _imbalance(seen: Seen) -> Iterator[Finding]:
             "imbalance",
             f"Uneven classes: {words.plural(int(counts[most]), 'image')} of {classes[most]}, "
             f"{counts[least]:,} of {classes[least]}",
-            "low", len(small), _none(), None,
+            "low", len(small), none(), None,
             "Add images of the small classes, and look at each class's recall instead of accuracy.",
         )  # fmt: skip
-
-
-def _mislabelled(seen: Seen) -> Iterator[Finding]:
-    if "suggested" not in seen.features:
-        return
-    of_source = {name: i for i, name in enumerate(seen.dataset.source_classes)}
-    given = np.array([of_source[name] for name in seen.dataset.classes])[seen.dataset.labels]
-    likely, suggested = seen.features["suggested_probability"], seen.features["suggested"]
-    # Ranked by the probability of the label (Northcutt et al., "Confident Learning", 2021), which
-    # also was best in our own measurements.
-    score = 1 - seen.features["given_probability"]
-    with np.errstate(invalid="ignore"):
-        doubted = (
-            (suggested >= 0)
-            & (suggested != given)
-            & (likely > ODDS * seen.features["given_probability"])
-        )
-    # A person has looked at relabelled images, so the backbone's opinion no longer matters.
-    doubted &= given == seen.before
-    yield from _ranked(
-        np.flatnonzero(doubted), score, "mislabelled", "Labels that look wrong", "high",
-        "Look at them, the most likely errors first, and relabel or leave out the wrong ones.",
-    )  # fmt: skip
 
 
 def _outlier(seen: Seen) -> Iterator[Finding]:
     if "outlier" not in seen.features:
         return
     score = np.nan_to_num(seen.features["outlier"], nan=0.0)
-    yield from _ranked(
+    yield from ranked(
         np.flatnonzero(score > 1.0), score, "outlier", "Unlike all other images", "low",
         "Look at them, and leave out those that belong to no class.",
     )  # fmt: skip
@@ -272,26 +290,26 @@ KINDS = {
     "unreadable": _unreadable,
     "leakage": _leakage,
     "label_conflict": _conflict,
-    "mislabelled": _mislabelled,
     "exact_duplicates": _exact,
     "near_duplicates": _near,
     "tiny_class": _tiny_class,
     "too_dark": _too_dark,
     "too_bright": _too_bright,
     "low_information": _low_information,
+    "dark": _dark,
     "blurry": _blurry,
     "outlier": _outlier,
     "odd_size": _odd_size,
     "imbalance": _imbalance,
 }
-"""Each kind of finding, in the order of a list of equal severity."""
+"""Each kind of finding but those about labels, in the order of a list of equal severity."""
 
 
-def _none() -> np.ndarray:
+def none() -> np.ndarray:
     return np.zeros(0, np.int64)
 
 
-def _ranked(
+def ranked(
     indices: np.ndarray, score: np.ndarray, kind: str, title: str, severity: Severity, advice: str
 ) -> Iterator[Finding]:
     """A finding of single images, the highest score first; nothing for no images."""
@@ -335,7 +353,7 @@ def _groups(numbers: np.ndarray) -> list[np.ndarray]:
 
 
 def _all_groups(seen: Seen) -> list[np.ndarray]:
-    """Groups of exact and near copies: the inspection's groups contain both."""
+    """Groups of exact and near copies (`engine.data.copies`)."""
     return _groups(seen.pixels["groups"])
 
 
@@ -345,15 +363,10 @@ def _parts_of(seen: Seen, group: np.ndarray) -> list[str]:
     return [name for name in ("train", "validation", "test") if name in present]
 
 
-def _plain(seen: Seen) -> np.ndarray:
-    return (seen.pixels["contrast"] < PLAIN_CONTRAST) | (seen.pixels["entropy"] < PLAIN_ENTROPY)
+def _empty(seen: Seen) -> np.ndarray:
+    return seen.pixels["span"] < EMPTY_SPAN
 
 
-def _dark_or_bright(seen: Seen) -> np.ndarray:
+def _dark_and_bright(seen: Seen) -> tuple[np.ndarray, np.ndarray]:
     brightness, spread = seen.pixels["brightness"], 2 * seen.pixels["contrast"]
-    return (brightness + spread < DARK) | (brightness - spread > BRIGHT)
-
-
-def _named(classes: Sequence[str], counts: np.ndarray, labels: np.ndarray) -> str:
-    """The first classes with their counts."""
-    return words.listed([f"{classes[i]} ({counts[i]})" for i in labels.tolist()])
+    return brightness + spread < DARK, brightness - spread > BRIGHT

@@ -24,12 +24,12 @@ from engine.host.background import Report, silent
 from engine.host.parallel import cores, ordered_map
 from engine.images import measures
 from engine.images.thumbnails import Thumbnails
-from engine.inspection import duplicates, inspection
+from engine.inspection import inspection, judge
 from engine.recipe import DatasetSpec, Recipe
 
 BATCH = 256
-"""Images whose records are written to the disk at once: 1.1 MB of records, 1.5 MB of thumbnails."""
-PACKAGES = ("pillow", "numpy", "ImageHash", "scikit-learn")
+"""Images whose records are written to the disk at once, with 1.5 MB of thumbnails."""
+PACKAGES = ("pillow", "numpy", "scikit-learn")
 LOOKING = "Looking at the images"
 
 
@@ -44,7 +44,8 @@ def inspect(
     Args:
         spec: a DatasetSpec; its overlay does not matter.
         home: Graft's home.
-        recipe: its backbone finds wrong labels and outliers; None leaves that out.
+        recipe: its backbone, or a better one (`engine.inspection.judge`), finds wrong labels and
+            outliers; None leaves that out.
         report: see `Report`; may raise to stop.
 
     Raises:
@@ -60,11 +61,11 @@ def inspect(
         if not (folder / "pixels.npz").exists():
             _pixels(dataset, folder, thumbs, report)
         if recipe is not None and inspection.state(plain, home, recipe)["state"] != "done":
-            _features(dataset, recipe, home, folder, report)
+            _features(dataset, judge.of(recipe, plain, home), home, folder, report)
 
 
 def _pixels(dataset: Dataset, folder: Path, thumbs: Thumbnails, report: Report) -> None:
-    """Measures every image, finds copies, and writes pixels.npz."""
+    """Measures every image, and writes pixels.npz."""
     begun = time.time()
     path = folder / "records.bin"
     before = _records_done(path)
@@ -77,16 +78,13 @@ def _pixels(dataset: Dataset, folder: Path, thumbs: Thumbnails, report: Report) 
             f"no image of {dataset.title} can be read any more; put the files back or prepare the "
             "dataset again"
         )
-    measured = time.time()
-    arrays = {name: np.array(records[name]) for name in inspection.PIXELS if name != "groups"}
-    arrays["groups"] = duplicates.groups(records["grey"], arrays["phash"], dataset.contents, report)
+    arrays = {name: np.array(records[name]) for name in inspection.PIXELS}
     inspection.save(folder / "pixels.npz", dataset, arrays)
     facts = {
         "images": len(dataset),
         "lost": lost,
         "taken_up_at": before,
-        "measure_seconds": round(measured - begun, 2),
-        "duplicates_seconds": round(time.time() - measured, 2),
+        "measure_seconds": round(time.time() - begun, 2),
     }
     _note(folder, pixels=facts)
     path.unlink()
@@ -141,7 +139,7 @@ def _measure(dataset: Dataset, path: Path, before: int, thumbs: Thumbnails, repo
 
 
 def _features(dataset: Dataset, recipe: Recipe, home: Path, folder: Path, report: Report) -> None:
-    """Writes features-KEY.npz with the recipe's backbone."""
+    """Writes judged-KEY.npz with the recipe's backbone."""
     report("Starting TensorFlow")
     from engine.features import of_dataset
     from engine.inspection import suspects
@@ -151,11 +149,12 @@ def _features(dataset: Dataset, recipe: Recipe, home: Path, folder: Path, report
         dataset, recipe, home, lambda phase, *now: report(*now)
     ) as features:
         key, looked = features.key, time.time()
-        path = folder / f"features-{key}.npz"
+        path = folder / f"judged-{key}.npz"
         if not path.exists():
             found = suspects.analyse(
                 features, dataset.labels, dataset.classes, report, contents=dataset.contents
             )
+            found["backbone"] = np.array(recipe.backbone.title)
             inspection.save(path, dataset, found)
     report_ = homes.read_json(folder / "report.json", {})
     facts = {

@@ -103,7 +103,7 @@ def reduce(
 
 
 def classifier(
-    values: np.ndarray, labels: np.ndarray, balanced: bool = False
+    values: np.ndarray, labels: np.ndarray, balanced: bool = False, strength: float = STRENGTH
 ) -> LogisticRegression:
     """Multinomial logistic regression with an L2 penalty, fitted until it converges.
 
@@ -111,6 +111,7 @@ def classifier(
         values: float32 array (m, d) of `reduce`.
         labels: int array (m,) of two or more classes.
         balanced: whether each class is weighted by m / (classes x images of the class).
+        strength: inverse strength of the penalty, scikit-learn's C.
 
     Returns:
         A fitted classifier. There is one optimum, so the same images give the same classifier.
@@ -118,7 +119,7 @@ def classifier(
     from sklearn.linear_model import LogisticRegression
 
     made = LogisticRegression(
-        C=STRENGTH, max_iter=STEPS, class_weight="balanced" if balanced else None
+        C=strength, max_iter=STEPS, class_weight="balanced" if balanced else None
     )
     with one_thread():
         return made.fit(values, labels)

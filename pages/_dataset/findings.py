@@ -5,7 +5,7 @@ import streamlit as st
 
 from engine.data import curation
 from engine.host import words
-from engine.inspection import findings, inspection, payback
+from engine.inspection import findings, inspection, judge, payback
 from pages._dataset import gallery
 from pages._dataset.data import View
 from pages._ui import common, draft, job
@@ -58,6 +58,9 @@ def show(view: View) -> None:
     if not view.inspection:
         return
     _lost(view)
+    recipe = draft.recipe()
+    if recipe and (replaced := judge.replaced(recipe, view.inspection.backbone)):
+        st.caption(common.plain(replaced))
     found = [f for f in view.found() if f.count]
     if not found:
         st.success("No problems found.", icon=":material/check_circle:")
@@ -65,7 +68,13 @@ def show(view: View) -> None:
         kinds = {f.kind: f for f in found}
         texts = {"high": "serious", "medium": "worth a look", "low": "info"}
         rows = [
-            {"Finding": f.title, "How serious": texts[f.severity], "Count": f.count} for f in found
+            {
+                "Finding": f.title,
+                "How serious": texts[f.severity],
+                "Count": f.count,
+                "Likely true": findings.share(f),
+            }
+            for f in found
         ]
         st.dataframe(rows, hide_index=True, width=720)
         name = st.selectbox(
@@ -109,7 +118,7 @@ def _finding(view, finding):
         text = words.plural(len(copies), "copy", "copies") + ", keep one of each"
         preselect = (text if groups else f"{len(copies):,} of them", copies)
     chosen = np.concatenate(finding.groups) if finding.groups else np.asarray(finding.indices, int)
-    answers = view.measure("suggested") if finding.kind == "mislabelled" else None
+    answers = view.measure("suggested") if findings.suggests_labels(finding) else None
     gallery.gallery(
         view,
         chosen,
@@ -124,7 +133,7 @@ def _notes(view, finding):
     """A tile's second line: why the image is in the finding."""
     dataset, where = view.dataset, gallery.where(view)
     suggested = view.measure("suggested")
-    if finding.kind == "mislabelled" and suggested is not None:
+    if finding.kind in ("mislabelled", "doubtful") and suggested is not None:
         probability = view.measure("suggested_probability")
         return lambda i: (
             f"looks like {dataset.source_classes[suggested[i]]} ({100 * probability[i]:.0f}%)"

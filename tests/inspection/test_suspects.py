@@ -48,11 +48,12 @@ def test_wrong_labels_are_suspected_and_what_was_meant_is_suggested():
     wrong = np.array([3, 70, 150])
     labels[wrong] = [2, 0, 1]
     found = analyse(values, labels)
-    assert set(np.flatnonzero(found["suspect"])) == set(wrong)
+    assert set(np.flatnonzero(found["wrong"] > 0.5)) == set(wrong)
     assert set(np.argsort(found["given_probability"])[:3]) == set(wrong)
     assert (found["suggested"][wrong] == right[wrong]).all()
-    assert (found["margin"][wrong] < 0).all() and found["accuracy"] == pytest.approx(177 / 180)
-    for name in ("given_probability", "suggested_probability"):
+    assert found["accuracy"] == pytest.approx(177 / 180)
+    assert found["rate"] == pytest.approx(3 / 180, abs=0.01) and found["noticed"] > 0.9
+    for name in ("given_probability", "suggested_probability", "wrong"):
         assert found[name].dtype == np.float32 and ((found[name] >= 0) & (found[name] <= 1)).all()
 
 
@@ -78,7 +79,7 @@ def test_copies_do_not_vouch_for_each_other_nor_hide_that_they_are_alone():
     labels = np.concatenate([labels, [0] * 6, [1] * 3])
     contents = np.array([f"{i:064x}" for i in [*range(180), *[150] * 6, *[999] * 3]])
     found = analyse(values, labels, contents=contents)
-    assert (found["suggested"][180:186] == 2).all() and found["suspect"][180:186].all()
+    assert (found["suggested"][180:186] == 2).all() and (found["wrong"][180:186] > 0.5).all()
     assert (found["outlier"][186:] > 1).all()
     assert np.isin(found["nearest"][186, :2], [187, 188]).all()
 
@@ -88,7 +89,7 @@ def test_classes_with_hardly_any_image_get_no_verdict_and_no_crash():
     found = analyse(values, labels, list("abcde"))
     alone = np.isin(labels, [2, 4])
     assert np.isnan(found["given_probability"][alone]).all()
-    assert (found["suggested"][alone] == -1).all() and not found["suspect"][alone].any()
+    assert (found["suggested"][alone] == -1).all() and np.isnan(found["wrong"][alone]).all()
     assert np.isfinite(found["given_probability"][~alone]).all()
     assert np.isfinite(found["projection"]).all() and np.isfinite(found["outlier"]).all()
 
@@ -124,7 +125,7 @@ def test_it_can_be_stopped_and_tells_how_far_it_is():
 
     with pytest.raises(KeyboardInterrupt):
         suspects.analyse(Given(values), labels, CLASSES, report)
-    assert len({text for text, _, _ in told}) == 3
+    assert len({text for text, _, _ in told}) == 4
     assert all(0 <= done <= total for _, done, total in told)
 
 

@@ -159,7 +159,15 @@ def wanted(planted, kind) -> set:
     return set(planted.names[kind])
 
 
+def suspects(found) -> np.ndarray:
+    """Images whose label is listed, the most doubtful first: {kind: Finding}."""
+    lists = [found[kind].indices for kind in ("mislabelled", "doubtful") if kind in found]
+    return np.concatenate([np.zeros(0, int), *lists])
+
+
 def _score(kind, names, planted, dataset, found):
     seen, sought = named(planted, dataset, found.get(kind), kind), wanted(planted, kind)
+    if kind == "mislabelled":
+        seen = {dataset.names[i] for i in suspects(found).tolist()}
     hits = len(seen & sought)
     return hits / len(sought), hits / len(seen) if seen else 1.0
