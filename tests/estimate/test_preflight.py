@@ -6,6 +6,7 @@ from engine import home as homes
 from engine.data import prepare_worker
 from engine.errors import GraftError
 from engine.estimate import preflight, probes
+from engine.host.background import silent
 from engine.jobs import jobs
 from engine.recipe import load_preset
 from tests.support.pages import open_page, prepared, said
@@ -17,9 +18,16 @@ SETS = ["dataset.images=160", "augmentation=none", "stages.0.epochs=2", "stages.
 def place(tmp_path_factory):
     """A home of the module's own, with the pictures drawn: a probe's answer is kept by them."""
     made = homes.home(tmp_path_factory.mktemp("preflight"))
-    for sets in (SETS, []):
-        prepare_worker.ingest(load_preset("sample", sets).dataset, made)
+    prepare_worker.ingest(load_preset("sample", SETS).dataset, made)
     return made
+
+
+def measure_here(recipe, place):
+    """A probe without a process of its own, which for later tests would have determinism on."""
+    from engine.estimate import preflight_worker
+
+    recipe = recipe.model_copy(update={"deterministic": False})
+    return preflight_worker.measure(recipe, place, 0, silent)
 
 
 def test_a_probe_of_a_dataset_that_is_not_prepared_says_so(tmp_path):
@@ -57,10 +65,9 @@ def test_every_stage_is_predicted(measured):
 def test_augmentation_that_never_repeats_is_predicted_as_the_whole_network(place):
     from engine.features import store
 
-    recipe = load_preset("sample")
+    recipe = load_preset("sample", SETS[:1])
     assert store.why_not(recipe, "none")  # else the case below says nothing
-    probes.start("preflight", recipe, place)
-    found = probes.wait("preflight", recipe, place)
+    found = measure_here(recipe, place)
     assert [row["path"] for row in found["stages"]] == ["whole network"] * 2
 
 
@@ -87,8 +94,7 @@ def test_a_run_carries_its_prediction_and_is_compared_with_it(measured, place):
     assert warm["seconds"] < found["seconds"] or found["stages"][0]["records_missing"] == 0
     # ... and by a new one, which asks the very store that the run has filled.
     again = load_preset("sample", [*SETS, "stages.0.epochs=3"])
-    probes.start("preflight", again, place)
-    assert probes.wait("preflight", again, place)["stages"][0]["records_missing"] == 0
+    assert measure_here(again, place)["stages"][0]["records_missing"] == 0
 
 
 def test_a_run_without_a_preflight_has_nothing_to_compare(trained_run):

@@ -10,6 +10,7 @@ from engine.charts import rates as charts_rates
 from engine.data import datasets, prepare_worker
 from engine.errors import RecipeError
 from engine.estimate import probes, rate_test
+from engine.host.background import silent
 from engine.recipe import load_preset
 from tests.support.cli import graft
 from tests.support.pages import button, open_page, prepared, said
@@ -109,6 +110,18 @@ def test_what_is_printed_can_be_set():
 # -- the test itself ----------------------------------------------------------------------------
 
 
+ONCE = "stages=[{name: once, trainable: last 1 block}]"
+
+
+def ask_here(recipe, home, stage):
+    """`ask` without a process of its own, which for later tests would have determinism on."""
+    from engine.estimate import rate_test_worker
+
+    prepare_worker.ingest(recipe.dataset, home)
+    key = rate_test.key_recipe(recipe.model_copy(update={"deterministic": False}), stage)
+    return rate_test_worker.measure(key, home, stage, silent)
+
+
 def ask(recipe, home, stage):
     prepare_worker.ingest(recipe.dataset, home)
     key = rate_test.key_recipe(recipe, stage)
@@ -126,7 +139,7 @@ def ask(recipe, home, stage):
 )
 def test_the_sample_gives_a_rate_between_the_bounds(graft_home, stage, sets, words):
     recipe = fixed(*sets)
-    result = ask(recipe, graft_home, stage)
+    result = (ask_here if stage else ask)(recipe, graft_home, stage)
     tried = rate_test.sweep(recipe.stages[stage].optimizer)
     assert tried[0] <= result["suggestion"] <= tried[-1] / 10
     assert words in result["text"]
@@ -148,7 +161,7 @@ def test_the_sample_gives_a_rate_between_the_bounds(graft_home, stage, sets, wor
 
 
 def test_the_same_question_gets_the_same_losses(graft_home):
-    recipe = fixed("stages=[{name: once, trainable: last 1 block}]", "augmentation=none")
+    recipe = fixed(ONCE, "augmentation=none")
     first = ask(recipe, graft_home, 0)
     probes.cancel("rates", rate_test.key_recipe(recipe, 0), graft_home, 0)
     assert ask(recipe, graft_home, 0)["losses"] == first["losses"]
@@ -171,7 +184,8 @@ def test_a_chart_without_a_suggestion_or_with_lost_numbers_can_be_drawn():
 
 
 def test_the_command_answers_from_what_is_known_and_refuses_a_stage_that_is_not(graft_home):
-    sets = ["dataset.images=150", "augmentation=none", "stages=[{name: only}]"]
+    # Those of the test above, so that its answer is known.
+    sets = ["dataset.images=150", ONCE, "augmentation=none"]
     options = [x for s in sets for x in ("--set", s)]
     done = graft("find-rate", "sample", *options, "--json", home=graft_home)
     assert done.returncode == 0, done.stderr

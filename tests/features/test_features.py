@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -17,6 +15,7 @@ from engine.features import cache
 from engine.features import store as features
 from engine.images import augment
 from engine.jobs import jobs
+from tests.support.cli import graft
 from tests.support.pages import open_page
 from tests.support.real_data import has_real_data
 from tests.support.training import events, train
@@ -264,7 +263,7 @@ def test_two_writers_at_once_leave_a_whole_store(home):
 
 
 def test_a_killed_pass_goes_on_where_it_was(graft_home):
-    sets = ["dataset.images=1500", "augmentation={flip: both}", "stages=[{name: one, epochs: 1}]"]
+    sets = ["dataset.images=500", "augmentation={flip: both}", "stages=[{name: one, epochs: 1}]"]
     recipe = load_preset("sample", sets)
     run = jobs.start(recipe, graft_home)
     while not any(
@@ -306,20 +305,30 @@ def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(home):
         cache.set_limit(home, -1)
 
 
-def test_features_above_the_limit_are_not_cached_and_it_is_said(tmp_path):
-    home = homes.home(tmp_path)
+def test_features_above_the_limit_are_not_cached_and_it_is_said(home):
+    from engine.data import prepare_worker
+    from engine.features import compute
+    from engine.features.pixels import Pixels
+    from engine.models import modeling
+
     cache.set_limit(home, 0)
-    run = train(home, *SMALL, "stages=[{name: frozen, epochs: 1}]")
-    assert events(run, "stage_start")[0]["path"] == "whole network"
-    assert any("limit" in e["text"] for e in events(run, "note"))
+    recipe = load_preset("sample", ["dataset.images=60", "augmentation=none"])
+    dataset = prepare_worker.ingest(recipe.dataset, home)
+    split, bundle = dataset.split(recipe.split), modeling.build(recipe, list(dataset.classes))
+    modeling.apply_stage(bundle, recipe.stages[0])
+    pixels = Pixels(dataset, np.arange(60), recipe.image_size, recipe.resize, 64)
+    images = compute.Images(dataset, pixels, split)
+    cached, why = compute.prepare(bundle, recipe, 0, images, home, lambda *_: None)
+    # A stage that runs the whole network notes why; see `test_a_run_records_its_path`.
+    assert cached is None and "more than the cache's limit" in why
+    assert not cache.entries(home)
 
 
 def test_the_command_line_shows_bounds_and_clears_the_cache(home):
     store(home, ["a" * 64]).close()
 
     def engine(*arguments):
-        command = [sys.executable, "-m", "engine", "cache", "--home", str(home), *arguments]
-        return subprocess.run(command, capture_output=True, text=True)
+        return graft("cache", *arguments, home=home)
 
     assert "1 entry" in engine("--limit", "3").stdout
     assert cache.limit(home) == 3 * 2**30
