@@ -1,5 +1,6 @@
 """The Dataset page without a browser: findings, decisions and where the images come from."""
 
+import dataclasses
 import io
 import zipfile
 
@@ -75,6 +76,32 @@ def test_findings_name_the_copies_and_one_button_leaves_them_out(at, inspected):
     assert finding is None or "exact_duplicates" not in finding.options
     next(b for b in app.button if b.label.startswith("Undo")).click().run()
     assert images(app) == str(60 + COPIES) and f"{COPIES} left out" not in said(app)
+
+
+@pytest.mark.parametrize("share, kind", [(0.9, "mislabelled"), (0.1, "doubtful")])
+def test_relabelling_as_suggested_is_offered_only_where_most_labels_are_wrong(
+    at, inspected, monkeypatch, share, kind
+):
+    home, spec = inspected
+    found = inspection.open_inspection(spec, home)
+    suggested = (found.labels + 1) % len(sample.CLASSES)
+    judged = found.features | {
+        "wrong": np.where(np.arange(len(suggested)) < 3, share, 0).astype(np.float32),
+        "given_probability": np.where(np.arange(len(suggested)) < 3, 0.01, 0.9),
+        "suggested": suggested,
+        "suggested_probability": np.full(len(suggested), 0.5),
+        "noticed": np.array(0.6),
+        "backbone": np.array("TestNet"),
+    }
+    changed = dataclasses.replace(found, features=judged, key=kind)
+    monkeypatch.setattr(inspection, "open_inspection", lambda *_: changed)
+    app = view(at(), "Findings")
+    assert not app.exception
+    next(box for box in app.selectbox if box.label == "Look at").select(kind).run()
+    assert not app.exception and "Judged with TestNet" in said(app)
+    offered = any(b.label.startswith("Relabel as suggested") for b in app.button)
+    assert offered == (kind == "mislabelled")
+    assert any("judged with TestNet" in item.value for item in app.caption)
 
 
 def test_decisions_can_be_set_aside_and_taken_up_and_are_part_of_the_link(at, inspected):
