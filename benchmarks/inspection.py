@@ -88,8 +88,7 @@ def rows(photos, found) -> list:
             "below 60 s",
             f"from start to end {photos['seconds']:.0f} s: features with TensorFlow's start "
             f"{features['features_seconds']:.0f}, pixels "
-            f"{report['pixels']['measure_seconds']:.0f}, copies "
-            f"{report['pixels']['duplicates_seconds']:.0f}, suspects, outliers and map "
+            f"{report['pixels']['measure_seconds']:.0f}, suspects, outliers and map "
             f"{features['suspects_seconds']:.0f}; peak memory "
             f"{photos['memory']['anonymous']:,.0f} MiB",
         ),
@@ -113,7 +112,7 @@ def rows(photos, found) -> list:
                 [1000 * each["seconds"] / each["images"]],
                 "ms",
                 note=f"{each['seconds']:.0f} s: measures and thumbnails "
-                f"{report['measure_seconds']:.0f}, copies {report['duplicates_seconds']:.0f}; "
+                f"{report['measure_seconds']:.0f}; "
                 f"opened again with all findings in {each['reopened']['seconds']:.1f} s",
             )
         )
