@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from engine.errors import DatasetError
 from engine.host.words import listed, plural, same, shown
 
@@ -86,17 +88,39 @@ def near(name: str, classes: tuple[str, ...]) -> str:
     similar.
     """
     wanted = _spelling(name)
-    numbers = re.findall(r"\d+", wanted)
-    spellings = {
-        spelling: label
-        for label in reversed(classes)
-        if re.findall(r"\d+", spelling := _spelling(label)) == numbers
+    spellings, singulars, letters = _indexed(classes)
+    for single in sorted(_singulars(wanted), key=len, reverse=True):
+        if single in singulars:
+            return singulars[single]
+    # No more letters can match than both have: cheap, and it leaves few names to compare.
+    most = 2 * np.minimum(letters, _letters(wanted)).sum(axis=1)
+    lengths = letters.sum(axis=1) + len(wanted)
+    alike = {
+        spellings[i]: classes[i]
+        for i in np.flatnonzero(most >= ALIKE * lengths).tolist()
+        if _numbers(spellings[i]) == _numbers(wanted)
     }
-    for spelling, label in spellings.items():
-        if _singulars(spelling) & _singulars(wanted):
-            return label
-    alike = difflib.get_close_matches(wanted, spellings, 1, ALIKE)
-    return spellings[alike[0]] if alike else ""
+    best = difflib.get_close_matches(wanted, alike, 1, ALIKE)
+    return alike[best[0]] if best else ""
+
+
+@lru_cache(maxsize=4)
+def _indexed(classes: tuple[str, ...]) -> tuple[list[str], dict[str, str], np.ndarray]:
+    """(spellings, {what a class may be the plural of: class}, `_letters` of each spelling)."""
+    spellings, singulars = [_spelling(label) for label in classes], dict[str, str]()
+    for label, spelling in zip(classes, spellings, strict=True):
+        for single in _singulars(spelling):
+            singulars.setdefault(single, label)
+    return spellings, singulars, np.array([_letters(spelling) for spelling in spellings])
+
+
+def _letters(spelling: str) -> np.ndarray:
+    """How often each letter occurs, int array (64,); different letters may share a place."""
+    return np.bincount([ord(letter) % 64 for letter in spelling], minlength=64)
+
+
+def _numbers(spelling: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\d+", spelling))
 
 
 def _singulars(spelling: str) -> set[str]:
