@@ -191,9 +191,10 @@ def _file(
 
 
 def clean(name: str) -> str:
-    """A file's name as people read it: bytes that are no UTF-8 are replaced by their numbers, and
-    letters with accents are one character each (Unicode's form NFC)."""
-    text = unicodedata.normalize("NFC", name)
+    """A file's name as people read it: UTF-8 whatever the locale, with bytes that are none replaced
+    by their numbers, and letters with accents as one character each (Unicode's form NFC)."""
+    text = os.fsencode(name).decode("utf-8", "surrogateescape")
+    text = unicodedata.normalize("NFC", text)
     return "".join(f"\\u{ord(c):04x}" if unseen(c) else c for c in text)
 
 
