@@ -156,8 +156,7 @@ def prepare(
         return None, "the network cannot be cut there"
     slots = features.layout(recipe)[0]
     rows = rows_needed(images.dataset, images.split, slots)
-    why = _too_large(part, recipe, len(rows), home)
-    if why:
+    if why := _too_large(part, recipe, len(rows), home):
         return None, why
     begun = time.time()
     title = title_of(bundle, stage.trainable, recipe.image_size)
@@ -167,44 +166,57 @@ def prepare(
         undo.callback(runtime.close)
         store = open_store(home, recipe, images.dataset, part, runtime, title)
         undo.callback(store.close)
-        borrowed = store.borrow(rows)
-        missing = rows[~store.known(rows)]
-        needed = 4 * part.width * len(missing)
-        if not cache.make_room(home, needed, keep=store.path):
-            return None, (
-                f"its features need {needed / 2**30:.2f} GiB more, and the cache's limit or the "
-                "free disk space does not allow it"
-            )
-        pixels_of = _pixels_of(store, recipe, images, missing)
-        computed, seconds = fill(store, runtime, missing, pixels_of, recipe.image_size, report)
+        facts, why = _complete(store, runtime, recipe, images, home, report)
+        if why:
+            return None, why
         places = _places(store, images, slots)
         count, exact = features.views(recipe)
-        cached = Cached(part.suffix, count, exact, {}, store, places, part.shapes)
+        cached = Cached(part.suffix, count, exact, facts, store, places, part.shapes)
         difference = _difference(cached, bundle, recipe, images)
-        cached.facts = {
+        facts |= {
             "path": "cached features",
             "runtime": runtime.name,
             "views": count,
             "exact": exact,
-            "computed": computed,
-            "known": len(rows) - len(missing),
-            "borrowed": borrowed,
-            "bytes": 4 * part.width * len(rows),
-            "seconds": seconds,
-            "images_per_second": len(missing) / seconds if len(missing) else None,
             "conversion_seconds": converted,
             "difference": difference,
         }
-        tolerance = TOLERANCE if keras.config.dtype_policy().name == "float32" else HALF_TOLERANCE
-        if not difference <= tolerance:
-            return None, (
-                f"probabilities from cached features differ by {difference:.2g} from those of the "
-                "whole network"
-            )
+        if why := _too_different(difference):
+            return None, why
         # From here on the caller closes the store.
         undo.pop_all()
         runtime.close()
         return cached, None
+
+
+def _complete(
+    store: features.FeatureStore,
+    runtime: Runtime,
+    recipe: Recipe,
+    images: Images,
+    home: Path,
+    report: PhaseReport,
+) -> tuple[dict, str]:
+    """Computes what a store lacks; (facts about it, "") or ({}, why there is no room for it)."""
+    rows = rows_needed(images.dataset, images.split, store.views)
+    borrowed = store.borrow(rows)
+    missing = rows[~store.known(rows)]
+    needed = 4 * store.width * len(missing)
+    if not cache.make_room(home, needed, keep=store.path):
+        return {}, (
+            f"its features need {needed / 2**30:.2f} GiB more, and the cache's limit or the "
+            "free disk space does not allow it"
+        )
+    pixels_of = _pixels_of(store, recipe, images, missing)
+    computed, seconds = fill(store, runtime, missing, pixels_of, recipe.image_size, report)
+    return {
+        "computed": computed,
+        "known": len(rows) - len(missing),
+        "borrowed": borrowed,
+        "bytes": 4 * store.width * len(rows),
+        "seconds": seconds,
+        "images_per_second": len(missing) / seconds if len(missing) else None,
+    }, ""
 
 
 def _too_large(part: boundary.Cut, recipe: Recipe, records: int, home: Path) -> str | None:
@@ -218,6 +230,17 @@ def _too_large(part: boundary.Cut, recipe: Recipe, records: int, home: Path) -> 
             f"{limit / 2**30:.1f} GiB"
         )
     return None
+
+
+def _too_different(difference: float) -> str | None:
+    """Why features cannot stand for the whole network; None if they can."""
+    tolerance = TOLERANCE if keras.config.dtype_policy().name == "float32" else HALF_TOLERANCE
+    if difference <= tolerance:
+        return None
+    return (
+        f"probabilities from cached features differ by {difference:.2g} from those of the "
+        "whole network"
+    )
 
 
 def rows_needed(dataset: Dataset, split: Split, slots: int) -> np.ndarray:
