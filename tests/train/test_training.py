@@ -27,7 +27,7 @@ def diverging_run(graft_home):
         "augmentation={rotation: 10, zoom: 0.1, contrast: 0.1, brightness: 0.05, "
         "translation: 0.05}",
         "head.hidden=16", "head.label_smoothing=0.1", "class_weights=balanced", "name=Exploding",
-        "memory_budget=0", "batch_size=50",
+        "memory_budget=0", "batch_size=50", "dataset.images=300",
     )  # fmt: skip
 
 
