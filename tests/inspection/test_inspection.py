@@ -97,6 +97,7 @@ def test_copies_in_two_parts_are_leakage_until_they_are_decided_on(inspected):
     copies = {frozenset(pair) for pair in inspected.planted.originals.items()}
     assert copies <= planted.named(inspected.planted, dataset, leaks, "leakage")
     assert "train" in leaks.title and "test" in leaks.title and leaks.severity == "high"
+    assert "split.group_by: copies" in leaks.advice and "gives up" in leaks.advice
 
     # Leaving out what is suggested ends it, and takes one of each pair away: the one in train.
     out = findings.suggested_exclusions(leaks, dataset)
