@@ -177,5 +177,5 @@ def guess(recipe: Recipe, part: str, whole: Sequence[bool], units: float) -> flo
     if name in ("evaluation", "reference"):
         return 0.5 + units * (LITE * work + DECODE)
     drawn = recipe.dataset.source == "sample"
-    each = {"start": 9, "check": 1.5, "data": (0.015 if drawn else 0.002) * units}
-    return (each | {"model": 1 + size**0.5, "export": 0.5 + 3 * size**0.5})[name]
+    each = {"start": 9, "check": 0.8, "data": (0.015 if drawn else 0.002) * units}
+    return (each | {"model": 1 + size**0.5, "export": 0.2 + 2.5 * size**0.6})[name]

@@ -168,6 +168,8 @@ class Outlook:
             prior, number = self._prior(part), int(part.split(":")[0]) if ":" in part else 0
             if part not in taken or not prior or part == "data" and self._downloads:
                 continue
+            if part == "start":  # files read from memory, not from the disk: the host is no quicker
+                taken[part] = max(taken[part], prior)
             epochs = 1
             if part.endswith(":epoch"):
                 epochs = max(1, self.epoch if number == self.stage else self._epochs[number])

@@ -281,7 +281,6 @@ class Run:
         return {
             "id": self.id,
             "status": self.status,
-            "asked": self.asked,
             "error": self.error,
             "recipe": self.recipe.to_dict(),
             "recipe_hash": self.recipe.hash,
