@@ -50,22 +50,20 @@ def alive(who: dict[str, Any]) -> bool:
 
 
 def mark() -> str:
-    """A part of a file's name that says which process writes it, for `abandoned`."""
+    """A part of a file's name, up to the next dot, that says which process writes it."""
     who = identity()
-    return f"{who['pid']}-{who['born']:.2f}-"
+    return f"{who['pid']}-{round(100 * who['born'])}."
 
 
 def abandoned(path: Path) -> bool:
-    """Whether a file or folder `.KIND.MARK…` belongs to a process that has ended, by its `mark`.
+    """Whether the process that wrote a file or folder `.KIND.MARK…` has ended, by its `mark`.
 
     A name without a mark is one of an earlier version, which no process still writes.
     """
-    pid, _, rest = path.name.split(".", 2)[-1].partition("-")
-    born, marked, _ = rest.partition("-")
-    try:
-        return not (marked and alive({"pid": int(pid), "born": float(born)}))
-    except ValueError:
+    pid, _, born = path.name.split(".")[2].partition("-")
+    if not (pid.isdecimal() and born.isdecimal()):
         return True
+    return not alive({"pid": int(pid), "born": int(born) / 100})
 
 
 def end(who: dict[str, Any], seconds: float = 5) -> None:

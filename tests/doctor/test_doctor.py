@@ -110,6 +110,7 @@ def test_a_check_that_stops_is_an_error_and_the_others_go_on(home, monkeypatch):
     "name",
     [
         "runs/.deleted-x",
+        "runs/.import.1-100.ab12cd_9",
         "runs/{run}/.status.json.ab12cd_9",
         "datasets/.tulips-1234.ab12cd_9",
         "cache/features/.making-ab12",

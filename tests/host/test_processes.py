@@ -28,15 +28,15 @@ def other():
 def test_only_what_a_process_that_has_ended_was_writing_is_abandoned(tmp_path, other):
     own, theirs = processes.mark(), marked(other)
     for mark in (own, theirs):
-        assert not processes.abandoned(tmp_path / f".import.{mark}x1_y-z")
+        assert not processes.abandoned(tmp_path / f".import.{mark}abc_1234")
     other.stdin.close()
     other.wait()
-    assert processes.abandoned(tmp_path / f".import.{theirs}x1_y-z")
-    assert not processes.abandoned(tmp_path / f".import.{own}x1_y-z")
+    assert processes.abandoned(tmp_path / f".import.{theirs}abc_1234")
+    assert not processes.abandoned(tmp_path / f".import.{own}abc_1234")
 
 
 @pytest.mark.parametrize(
-    "name", [".import.abc_123", ".upload.12-34", ".import.1-1.00-abc", ".import."]
+    "name", [".import.abc_123", ".upload.12-34", ".import.1-100.abc_1234", ".import."]
 )
 def test_names_of_earlier_versions_and_boots_are_abandoned(tmp_path, name):
     assert processes.abandoned(tmp_path / name)

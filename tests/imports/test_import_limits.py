@@ -10,7 +10,7 @@ from engine.errors import RunError
 from engine.host import processes
 from engine.imports import imports, keras_file
 
-GONE = "1-1.00-"
+GONE = "1-100."
 """The mark of a process of another boot."""
 
 
