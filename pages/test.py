@@ -71,7 +71,7 @@ def _try(run, other):
 
 def _uploaded(run, other, folder):
     files = st.file_uploader(
-        "Drop a folder of images here"
+        "Drop a folder of images here; files with other endings are not uploaded"
         if folder
         else "Drop images here, one or many, or a zip of them",
         # Other files in a folder are skipped; single files of another type are refused by name.
