@@ -9,11 +9,10 @@ from engine import home as homes
 from engine.charts import confidence
 from engine.errors import GraftError
 from engine.host import words
-from engine.predict import batches, class_folders, drift
+from engine.predict import batches, drift
 from engine.predict import rows as answer_rows
 from engine.predict.confidence import WORDS
-from pages._run import confusion
-from pages._test import answers, cards, look
+from pages._test import answers, cards, folders, look
 from pages._ui import common, job
 from pages._ui.grid import grid
 from pages._ui.live_chart import chart
@@ -138,7 +137,7 @@ def show(run, key) -> None:
         )
     figures = answer_rows.figures(rows, run.classes, batch.chosen)
     if figures:
-        _figures(run, batch, figures)
+        folders.show(run, batch, figures)
     _answers(run, batch, rows)
 
 
@@ -201,59 +200,6 @@ def _drift(found):
             f"(Holm), and differences are reported if p < {drift.LEVEL}. Evidence that shows in "
             f"less than {words.percent(drift.EFFECT, 0)} of pairs is slight, and no drift."
         )
-
-
-def _figures(run, batch, figures):
-    """The accuracy by folders, and which folders are counted as what."""
-    if figures["n"]:
-        low, high = figures["interval"]
-        st.info(
-            f"**{words.percent(figures['accuracy'])} match their folder**: "
-            f"{words.plural(figures['n'], 'image')}, "
-            f"95% interval {100 * low:.1f} to {100 * high:.1f}%.",
-            icon=":material/rule:",
-        )
-    _folders(run, batch, [class_folders.Folder(**row) for row in figures["folders"]])
-    if figures["n"]:
-        with st.expander("Confusion matrix", key="batch_confusion"):
-            confusion.show(run, figures, f"batch_confusion_{batch.key}")
-
-
-def _folders(run, batch, folders):
-    """What is to know of the folders' names, and which class each counts as."""
-    told = class_folders.sentences(folders)
-    if not told:
-        return
-    counted = any(folder.label for folder in folders)
-    box = st.info if counted else st.warning
-    head = "" if counted else "**No folder counts as a class, so the accuracy is not known.**  \n"
-    box(head + "  \n".join(map(common.plain, told)), icon=":material/folder:")
-    offered = [folder for folder in folders if folder.near][: class_folders.OFFERED]
-    with st.container(horizontal=True):
-        for folder in offered:
-            text = common.plain(f"Count {folder.name} as {folder.near}")
-            if st.button(text, key=f"count_{folder.name}", icon=":material/add:"):
-                batch.choose(folder.name, folder.near)
-                st.rerun()
-    with st.expander("Choose the class of a folder", key="batch_folders"):
-        folders = sorted(
-            folders, key=lambda folder: bool(folder.label)
-        )  # what needs a choice first
-        names = {f.name: f"{f.name} ({words.plural(f.images, 'image')})" for f in folders}
-        with st.container(horizontal=True):
-            chosen = st.selectbox("Folder", list(names), format_func=names.get, width=300)
-            now = next(folder.label for folder in folders if folder.name == chosen)
-            options = ["", *run.classes]
-            label = st.selectbox(
-                "Counts as",
-                options,
-                index=options.index(now),
-                format_func=lambda label: label or "not counted",
-                width=300,
-            )
-        if label != now:
-            batch.choose(chosen, label)
-            st.rerun()
 
 
 def _answers(run, batch, rows):
