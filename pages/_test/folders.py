@@ -47,9 +47,7 @@ def _folders(run, batch, folders):
                 batch.choose(folder.name, folder.near)
                 st.rerun()
     with st.expander("Choose the class of a folder", key="batch_folders"):
-        folders = sorted(
-            folders, key=lambda folder: bool(folder.label)
-        )  # what needs a choice first
+        folders = sorted(folders, key=lambda folder: bool(folder.label))  # open questions first
         names = {f.name: f"{f.name} ({words.plural(f.images, 'image')})" for f in folders}
         with st.container(horizontal=True):
             chosen = st.selectbox("Folder", list(names), format_func=names.get, width=300)
