@@ -143,10 +143,10 @@ def _look(view):
     }
     counts = {"Images": len(dataset), "Classes": len(dataset.classes)}
     common.metrics({name: words.grouped(count) for name, count in counts.items()} | sizes)
-    if dataset.description:
-        st.caption(common.plain(dataset.description))
-    for note in dataset.notes:
-        st.caption(common.plain(note))
+    understood, *questions = dataset.notes or [""]
+    st.caption(common.plain(". ".join(filter(None, (dataset.description, understood)))))
+    for question in questions:
+        st.info(common.plain(question), icon=":material/help:")
     _left_out(dataset)
     decisions.summary(view.spec)
     tabs = st.tabs(VIEWS, key="dataset_view", on_change="rerun")

@@ -118,6 +118,8 @@ def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> N
     kept = [i for i in range(len(source.classes)) if i in present]
     gone = [name for i, name in enumerate(source.classes) if i not in present]
     source.skipped += [(f"{name}/", NO_IMAGE) for name in gone]
+    if gone:
+        source.notes.append(f"No image of {words.listed(gone)} can be read: not a class here.")
     index["labels"] = np.searchsorted(kept, index["labels"]).astype(np.int32)
     classes = [source.classes[i] for i in kept]
     labelled = zip(*(index[k].tolist() for k in ("contents", "labels", "bits")), strict=True)

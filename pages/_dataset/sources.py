@@ -21,8 +21,8 @@ NEW = "＋ New class"
 LAYOUTS = {
     "auto": "Recognise it by names and contents",
     "class": "A folder for each class",
-    "part/class": "Train, validation and test, with classes in them",
-    "class/part": "Classes, with train, validation and test in them",
+    "part/class": "Parts or groups, with a folder for each class in them",
+    "class/part": "Classes, with a folder for each part in them",
 }
 
 

@@ -132,8 +132,8 @@ def _found(
             return _stop(f"has folders named like parts ({_names(named)}) without class folders")
         question = alike and (
             f"has {words.plural(len(inside), 'folder')} that all contain the same folders "
-            f"({_names(alike)}); the outer ones are taken for the classes: if the inner ones are "
-            "the classes, choose the layout part/class"
+            f"({_names(alike)}); the outer ones are taken for the classes. If the inner ones are "
+            "the classes, choose the layout part/class (groups, with a folder per class in each)"
         )
         return Layout(question=question or "")
     classes: set[str] = set().union(*(inside[top] for top in named))
