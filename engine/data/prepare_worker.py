@@ -32,7 +32,6 @@ from engine.images import decode, depth
 from engine.recipe import DatasetSpec
 
 NO_IMAGE = "none of its images can be read, so it is not a class here"
-COPY = "the dataset that this one extends has a copy of it"
 
 
 def prepare(spec: DatasetSpec, home: Path, report: Report) -> str | None:
@@ -286,12 +285,12 @@ def _saved(spec: DatasetSpec, home: Path, report: Report) -> Source:
     numbers = {name: i for i, name in enumerate(classes)}
     skipped: list[tuple[str, str]] = []
     if base:
-        skipped = list(base.skipped)
+        skipped, copy = list(base.skipped), f"{base.title} has a copy of it"
         present = set(zip(base.contents.tolist(), base.labels.tolist(), strict=True))
         added = []
         for row in rows:
             if (row["content"], numbers[row["label"]]) in present:
-                skipped.append((f"{row['label']}/{row['name']}", COPY))
+                skipped.append((f"{row['label']}/{row['name']}", copy))
             else:
                 added.append(row)
         rows = added
