@@ -86,8 +86,8 @@ def unjudged(seen: Seen) -> Iterator[Finding]:
             len(seen.part), none(), None,
             f"It classifies {words.percent(accuracy, 0)} of them correctly and would notice "
             f"{words.percent(seen.facts['noticed'], 0)} of wrong labels, so nearly all labels that "
-            "it doubts are correct. For photos, choose a backbone with ImageNet weights on "
-            "Configure, then inspect again.",
+            "it doubts are correct. Choose another backbone on Configure, for photos one with "
+            "ImageNet weights, then inspect again.",
         )  # fmt: skip
 
 

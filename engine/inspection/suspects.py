@@ -183,13 +183,17 @@ def _strength(
     asked = asked[np.isin(labels[asked], known)]
     if len(known) < 2 or not len(asked):
         return STRENGTHS[0]
-    own, each, losses = np.searchsorted(known, labels[asked]), np.arange(len(asked)), []
+    own, each = np.searchsorted(known, labels[asked]), np.arange(len(asked))
+    best, least = STRENGTHS[0], np.inf
     for number, strength in enumerate(STRENGTHS):
         report("Choosing the classifier's penalty", number, len(STRENGTHS))
         judge = embedding.classifier(values[fitted], labels[fitted], strength=strength)
         chances = judge.predict_proba(values[asked])[each, own]
-        losses.append(-np.log(np.maximum(chances, 1e-9)).mean())
-    return STRENGTHS[int(np.argmin(losses))]
+        loss = -np.log(np.maximum(chances, 1e-9)).mean()
+        if loss >= least:  # from here on it memorizes
+            break
+        best, least = strength, loss
+    return best
 
 
 def _folds(labels: np.ndarray, copies: np.ndarray, seed: int) -> np.ndarray:
