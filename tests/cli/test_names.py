@@ -13,7 +13,7 @@ from engine.cli.main import app
 from engine.data import prepare_worker
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec
-from tests.support.cli import graft
+from tests.support.cli import graft_process
 from tests.support.pictures import picture
 
 
@@ -100,11 +100,12 @@ def test_nothing_ends_in_a_locale_without_utf8(latin, cats, tmp_path, trained_ru
     for number, row in enumerate(trained_run.examples()):
         (tmp_path / "\u732b").mkdir(exist_ok=True)
         shutil.copy(row["path"], tmp_path / "\u732b" / f"{number}.png")
-    done = graft("show", "latest", home=cats)
+    done = graft_process("show", "latest", home=cats)
     assert done.returncode == 0 and "\\u732b \\U0001f339" in done.stdout, done.stderr
-    done = graft("show", "latest", "--json", home=cats)
+    done = graft_process("show", "latest", "--json", home=cats)
     assert "\u732b \U0001f339" in json.loads(done.stdout)["classes"]
-    done = graft("batch", "latest", tmp_path, "--csv", tmp_path / "answers.csv", home=cats)
+    done = graft_process("batch", "latest", tmp_path, "--csv", tmp_path / "answers.csv", home=cats)
     assert done.returncode == 0, done.stderr
     answers = (tmp_path / "answers.csv").read_bytes()
-    assert "\u732b \U0001f339" in answers.decode()
+    # Names of files and folders are UTF-8 too.
+    assert "\u732b \U0001f339" in answers.decode() and "\u732b/0.png" in answers.decode()
