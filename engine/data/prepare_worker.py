@@ -308,8 +308,9 @@ def _saved(spec: DatasetSpec, home: Path, report: Report) -> Source:
             yield name, label, part, first + row["batch"], found.path_of(row).read_bytes
 
     total = len(rows) + (len(base) if base else 0)
-    copies = len(skipped) - len(base.skipped) if base else 0
-    left_out = (base.left_out if base else {}) | ({COPY: copies} if copies else {})
+    left_out = dict(base.left_out) if base else {}
+    if base and len(skipped) > len(base.skipped):
+        left_out[copy] = len(skipped) - len(base.skipped)
     return Source(
         spec.name, found.description, classes, total, items(), listing=listing, skipped=skipped,
         left_out=left_out, notes=base.notes if base else [],
