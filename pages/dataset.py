@@ -58,6 +58,8 @@ def show() -> None:
         )
     else:
         st.session_state["looked_at"] = spec
+        if state["error"]:
+            common.fail(f"{state['error']} (shown below: the dataset as it was before)")
         try:
             view = data.look_at(spec)
         except DatasetError as error:

@@ -116,7 +116,7 @@ def prepare(spec: DatasetSpec, home: Path) -> None:
         lambda: datasets.cancel(spec, home),
         f"Opening {spec.title}",
     )
-    if ended["state"] == "failed":
+    if ended["error"]:
         raise GraftError(ended["error"])
 
 

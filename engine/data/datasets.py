@@ -297,15 +297,25 @@ def state(spec: DatasetSpec, home: Path) -> JobState:
     """How far preparing is; `done` and `total` count images.
 
     Returns:
-        A JobState whose state is "missing", "preparing", "ready" or "failed".
+        A JobState whose state is "missing", "preparing", "ready" or "failed". A ready one has an
+        error if its source has changed since and could not be prepared again.
     """
     now = job(spec, home).state()
     if now["state"] == "running":
         return {**now, "state": "preparing"}
     if (Path(home) / homes.DATASETS / key(spec) / "manifest.json").exists():
-        return {**now, "state": "ready", "error": None}
+        failed = now["state"] == "failed" and _changed(spec, home)
+        return {**now, "state": "ready", "error": now["error"] if failed else None}
     # Its folder was deleted since it was done.
     return {**now, "state": "missing"} if now["state"] == "done" else now
+
+
+def _changed(spec: DatasetSpec, home: Path) -> bool:
+    """`outdated`, also if the source cannot be read."""
+    try:
+        return outdated(spec, home)
+    except DatasetError:
+        return True
 
 
 def job(spec: DatasetSpec, home: Path) -> Job:

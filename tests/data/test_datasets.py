@@ -76,6 +76,21 @@ def test_a_changed_folder_is_prepared_again(class_folder, own_home):
     assert len(after) == len(before) + 1 and after.fingerprint != before.fingerprint
 
 
+def test_a_changed_folder_that_cannot_be_prepared_again_says_so(class_folder, own_home):
+    spec = folder_spec(class_folder)
+    prepare_worker.ingest(spec, own_home)
+    kept = {file: file.read_bytes() for file in class_folder.rglob("*.jpg")}
+    for file in kept:
+        file.write_bytes(b"broken")
+    datasets.prepare(spec, own_home)
+    while (state := datasets.state(spec, own_home))["state"] == "preparing":
+        pass
+    assert state["state"] == "ready" and "at least two are needed" in state["error"]
+    shutil.rmtree(class_folder)
+    assert datasets.state(spec, own_home)["error"]
+    assert len(datasets.open_dataset(spec, own_home)) == len(kept)
+
+
 def test_own_parts_of_a_folder(class_folder, tmp_path, own_home):
     root = tmp_path / "parts"
     for part, sub in (("train", slice(0, 8)), ("val", slice(8, 10)), ("test", slice(10, 12))):
