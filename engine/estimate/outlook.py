@@ -99,7 +99,9 @@ class Outlook:
             self._enter(f"{self.stage}:features", now)
         elif name == "training" and self.part != f"{self.stage}:epoch":
             self._enter(f"{self.stage}:setup", now)
-        self._counted = self._pace.left(event["text"], done, total, now), now
+        left = self._pace.left(event["text"], done, total, now)
+        # The pace of the first few says little.
+        self._counted = left if total and 20 * done >= total else None, now
 
     def _enter(self, part: str, now: float) -> None:
         """Another part begins, so the one before has ended."""

@@ -51,7 +51,7 @@ def advanced(left: events.Left, passed: float) -> tuple[float, float]:
     later, present = left["later"], left["seconds"] - left["later"]
     # A part that takes longer than expected may do so because the host is busy: then those after it
     # will too.
-    slow = min(SLOWEST, max(1.0, (passed + BRIEF) / (present + BRIEF))) if present else 1.0
+    slow = min(SLOWEST, max(1.0, (passed + 2 * BRIEF) / (present + 2 * BRIEF))) if present else 1.0
     seconds = max(1.0, max(present - passed, 0.0) + later * slow)
     share = (over + min(passed, present)) / (over + left["seconds"])
     if passed > present:
