@@ -63,7 +63,7 @@ with common.guard():  # first, so that nothing interrupts what the browser's Bac
 page = st.navigation(PAGES, expanded=True)
 clicks.on_page(page.url_path)
 with st.sidebar:
-    common.rail(address.hear)
+    common.rail(address.hear, address.unheard())
 with common.guard():
     # Before the page, so that leaving it half drawn loses nothing; and again after it, even after
     # an error, for what the page itself has filled in.

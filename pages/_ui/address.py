@@ -55,6 +55,12 @@ def hear() -> None:
     draft.current().reported = _given()
 
 
+def unheard() -> bool:
+    """Whether the browser has not reported the address of the draft yet."""
+    now = draft.current()
+    return now.reported != draft.address(now)
+
+
 def keep() -> None:
     """Writes the draft's differences into the address; the default recipe leaves it empty."""
     named, *sets = wanted = draft.address(draft.current())

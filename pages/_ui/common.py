@@ -155,11 +155,12 @@ def mark() -> Image.Image:
     return image
 
 
-def rail(heartbeat) -> None:
+def rail(heartbeat, soon: bool) -> None:
     """The device and the runs in progress, below the pages in the sidebar.
 
     Args:
         heartbeat: a function to call each time they are drawn.
+        soon: whether to call it soon.
     """
     st.logo(_LOGO, size="large")
     about = device_text()
@@ -169,7 +170,7 @@ def rail(heartbeat) -> None:
         # This also starts the supervisor again if it was killed or the host was restarted.
         busy = jobs.active(home())
         # Often while something runs; rarely otherwise, to notice a run started in another tab.
-        st.fragment(_live_line, run_every=2 if busy else 10)(heartbeat)
+        st.fragment(_live_line, run_every=2 if busy or soon else 10)(heartbeat)
 
 
 def _live_line(heartbeat) -> None:
