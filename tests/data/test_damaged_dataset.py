@@ -85,7 +85,7 @@ def test_an_image_that_is_cut_off_or_changed_is_an_error_that_names_it(dataset):
 @pytest.mark.parametrize("before", [True, False])
 def test_the_command_counts_and_names_what_is_lost(dataset, own_home, monkeypatch, before):
     """Whether the images were inspected before they were lost, or after."""
-    monkeypatch.setattr(cli_inspect, "spec_of", lambda name, home: SPEC)  # a tenth of its images
+    monkeypatch.setattr(cli_inspect, "spec_of", lambda *_: SPEC)  # a tenth of its images
     if before:
         assert "can no longer be read" not in inspect(own_home, "--pixels")
     lost = cut(dataset)

@@ -203,7 +203,7 @@ def test_the_command_line_inspects_the_division_of_training(own_home, class_fold
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "its own train and test; validation (15%) is taken from train" in done.stdout
-    assert "docs/ (no file in it is an image by its name)" in done.stderr
+    assert "docs/ (1 file) (Graft does not read .txt files)" in done.stderr
     said = json.loads(subprocess.run([*command, "--json"], capture_output=True, timeout=600).stdout)
     spec = DatasetSpec(source="folder", path=str(class_folder))
     dataset = datasets.open_dataset(spec, own_home)
