@@ -100,7 +100,8 @@ def evaluate(
         if not figures or not figures["n"]:
             raise DatasetError(_no_class(data, figures, found.classes))
         lost = [[str(rows.names[i]), str(rows.errors[i])] for i in (~rows.read).nonzero()[0]]
-        figures |= {"unreadable": lost, "left_out": left_out}
+        unknown = [row["name"] for row in figures["folders"] if not row["label"]]
+        figures |= {"unreadable": lost, "left_out": left_out, "unknown_classes": unknown}
     elif map_:
         raise GraftError("--map needs --data, the images whose folders it means")
     elif found.evaluation:

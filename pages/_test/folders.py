@@ -59,6 +59,7 @@ def _folders(run, batch, folders):
                 index=options.index(now),
                 format_func=lambda label: label or "not counted",
                 width=300,
+                key=f"counts_{chosen}_{now}",  # else the next folder would take over this answer
             )
         if label != now:
             batch.choose(chosen, label)

@@ -57,7 +57,7 @@ def test_train_follow_show_predict_evaluate(graft_home, tmp_path, class_folder):
     )
     assert (
         own["n"] == 12
-        and [row["name"] for row in own["folders"] if not row["label"]] == ["blue", "green"]
+        and own["unknown_classes"] == ["blue", "green"]
         and len(own["unreadable"]) == 1
     )
 
