@@ -19,9 +19,24 @@ FOREIGN_HOST = (
     "with --server.allowedHosts=NAME (see its README)."
 )
 FOREIGN_ORIGIN = (
-    "Graft opens a websocket only for a page of its own address: a proxy in front of it must "
-    "forward the Host header unchanged (see its README)."
+    "Graft takes a websocket or an upload only from a page of its own address: a proxy in front of "
+    "it must forward the Host header unchanged (see its README)."
 )
+SAFE = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing (RFC 9110, 9.2.1): browsers send them without Origin."""
+HEADERS = {
+    # Streamlit needs inline scripts and styles, and blobs for downloads and its workers. No other
+    # host is asked for anything, so a name or a note that becomes HTML cannot call out.
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' "
+    "'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self' data:; media-src 'self' data: blob:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'self'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "SAMEORIGIN",
+    "referrer-policy": "same-origin",
+}
+"""Headers of every answer (OWASP, HTTP Security Response Headers Cheat Sheet)."""
 
 
 def allowed_hosts() -> list[str]:
@@ -38,7 +53,8 @@ def allowed_hosts() -> list[str]:
 
 
 class OwnPagesOnly:
-    """ASGI middleware that refuses requests to a foreign name and websockets from foreign pages.
+    """ASGI middleware that refuses requests to a foreign name, and websockets and uploads from
+    foreign pages, and says to browsers what a page may do.
 
     Args:
         app: the ASGI application.
@@ -54,18 +70,18 @@ class OwnPagesOnly:
             return await self.app(scope, receive, send)
         why = self._why_not(scope)
         if not why:
-            return await self.app(scope, receive, send)
+            return await self.app(scope, receive, _with_headers(send))
         host, origin = _header(scope, b"host"), _header(scope, b"origin")
         logging.getLogger("graft").warning("refused (Host %r, Origin %r): %s", host, origin, why)
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})  # a policy was violated
-        await PlainTextResponse(why, 403)(scope, receive, send)
+        await PlainTextResponse(why, 403)(scope, receive, _with_headers(send))
 
     def _why_not(self, scope) -> str | None:
         host = _header(scope, b"host")
         if not self._allows(host):
             return FOREIGN_HOST
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" or scope["method"] not in SAFE:
             origin = _header(scope, b"origin")
             # The scheme is ignored: a proxy may have removed the encryption.
             if origin is None or origin.partition("://")[2] != host:
@@ -81,6 +97,19 @@ class OwnPagesOnly:
             each in ("*", name) or (each.startswith("*.") and name.endswith(each[1:]))
             for each in self._hosts
         )
+
+
+def _with_headers(send):
+    """`send` that adds `HEADERS` to an answer; one that an answer has already stays."""
+
+    async def sending(message):
+        if message["type"] == "http.response.start":
+            there = {name.lower() for name, _ in message["headers"]}
+            more = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in there]
+            message = {**message, "headers": [*message["headers"], *more]}
+        await send(message)
+
+    return sending
 
 
 def _header(scope, name: bytes) -> str | None:

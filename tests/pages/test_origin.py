@@ -46,10 +46,15 @@ def port(outside, tmp_path_factory):
         yield int(address.rsplit(":", 1)[1])
 
 
-def ask(port, path, host, **headers):
+def ask(port, path, host, method="GET", **headers):
     """Status and text of a request with exactly these headers; Host is left out if it is None."""
+    return answered(port, path, host, method, **headers)[:2]
+
+
+def answered(port, path, host, method="GET", **headers):
+    """`ask`, and the headers of the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
+    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     for name, value in ({"Host": host} | headers).items():
         if value is not None:
             connection.putheader(name, value)
@@ -58,7 +63,7 @@ def ask(port, path, host, **headers):
     # A websocket that is open sends no end.
     text = "" if answer.status == 101 else answer.read().decode(errors="replace")
     connection.close()
-    return answer.status, text
+    return answer.status, text, answer.headers
 
 
 def open_websocket(port, host, origin) -> int:
@@ -91,6 +96,26 @@ def test_no_websocket_for_another_website_and_nobody_outside_is_asked(port, outs
     assert open_websocket(port, f"127.0.0.1:{port}", origin) == 403
     with pytest.raises(BlockingIOError):  # nothing has arrived
         outside.accept()
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:3000", "null", None])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_another_website_changes_nothing(port, method, origin):
+    path, own = "/_stcore/upload_file/session/file", f"127.0.0.1:{port}"
+    status, text = ask(port, path, own, method, Origin=origin)
+    assert status == 403 and "page of its own address" in text
+    # Whatever Streamlit says to it, the gate lets a page of its own through.
+    assert "own address" not in ask(port, path, own, method, Origin=f"http://{own}")[1]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("host", ["127.0.0.1", "evil.example"])
+def test_every_answer_says_what_a_page_may_do(port, path, host):
+    headers = answered(port, path, f"{host}:{port}")[2]
+    assert "frame-ancestors 'self'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "SAMEORIGIN"
+    assert headers["Referrer-Policy"] == "same-origin"
 
 
 @pytest.mark.parametrize("host", FOREIGN)
