@@ -122,10 +122,10 @@ def _no_class(data: Path, figures: dict | None, classes: Sequence[str]) -> str:
     folders = [class_folders.Folder(**row) for row in figures["folders"]] if figures else []
     if any(folder.label for folder in folders):
         return f"no image of {shown(str(data))} in a folder of a class can be read"
-    told = " ".join(class_folders.sentences(folders))
+    said = " ".join(class_folders.sentences(folders))
     return (
         f"{shown(str(data))} has no folder named like one of the run's classes "
-        f"({listed(classes)}). {told}".rstrip(". ")
+        f"({listed(classes)}). {said}".rstrip(". ")
         + "; rename the folders, or add --map FOLDER=CLASS"
     )
 

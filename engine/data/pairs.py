@@ -11,7 +11,7 @@ Measured on different images with something in common (60 photos or drawings: 1,
 others: 780 pairs), and on altered copies of 250 photos of tf_flowers and of 60 drawings, all scaled
 by 0.4 to 1.5 and encoded with quality 35 to 90:
 
-    pairs taken for copies                 without blocks   with them
+    pairs reported as copies               without blocks   with them
     photos / drawings in one frame              219 / 222       0 / 0
     banner of 10% to 40% of the height                  4           0
     floor tiles with the same joints                  780           0
@@ -28,7 +28,7 @@ by 0.4 to 1.5 and encoded with quality 35 to 90:
     contrast 0.7 to 1.4                     1.000 / 1.000   0.996 / 1.000
     gamma 0.4 to 2.5                        0.996 / 1.000   0.988 / 1.000
 
-None of these copies was taken for one of another image. Among the 3,458 photos it finds 28 pairs,
+None of these copies was reported as one of another image. Among the 3,458 photos it finds 28 pairs,
 the same as without blocks, each looked at and true. Mirrored copies, and copies with a frame or
 text on them, are not found.
 """

@@ -116,7 +116,7 @@ def _reachable(host: str) -> bool | None:
         except OSError:
             answers.append(False)
 
-    # A thread, because looking up the host's name has no time limit of its own.
+    # A thread, because looking up the host's name has no time limit.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(PATIENCE)

@@ -47,7 +47,7 @@ def find(
     pixels = {name: values[rows] for name, values in inspection.pixels.items()}
     # A copy that can no longer be read is none to keep.
     pixels["groups"] = np.where(np.isnan(pixels["brightness"]), -1, dataset.copies)
-    # An earlier version did not measure it: no image is taken for empty then.
+    # An earlier version did not measure it: no image counts as empty then.
     pixels.setdefault("span", np.full(len(dataset), np.inf))
     seen = Seen(dataset, pixels, features, inspection.labels[rows], part, facts)
     found = [finding for kind in KINDS.values() for finding in kind(seen)]

@@ -1,4 +1,4 @@
-"""The backbone that judges a dataset's images: the best at hand that has seen such. Light."""
+"""The backbone that judges a dataset's images: one trained on images of that kind. Light."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ feature pass of Xception (83 MB) takes thirty times as long as that of MobileNet
 def of(recipe: Recipe, spec: DatasetSpec, home: Path) -> Recipe:
     """The recipe to inspect a dataset with.
 
-    It is the given one if its backbone has seen such images: training reuses the features then. A
-    backbone with random weights, or the built-in one on photos, says nothing about labels, so the
-    most accurate one whose ImageNet weights are on this host replaces it.
+    It is the given one if its backbone was trained on images of that kind; training then reuses the
+    features. A backbone with random weights, or the built-in one on photos, says nothing about
+    labels, so the most accurate one whose ImageNet weights are on this host replaces it.
 
     Args:
         recipe: a Recipe.

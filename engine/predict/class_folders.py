@@ -1,7 +1,8 @@
 """Which class of a run a folder of images counts as, when answers are compared with folders. Light.
 
-A name that is spelt otherwise (case, Unicode form, underscores and hyphens for spaces) is the same
-class, and it is said. A name that only looks alike (rose for roses) is offered: a person decides.
+A name that differs only in case, Unicode form, or underscores and hyphens for spaces is the same
+class, and Graft says so. For a similar name (rose for roses), the class is offered, and a person
+decides.
 """
 
 from __future__ import annotations

@@ -160,9 +160,9 @@ def _head(batch, rows, result):
             st.query_params.pop("batch", None)
             st.rerun()
     lost = [] if rows is None else np.flatnonzero(~rows.read).tolist()
-    told = [(str(rows.names[i]), str(rows.errors[i])) for i in lost]
+    unread = [(str(rows.names[i]), str(rows.errors[i])) for i in lost]
     for text, found, key in (
-        (f"{words.grouped(len(lost))} could not be read", told, "batch_lost"),
+        (f"{words.grouped(len(lost))} could not be read", unread, "batch_lost"),
         ("Files left out", batch.left_out, "batch_left_out"),
     ):
         if found:

@@ -31,14 +31,14 @@ def show(run, batch, figures) -> None:
 
 
 def _folders(run, batch, folders):
-    """What is to know of the folders' names, and which class each counts as."""
-    told = class_folders.sentences(folders)
-    if not told:
+    """Shows folders that have another name than a class, and lets a person choose their class."""
+    said = class_folders.sentences(folders)
+    if not said:
         return
     counted = any(folder.label for folder in folders)
     box = st.info if counted else st.warning
     head = "" if counted else "**No folder counts as a class, so the accuracy is not known.**  \n"
-    box(head + "  \n".join(map(common.plain, told)), icon=":material/folder:")
+    box(head + "  \n".join(map(common.plain, said)), icon=":material/folder:")
     offered = [folder for folder in folders if folder.near][: class_folders.OFFERED]
     with st.container(horizontal=True):
         for folder in offered:
