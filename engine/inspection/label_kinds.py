@@ -78,7 +78,14 @@ def doubtful(seen: Seen) -> Iterator[Finding]:
 
 def unjudged(seen: Seen) -> Iterator[Finding]:
     """The backbone cannot tell the images apart, so its doubts mean nothing."""
-    if "wrong" in seen.features and not _sees(seen):
+    if "wrong" in seen.features and np.isnan(seen.facts["noticed"]):
+        yield Finding(
+            "unjudged", "Labels not checked: each class has too few different images", "low",
+            len(seen.part), none(), None,
+            "A label is judged by a classifier trained on other images of its class. Add images, "
+            "then inspect again.",
+        )  # fmt: skip
+    elif "wrong" in seen.features and not _sees(seen):
         backbone = seen.facts.get("backbone", "The backbone")
         accuracy = seen.facts.get("accuracy", float("nan"))
         yield Finding(

@@ -121,6 +121,9 @@ def test_a_backbone_that_cannot_see_the_images_lists_no_labels_and_says_so(colou
     said = found["unjudged"]
     assert "TestNet" in said.title and "54%" in said.advice and said.severity == "low"
     assert not len(said.indices) and not len(findings.suggested_exclusions(said, colours[0]))
+    unknown = judged(colours, wrong=np.nan, given=np.nan, noticed=np.nan)
+    assert "too few different images" in unknown["unjudged"].title
+    assert "nan" not in unknown["unjudged"].advice
 
 
 # -- the backbone -----------------------------------------------------------------------------
