@@ -17,11 +17,11 @@ from engine import home as homes
 from engine.data import datasets
 from engine.data.splits import PARTS
 from engine.errors import BackboneError, DamagedFile, GraftError
-from engine.estimate.preflight import FILE
 from engine.features import cache, store
 from engine.models import backbones
 from engine.predict.reference import MOST
 from engine.recipe import Recipe, SplitSpec
+from engine.runs import files
 from engine.runs.remaining import FINISHING
 from engine.runs.runs import Run
 
@@ -79,7 +79,7 @@ def known(run: Run) -> Known:
     device = (run.state.get("device") or "cpu").split(":")[0]
     try:
         paces = homes.read_json(home / homes.CACHE / PACES, {})
-        predicted = homes.read_json(run.path / FILE, {})
+        predicted = homes.read_json(run.path / files.PREFLIGHT, {})
     except DamagedFile:
         paces, predicted = {}, {}
     try:

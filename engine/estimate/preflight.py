@@ -23,14 +23,13 @@ from engine.errors import GraftError
 from engine.estimate import probes
 from engine.host.words import duration, memory, percent
 from engine.recipe import Recipe
+from engine.runs import files
 from engine.runs.events import effective
 from engine.runs.runs import Run
 
 KIND = "preflight"
 BUSY = 0.15
 """Share of the processor from which other work is mentioned."""
-FILE = "preflight.json"
-"""In a run's folder: what was predicted for it."""
 
 
 def estimate(recipe: Recipe, home: Path) -> dict | None:
@@ -89,7 +88,7 @@ def attach(run: Run, home: Path) -> None:
     """Copies the prediction for a run's recipe, if there is one, into the run's folder."""
     found = estimate(run.recipe, home) if (Path(home) / homes.PROBES).is_dir() else None
     if found:
-        homes.write_json(run.path / FILE, found)
+        homes.write_json(run.path / files.PREFLIGHT, found)
 
 
 def compare(run: Run) -> list[dict]:
@@ -104,7 +103,7 @@ def compare(run: Run) -> list[dict]:
         each of seconds, images_per_second and peak_memory_mb the prediction, under that name, and
         the actual figure, under actual_…; None where there is none (yet).
     """
-    found = homes.read_json(run.path / FILE)
+    found = homes.read_json(run.path / files.PREFLIGHT)
     if not found:
         return []
     events = effective(run.events()[0])
