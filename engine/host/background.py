@@ -33,27 +33,18 @@ class Report(Protocol):
         text: what is being done, one line; figures follow a colon ("Downloading: 5 of 20 MiB").
         done: how much of it is done; of another text it starts again.
         total: how much there is in all; None if unknown.
-        eta_seconds: seconds left, from work that knows better than the pace of this text.
     """
 
-    def __call__(
-        self,
-        text: str,
-        done: int = 0,
-        total: int | None = None,
-        eta_seconds: float | None = None,
-        /,
-    ) -> None: ...
+    def __call__(self, text: str, done: int = 0, total: int | None = None, /) -> None: ...
 
 
-def silent(
-    text: str, done: int = 0, total: int | None = None, eta_seconds: float | None = None, /
-) -> None:
+def silent(text: str, done: int = 0, total: int | None = None, /) -> None:
     """A `Report` for work whose progress nobody watches."""
 
 
 class Progress(TypedDict):
-    """How far a job is: `Report`'s arguments, and the phase, which is the text without figures."""
+    """How far a job is: `Report`'s arguments; the phase, which is the text without figures; and the
+    seconds left by the pace of the phase, None if unknown."""
 
     phase: str
     text: str

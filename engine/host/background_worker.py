@@ -32,6 +32,7 @@ class Reporter:
     """The `Report` of a job: writes its progress into the request.
 
     It writes at most five times a second unless a phase starts or ends: a page looks once a second.
+
     Args:
         path: of the request.
         request: what stays in it.
@@ -41,22 +42,13 @@ class Reporter:
         self._path, self._request = path, request
         self._phase, self._wrote, self._pace = "", 0.0, Pace()
 
-    def __call__(
-        self,
-        text: str,
-        done: int = 0,
-        total: int | None = None,
-        eta_seconds: float | None = None,
-        /,
-    ) -> None:
+    def __call__(self, text: str, done: int = 0, total: int | None = None, /) -> None:
         now, phase = time.time(), text.split(":")[0]
         left = self._pace.left(phase, done, total, now)
         if phase == self._phase and now - self._wrote < 0.2 and done != total:
             return
         self._wrote, self._phase = now, phase
-        if eta_seconds is None:
-            eta_seconds = left
-        progress = Progress(phase=phase, text=text, done=done, total=total, eta_seconds=eta_seconds)
+        progress = Progress(phase=phase, text=text, done=done, total=total, eta_seconds=left)
         homes.write_json(self._path, self._request | progress)
 
 
