@@ -40,6 +40,15 @@ UNDERSTOOD = {
                         "seg_test/seg_test/dog/3.png"], PETS, {"train", "test"}),
     "a folder in each part": (["train/images/cat/1.png", "train/images/dog/2.png",
                                "test/images/dog/3.png"], PETS, {"train", "test"}),
+    "an unlabelled test in a folder": ([*PARTS[:2], "test/images/3.png"], PETS, {"train"}),
+    "a folder in one part": ([*PARTS[:2], "test/images/cat/3.png", "test/images/dog/4.png"], PETS,
+                             {"train", "test"}),
+    "parts in parts, unlabelled": (["trainingSet/trainingSet/cat/1.png", "testSet/testSet/3.png",
+                                    "trainingSet/trainingSet/dog/2.png"], PETS, {"train"}),
+    "training in one word": (["trainingset/cat/1.png", "trainingset/dog/2.png",
+                              "testingset/cat/3.png"], PETS, {"train", "test"}),
+    "images beside all": (["a.png", "photos/b.png", *(f"photos/v1/{n}" for n in PARTS)], PETS,
+                          {"train", "test"}),
     "sets in one word": (["trainset/cat/1.png", "trainset/dog/2.png", "testset/cat/3.png"], PETS,
                          {"train", "test"}),
     "parts in classes": (["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"], PETS,
@@ -70,6 +79,8 @@ UNCLEAR = {
     "a part alone": (["test/a/1.png", "cat/2.png", "dog/3.png"], "('cat', 'dog')"),
     "two names": (["train/cat/1.png", "train_val/cat/3.png", "test/cat/2.png"], "('train_val')"),
     "no classes": (["train_images/1.png", "test_images/2.png"], "without class folders in them"),
+    "capitals": ([f"{part}{side}/1.png" for part in ("train", "test") for side in "AB"],
+                 "('testA', 'testB', 'trainA', 'trainB') without class folders in them"),
     "parts in parts": (
         ["train/train/1.png", "train/test/2.png", "test/train/3.png", "test/test/4.png"],
         "like parts again",
@@ -173,8 +184,27 @@ def test_folders_that_repeat_are_classes_and_the_other_reading_is_offered(
     assert other.classes == ("s1", "s2") and set(other.source_splits.tolist()) == {"cat", "dog"}
 
 
+def test_downloads_side_by_side_are_asked_about(source, tmp_path, own_home):
+    files = [f"drive-{i}/pets/{label}/{i}.png" for i in (1, 2) for label in PETS]
+    spec = source(tmp_path / "pets", files)
+    dataset = prepare_worker.ingest(spec, own_home)
+    assert dataset.classes == ("drive-1", "drive-2")
+    assert "choose the layout part/class" in dataset.notes[1]
+    other = spec.model_copy(update={"layout": "part/class"})
+    assert prepare_worker.ingest(other, own_home).classes == PETS
+
+
+def test_an_unlabelled_folder_is_a_class_only_if_a_person_says_so(source, tmp_path, own_home):
+    spec = source(tmp_path / "pets", [*PARTS[:2], "test/images/3.png"])
+    dataset = prepare_worker.ingest(spec, own_home)
+    assert "only 'images' in 'test'" in dataset.notes[1]
+    assert dict(dataset.left_out) == {layout_tree.NO_CLASS: 1}
+    other = spec.model_copy(update={"layout": "part/class"})
+    assert prepare_worker.ingest(other, own_home).classes == (*PETS, "images")
+
+
 def test_a_part_is_called_as_before_where_its_name_is_usual():
-    named = ["Train", "val", "seg_train", "my test", "train_test", "latest", "2020", ""]
+    named = ["Train", "val", "seg_train", "myTest", "train_test", "latest", "2020", ""]
     assert [layout.part_of(name) for name in named] == [
         "train", "val", "train", "test", None, None, None, None,
     ]  # fmt: skip

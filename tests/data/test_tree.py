@@ -96,6 +96,24 @@ def test_a_folder_without_permission_is_named(tmp_path, own_home):
     assert "cannot be opened" in dict(ingest(root, own_home).skipped)["bird/"]
 
 
+def test_images_beside_the_folders_around_all_keep_their_names(tmp_path):
+    names = ["a.png", "pets/b.png", "pets/v1/cat/1.png", "pets/v1/cat/2.png", "pets/v1/dog/3.png"]
+    root = write(tmp_path / "data", *names)
+    with archive.Archive(pack(root, tmp_path / "data.zip"), 0) as opened:
+        for found in (opened.tree, folders.look(root, loose=True)):
+            assert {image.name: image.label for image in found.images} == {
+                "a.png": "", "b.png": "", "cat/1.png": "cat", "cat/2.png": "cat",
+                "dog/3.png": "dog",
+            }  # fmt: skip
+            assert found.above == "pets/v1/"
+
+
+def test_images_of_known_classes_are_found_below_folders_that_repeat(tmp_path):
+    root = write(tmp_path / "data", "monday/images/cat/1.png", "tuesday/images/dog/2.png")
+    found = folders.look(root, known=("cat", "dog"), loose=True)
+    assert [image.label for image in found.images] == ["cat", "dog"]
+
+
 # -- names ----------------------------------------------------------------------------------------
 
 
@@ -157,6 +175,19 @@ def test_backslashes_separate_folders_if_nothing_else_does(tmp_path, own_home):
     assert dataset.classes == ("cat", "dog")
 
 
+def test_an_unsafe_name_in_a_zip_does_not_hide_a_safe_one(tmp_path, own_home):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for name in ("/cat/1.png", "cat/1.png", "dog/2.png"):
+            packed.writestr(name, PNG)
+    assert ingest(tmp_path / "a.zip", own_home, "zip").names == ["cat/1.png", "dog/2.png"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file of Linux")
+def test_a_zip_on_a_disk_that_fails_is_named():
+    with pytest.raises(GraftError, match=r"cannot be read \(Input/output error\)"):
+        archive.Archive("/proc/self/mem")
+
+
 def test_a_zip_of_another_compression_says_what_to_do(tmp_path, own_home):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_BZIP2) as packed:
         packed.writestr("cat/1.png", PNG)
@@ -167,7 +198,7 @@ def test_a_zip_of_another_compression_says_what_to_do(tmp_path, own_home):
 
 # -- everything at once ---------------------------------------------------------------------------
 
-CLASSES = st.sampled_from(["cat", "dog", "Cat", "test", "train", "ba\u0308r", "s1"])
+CLASSES = st.sampled_from(["", "cat", "dog", "Cat", "test", "train", "ba\u0308r", "s1"])
 WRAPPERS = st.sampled_from([(), ("pets",), ("pets", "v1"), ("seg_train",), ("__MACOSX",)])
 PARTS = st.sampled_from([(), ("train",), ("Val",), ("test_set",), ("holdout",), ("extra",)])
 FILES = st.sampled_from([
@@ -196,6 +227,7 @@ def test_every_file_is_an_image_or_left_out_with_a_reason(found, linked):
             circle = folders.look(root)
             assert same(circle)[0] == same(looked)[0]
             assert ["circle/"] == circle.left_out[folders.READ_ALREADY]
+        assert all(image.name for image in folders.look(root, loose=True).images)
         used = {image.origin.path for image in looked.images}
         gone = [name for names in looked.left_out.values() for name in names]
         for path in root.glob("**/*"):

@@ -215,11 +215,15 @@ def _open(path: Path, title: str) -> tuple[_Bounded, zipfile.ZipFile]:
             f"{title} lists far more files than the {MAX_MEMBERS:,} that Graft reads from a zip"
         )
     except Exception:  # BadZipFile, and a dozen others for damaged bytes
-        file.seek(0)
-        if file.read(2) == b"PK":
-            problem = f"{title} is damaged or incomplete: its list of files cannot be read"
+        try:
+            file.seek(0)
+            start = file.read(2)
+        except OSError as error:
+            start, problem = b"", f"{title} cannot be read ({error.strerror})"
         else:
             problem = f"{title} is not a zip file, despite its name"
+        if start == b"PK":
+            problem = f"{title} is damaged or incomplete: its list of files cannot be read"
     file.close()
     raise DatasetError(f"{problem}; pack or upload the images again")
 
@@ -257,7 +261,8 @@ def _files(opened: zipfile.ZipFile, title: str, encoding: str) -> list[File]:
         why = zip_names.refused(info, name, parts)
         if not why and parts in seen:
             why = "the zip has an earlier file with the same name"
-        seen.add(parts)
+        if not why:  # an unsafe name does not stand in the way of a safe one
+            seen.add(parts)
         found.append(File(parts, info.file_size, info, why))
     return found
 

@@ -21,7 +21,10 @@ Kind = Literal["class", "part/class", "class/part"]
 USUAL = {name: part for part, names in OWN_NAMES.items() for name in names}
 """{a usual name of a part, lower case: the part}."""
 _MORE = {"evaluation": "validation", "holdout": "test", "unseen": "test"}
-_WORD = re.compile(r"(train|test|val|valid|dev|eval|validation)(?:set|sets|data|images|split)?")
+_WORD = re.compile(
+    r"(train|training|test|testing|val|valid|dev|eval|validation)"
+    r"(?:set|sets|data|dataset|images|split)?"
+)
 _SHOWN = 4
 
 
@@ -65,7 +68,8 @@ class Layout:
 def part_of(name: str) -> str | None:
     """The part that a folder's name stands for: "Val" gives "val", "seg_train" gives "train".
 
-    None if its words (split at everything but letters) name no part, or several parts.
+    None if its words (split at everything but letters, and before a capital that follows a small
+    letter) name no part, or several parts.
     """
     if name.lower() in USUAL:
         return name.lower()
@@ -76,7 +80,7 @@ def part_of(name: str) -> str | None:
 def _parts_in(name: str) -> set[str]:
     """The parts that the words of a name stand for."""
     found = set()
-    for word in re.split(r"[\W\d_]+", name.lower()):
+    for word in re.split(r"[\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()):
         match = _WORD.fullmatch(word)
         word = match[1] if match else word
         found |= {part for part in (USUAL.get(word), _MORE.get(word)) if part}
@@ -106,8 +110,10 @@ def look(
     inside = _inside(places, inner)
     if choice == "part/class":
         return Layout("part/class", {top: named.get(top, top) for top in tops}, inner)
-    if known and (found := _by_known(inside, named, inner, known)):
-        return found
+    if known:
+        wide = _inner(places, tops) | inner
+        if found := _by_known(_inside(places, wide), named, wide, known):
+            return found
     return _found(places, inside, named, inner)
 
 
@@ -130,12 +136,21 @@ def _found(
     if not named or not (usual or alike or (len(kinds) > 1 and len(named) > len(others))):
         if set(named) == set(inside) and inside and all(top.lower() in USUAL for top in inside):
             return _stop(f"has folders named like parts ({_names(named)}) without class folders")
-        question = alike and (
+        same = alike or _alike(_inside(places, _inner(places, inside)))
+        question = same and (
             f"has {words.plural(len(inside), 'folder')} that all contain the same folders "
-            f"({_names(alike)}); the outer ones are taken for the classes. If the inner ones are "
+            f"({_names(same)}); the outer ones are taken for the classes. If the inner ones are "
             "the classes, choose the layout part/class (groups, with a folder per class in each)"
         )
         return Layout(question=question or "")
+    unknown = _unknown(places, inside, named, inner)
+    doubtful = unknown and (
+        f"has only {_names(set().union(*(inside[top] for top in unknown)))} in "
+        f"{_names(unknown)}, and no such folder in its train part, so it is not taken for a class; "
+        "if it is one, choose the layout part/class"
+    )
+    inner = inner | unknown
+    inside = _inside(places, inner)
     classes: set[str] = set().union(*(inside[top] for top in named))
     extra = {top for top in others if inside[top] & classes}
     unclear = ""
@@ -149,7 +164,27 @@ def _found(
         unclear = f"beside other folders ({_names(others - extra)})"
     if unclear:
         return _stop(f"has folders named like parts ({_names(named)}) {unclear}")
-    return Layout("part/class", named | {top: top for top in sorted(extra)}, inner)
+    parts = named | {top: top for top in sorted(extra)}
+    return Layout("part/class", parts, inner, doubtful or "")
+
+
+def _unknown(
+    places: list[tuple[str, ...]],
+    inside: dict[str, set[str]],
+    named: dict[str, str],
+    inner: dict[str, int],
+) -> dict[str, int]:
+    """`_inner` of the parts whose only folder is no class of the train part: the "images" of
+    "test/images/1.jpg", where nobody knows the classes."""
+    keys = {top: set(map(key, found)) for top, found in inside.items()}
+    trained = set().union(*(keys[top] for top, part in named.items() if USUAL[part] == "train"))
+    found = {
+        top: inner.get(top, 0) + 1
+        for top in named
+        if len(trained) > 1 and len(keys[top]) == 1 and not keys[top] & trained
+    }
+    deeper = _inside(places, inner | found)
+    return {top: n for top, n in found.items() if set(map(key, deeper[top])) <= trained}
 
 
 def _by_known(

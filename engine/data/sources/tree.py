@@ -139,8 +139,10 @@ def arrange(
         elif name not in left_out.setdefault(why, [])[-1:]:  # sorted: a folder's files follow
             left_out[why].append(name)
     depth, own = _shared([file.names for file in images], known)
-    above = "".join(f"{folder}/" for folder in images[0].names[:depth]) if images else ""
-    below = [file.names[depth:] for file in images]
+    around = next((file.names[:depth] for file in images if len(file.names) > depth), ())
+    above = "".join(f"{folder}/" for folder in around)
+    # An image beside one of those folders keeps its name.
+    below = [file.names[min(depth, len(file.names) - 1) :] for file in images]
     meaning = layout.look(below, choice, known)
     found, seen = [], Counter[str]()
     for file, names in zip(images, below, strict=True):
