@@ -110,9 +110,7 @@ def _open_data(
     """
     recipe, known = run.recipe, run.state.get("fingerprint")
 
-    def progress(
-        text: str, done: int = 0, total: int | None = None, eta: float | None = None
-    ) -> None:
+    def progress(text: str, done: int = 0, total: int | None = None, /) -> None:
         report("data", text, done, total)
 
     dataset = prepare_worker.ingest(recipe.dataset, home, progress, known if again else None)
@@ -127,8 +125,10 @@ def _open_data(
         raise TrainingError(changed)
     run.update(fingerprint=dataset.fingerprint)
     split = dataset.split(recipe.split)
-    if not again and len(set(dataset.source_splits.tolist())) > 1:
-        for text in filter(None, (dataset.division(recipe.split), dataset.left_out_text)):
+    if not again:
+        divided = len(set(dataset.source_splits.tolist())) > 1
+        division = dataset.division(recipe.split) if divided else ""
+        for text in filter(None, (division, dataset.left_out_text)):
             events.write("note", text=text)
     contents = {part: dataset.contents[indices].tolist() for part, indices in split.items()}
     homes.write_json(run.path / files.SPLIT, {"fingerprint": dataset.fingerprint} | contents)

@@ -1,4 +1,4 @@
-"""A run whose test images have near copies among its training images says so."""
+"""What a run says of its dataset: near copies of training images, and files that are left out."""
 
 import shutil
 from types import SimpleNamespace
@@ -11,8 +11,9 @@ from engine.data import datasets
 from engine.data.unreadable import Unreadable
 from engine.exports import card
 from engine.predict import evaluation
+from engine.recipe import load_preset
 from engine.runs import files, runs
-from engine.train import result
+from engine.train import result, training
 from tests.support.cli import graft
 
 
@@ -48,3 +49,13 @@ def test_its_accuracy_without_copies_is_shown_beside_it(leaking, graft_home):
 def test_a_run_without_copies_says_nothing(trained_run):
     test = trained_run.evaluation["test"]
     assert "without_copies" not in test and evaluation.beside_copies(test) == ""
+
+
+def test_a_run_notes_what_its_dataset_leaves_out(class_folder, own_home):
+    (class_folder / "red" / "notes.txt").write_text("x")
+    sets = ["dataset.source=folder", f"dataset.path={class_folder}"]
+    run, said = runs.create(load_preset("sample", sets), own_home), []
+    log = SimpleNamespace(write=lambda kind, text: said.append((kind, text)))
+    training._open_data(run, own_home, lambda *_: None, log, False)
+    [(kind, text)] = said
+    assert kind == "note" and text.startswith("1 file or folder left out: 1: ")
