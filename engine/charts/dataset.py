@@ -18,7 +18,7 @@ from engine.host.words import plural
 from engine.runs.history import POINTS, rounded
 
 if TYPE_CHECKING:
-    from engine.data.datasets import Dataset
+    from engine.data.prepared import Dataset
 
 Parts: TypeAlias = Mapping[str, np.ndarray]
 

@@ -19,7 +19,7 @@ from engine.host.background import result_of
 from engine.host.words import plural
 
 if TYPE_CHECKING:
-    from engine.data.datasets import Dataset
+    from engine.data.prepared import Dataset
 
 Data = Annotated[str, typer.Argument(help=HELP)]
 

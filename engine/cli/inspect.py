@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from engine.data.datasets import Dataset
+    from engine.data.prepared import Dataset
     from engine.host.background import JobState
     from engine.inspection.findings import Finding
     from engine.inspection.inspection import Inspection

@@ -19,7 +19,7 @@ import numpy as np
 
 from engine import home as homes
 from engine.data import copies, datasets, splits
-from engine.data.datasets import Dataset
+from engine.data.prepared import Dataset
 from engine.data.sources import archive, collection, folders, tfds_source, tree
 from engine.data.sources.source import Item, Source
 from engine.data.sources.tree import Image, Tree
@@ -233,7 +233,8 @@ def _zip(spec: DatasetSpec, home: Path, report: Report) -> Source:
     source = _of_tree(spec.title, f"Images in {found.title}", found.tree, found.read)
     source.listing, source.close = listing, found.close
     if found.encoding != "utf-8":
-        example = next(name for name in (*found.tree.classes, "") if not name.isascii())
+        names = (*found.tree.classes, found.tree.above, *(image.name for image in found.entries))
+        example = next((name for name in names if not name.isascii()), "")
         source.notes.append(
             f"The zip does not say how its names are spelt; they were read as {found.encoding}"
             f"{f' ({example})' if example else ''}. If they look wrong, pack it again with a "

@@ -24,7 +24,7 @@ from engine.errors import DatasetError, GraftError, ImageError
 from engine.host.signals import Paused, Stopped
 
 if TYPE_CHECKING:
-    from engine.data.datasets import Dataset
+    from engine.data.prepared import Dataset
     from engine.data.splits import Parts
 
 UNREADABLE_SHARE = 0.01

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine.data import prepare_worker
-from engine.data.datasets import Dataset
+from engine.data.prepared import Dataset
 from engine.estimate import rate_test
 from engine.features import compute, store
 from engine.features.pixels import Pixels

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from engine.data.datasets import Dataset
+from engine.data.prepared import Dataset
 from engine.features import cache
 from engine.features import store as features
 from engine.features.pixels import Pixels

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.datasets import Dataset
+from engine.data.prepared import Dataset
 from engine.data.unreadable import READING
 from engine.errors import DatasetError
 from engine.features.store import FeatureStore

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from engine.data.datasets import Dataset
+from engine.data.prepared import Dataset
 from engine.data.unreadable import READING, Unreadable
 from engine.host.parallel import cores
 from engine.images import decode

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Images(Protocol):
-    """What this package needs of a dataset (`engine.data.datasets.Dataset`).
+    """What this package needs of a dataset (`engine.data.prepared.Dataset`).
 
     Attributes:
         contents: str array (n,), the SHA-256 of each image.

@@ -14,7 +14,7 @@ from engine.inspection import depth_kinds, kinds, label_kinds
 from engine.inspection.kinds import Finding, Seen
 
 if TYPE_CHECKING:
-    from engine.data.datasets import Dataset
+    from engine.data.prepared import Dataset
     from engine.inspection.inspection import Inspection
 
 __all__ = ["KINDS", "Finding", "find", "share", "suggested_exclusions", "suggests_labels"]

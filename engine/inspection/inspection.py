@@ -29,7 +29,7 @@ import numpy as np
 
 from engine import home as homes
 from engine.data import datasets
-from engine.data.datasets import Dataset
+from engine.data.prepared import Dataset
 from engine.data.unreadable import READING
 from engine.errors import DamagedFile, DatasetError
 from engine.host.background import Job, JobState, wait_for

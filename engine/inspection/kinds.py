@@ -11,7 +11,7 @@ import numpy as np
 from engine.host import words
 
 if TYPE_CHECKING:
-    from engine.data.datasets import Dataset
+    from engine.data.prepared import Dataset
 
 Severity: TypeAlias = Literal["high", "medium", "low"]
 

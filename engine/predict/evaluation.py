@@ -15,7 +15,7 @@ from engine.host.parallel import cores, ordered_map
 from engine.images import decode
 
 if TYPE_CHECKING:
-    from engine.data.datasets import Dataset
+    from engine.data.prepared import Dataset
     from engine.data.unreadable import Unreadable
     from engine.predict.classifier import Classifier
 

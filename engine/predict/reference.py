@@ -28,7 +28,7 @@ from engine.predict import embedding
 from engine.runs import files
 
 if TYPE_CHECKING:
-    from engine.data.datasets import Dataset
+    from engine.data.prepared import Dataset
     from engine.runs.runs import Run
 
 FILE, THUMBS = files.REFERENCE, "thumbs.bin"

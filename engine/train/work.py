@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from engine.data.datasets import Dataset
+from engine.data.prepared import Dataset
 from engine.features.pixels import Pixels
 from engine.host.log import EventWriter, PhaseReport
 from engine.models.modeling import Bundle

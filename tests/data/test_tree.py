@@ -165,6 +165,20 @@ def test_names_of_other_systems_are_read(page, labels, tmp_path, own_home):
     assert any("does not say how" in note for note in dataset.notes) == (page != "utf-8")
 
 
+ODD = {"a file": "cat/Möwe.png", "the folder around": "Möwe/cat/1.png", "no image": "cat/Möwe.txt"}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_zip_of_another_system_may_have_plain_class_names(case, tmp_path, own_home):
+    around = "Möwe/" if case == "the folder around" else ""
+    names = [ODD[case], f"{around}cat/2.png", f"{around}dog/3.png"]
+    raw = [name.encode("cp1252") for name in names]
+    dataset = ingest(with_raw_names(tmp_path / "a.zip", raw), own_home, "zip")
+    assert dataset.classes == ("cat", "dog")
+    note = next(note for note in dataset.notes if "does not say how" in note)
+    assert ("Möwe" in note) == (case != "no image")
+
+
 def test_a_name_of_ascii_alone_needs_no_guess():
     assert code_pages.guess([b"caf\xc3\xa9"]) == "utf-8"
 
