@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from engine.data.sources.layout import spelling
 from engine.errors import DatasetError
 from engine.host.words import listed, plural, same, shown
 
@@ -60,10 +60,10 @@ def match(
     """
     every, spellings = tuple(classes), dict[str, list[str]]()
     for label in every:
-        spellings.setdefault(_spelling(label), []).append(label)
+        spellings.setdefault(spelling(label), []).append(label)
     found = []
     for name, images in sorted(counts.items()):
-        same = spellings.get(_spelling(name), [])
+        same = spellings.get(spelling(name), [])
         if name in (chosen or {}):
             found.append(Folder(name, images, (chosen or {})[name], "choice"))
         elif name in every:
@@ -75,12 +75,6 @@ def match(
     return found
 
 
-def _spelling(name: str) -> str:
-    """What names have in common that differ in case, Unicode form, or signs between words."""
-    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-    return " ".join(re.sub(r"[\s_-]+", " ", text).split()) or text
-
-
 @lru_cache(maxsize=4096)
 def near(name: str, classes: tuple[str, ...]) -> str:
     """The class with the most similar name, "" for none.
@@ -88,7 +82,7 @@ def near(name: str, classes: tuple[str, ...]) -> str:
     Singular and plural come first. Names with different numbers ("class 1", "class 12") are never
     similar.
     """
-    wanted = _spelling(name)
+    wanted = spelling(name)
     spellings, singulars, letters = _indexed(classes)
     for single in sorted(_singulars(wanted), key=len, reverse=True):
         if single in singulars:
@@ -108,9 +102,9 @@ def near(name: str, classes: tuple[str, ...]) -> str:
 @lru_cache(maxsize=4)
 def _indexed(classes: tuple[str, ...]) -> tuple[list[str], dict[str, str], np.ndarray]:
     """(spellings, {what a class may be the plural of: class}, `_letters` of each spelling)."""
-    spellings, singulars = [_spelling(label) for label in classes], dict[str, str]()
-    for label, spelling in zip(classes, spellings, strict=True):
-        for single in _singulars(spelling):
+    spellings, singulars = [spelling(label) for label in classes], dict[str, str]()
+    for label, spelt in zip(classes, spellings, strict=True):
+        for single in _singulars(spelt):
             singulars.setdefault(single, label)
     return spellings, singulars, np.array([_letters(spelling) for spelling in spellings])
 

@@ -114,6 +114,13 @@ def test_images_of_known_classes_are_found_below_folders_that_repeat(tmp_path):
     assert [image.label for image in found.images] == ["cat", "dog"]
 
 
+@pytest.mark.parametrize("around", [("",), ("monday/", "tuesday/")])
+def test_images_of_known_classes_are_found_in_other_spellings(around, tmp_path):
+    names = [f"{above}Maine Coon/s{i}/{i}.png" for above in around for i in range(2)]
+    found = folders.look(write(tmp_path / "data", *names), known=("maine_coon", "dog"), loose=True)
+    assert {image.label for image in found.images} == {"Maine Coon"}
+
+
 # -- names ----------------------------------------------------------------------------------------
 
 

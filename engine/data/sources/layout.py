@@ -8,6 +8,7 @@ other, preparing stops with a question, since nobody wants a classifier of "trai
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -111,9 +112,9 @@ def look(
     if choice == "part/class":
         return Layout("part/class", {top: named.get(top, top) for top in tops}, inner)
     if known:
-        wide = _inner(places, tops) | inner
-        if found := _by_known(_inside(places, wide), named, wide, known):
-            return found
+        for skipped in ({}, _inner(places, tops) | inner):
+            if found := _by_known(_inside(places, skipped), named, skipped, known):
+                return found
     return _found(places, inside, named, inner)
 
 
@@ -191,9 +192,9 @@ def _by_known(
     inside: dict[str, set[str]], named: dict[str, str], inner: dict[str, int], known: Collection
 ) -> Layout | None:
     """The layout that puts folders of known names where classes are; None if no folder has one."""
-    wanted = {key(name) for name in known}
-    outer = sum(key(top) in wanted for top in inside)
-    deeper = {top: sum(key(name) in wanted for name in inside[top]) for top in inside}
+    wanted = {spelling(name) for name in known}
+    outer = sum(spelling(top) in wanted for top in inside)
+    deeper = {top: sum(spelling(name) in wanted for name in inside[top]) for top in inside}
     if not outer and not any(deeper.values()):
         return None
     if outer >= max(deeper.values()):
@@ -204,6 +205,12 @@ def _by_known(
 def key(name: str) -> str:
     """What names that mean one class have in common: "Cat" and "cat"."""
     return name.casefold()
+
+
+def spelling(name: str) -> str:
+    """What names have in common that differ in case, Unicode form, or signs between words."""
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return " ".join(re.sub(r"[\s_-]+", " ", text).split()) or text
 
 
 def _inner(places: list[tuple[str, ...]], tops: Iterable[str]) -> dict[str, int]:

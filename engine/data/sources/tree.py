@@ -205,14 +205,15 @@ def _shared(names: Sequence[Sequence[str]], known: Collection[str]) -> tuple[int
     """How many folders all images share, if one is left above most files; and the part that the
     last of them is named after, "train" for none."""
     depth, own = 0, "train"
-    wanted = {layout.key(name) for name in known}
+    wanted = {layout.spelling(name) for name in known}
     while True:
         below = [parts for parts in names if len(parts) > depth + 1]
         tops = {parts[depth] for parts in below}
         deeper = sum(len(parts) > depth + 2 for parts in below)
-        if len(tops) != 1 or 2 * deeper <= len(below) or layout.key(next(iter(tops))) in wanted:
+        top = next(iter(tops), "")
+        if len(tops) != 1 or 2 * deeper <= len(below) or layout.spelling(top) in wanted:
             return depth, own
-        own = layout.part_of(next(iter(tops))) or own
+        own = layout.part_of(top) or own
         depth += 1
 
 
