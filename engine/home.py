@@ -79,14 +79,15 @@ def home(path: str | os.PathLike[str] | None = None) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a file beside `path`, and moves it to `path` only when all of it is on the disk.
+    """Opens a file beside `path`, and moves it to `path` only when all of it is on the disk. Text is
+    written as UTF-8.
 
     A reader sees the old file or the new one, never half of either.
     """
     path = Path(path)
     descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, mode) as file:
+        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -16,9 +16,11 @@ def unstated(tree):
         stated = any(word.arg in ("encoding", None) for word in call.keywords)
         if name == "read_text" and not call.args or name == "write_text" and len(call.args) == 1:
             yield from [] if stated else [call.lineno]
-        elif isinstance(call.func, ast.Name) and name == "open" and not stated:
-            mode = call.args[1].value if len(call.args) > 1 else "r"
-            yield from [] if "b" in mode else [call.lineno]
+        elif (
+            isinstance(call.func, ast.Name) and name == "open" or name == "fdopen"
+        ) and not stated:
+            mode = getattr(call.args[1], "value", "r") if len(call.args) > 1 else "r"
+            yield from [] if "b" in str(mode) else [call.lineno]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -29,5 +31,6 @@ def test_every_text_file_states_its_encoding(path):
 def test_a_missing_encoding_is_found():
     text = (
         'open(p)\nopen(p, "w")\nopen(p, "rb")\np.read_text()\np.read_text("utf-8")\nq.write_text(t)'
+        "\nos.fdopen(d, mode)"
     )
-    assert list(unstated(ast.parse(text))) == [1, 2, 4, 6]
+    assert list(unstated(ast.parse(text))) == [1, 2, 4, 6, 7]
