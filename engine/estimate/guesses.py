@@ -5,6 +5,7 @@ Light. A part is named "data", "export" or, in stage 0, "0:epoch".
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -98,7 +99,9 @@ def _records(recipe: Recipe, home: Path) -> int:
     for path in (home / homes.CACHE / "features").glob("*"):
         about = cache.identity(path) or {}
         if about.get("title") == title and about.get("views") == store.layout(recipe)[0]:
-            found = max(found, int(np.count_nonzero(np.fromfile(path / "sums.u32", np.uint32))))
+            with contextlib.suppress(FileNotFoundError):  # evicted this moment
+                sums = np.fromfile(path / "sums.u32", np.uint32)
+                found = max(found, int(np.count_nonzero(sums)))
     return found
 
 

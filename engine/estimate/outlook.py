@@ -8,6 +8,7 @@ it is a guess from the size of the backbone (`engine.estimate.guesses`).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -289,7 +290,9 @@ class Timed:
             before = homes.read_json(path, {})
         except DamagedFile:
             before = {}
-        homes.write_json(path, self.outlook.keep(before, time.time()))
+        # The run is finished: a full disk or a deleted cache only makes later guesses coarser.
+        with contextlib.suppress(OSError):
+            homes.write_json(path, self.outlook.keep(before, time.time()))
 
 
 def expected_seconds(run: Run) -> float | None:

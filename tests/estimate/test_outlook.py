@@ -1,13 +1,16 @@
 """How long a run still takes: synthetic events with clocks given as values; nothing is timed."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from engine import home as homes
 from engine.estimate import guesses, outlook
 from engine.estimate.guesses import Known
 from engine.estimate.outlook import Outlook
+from engine.features import store
 from engine.recipe import load_preset
 from engine.runs import remaining, runs
 
@@ -226,6 +229,19 @@ def test_a_run_says_what_it_still_does_as_soon_as_somebody_asked(
 
 
 # -- whatever happens ------------------------------------------------------------------------
+
+
+def test_a_deleted_cache_ends_no_run(own_home):
+    run, cache = runs.create(RECIPE, own_home), own_home / homes.CACHE
+    title = f"{RECIPE.dataset.title}, {RECIPE.backbone.name} frozen, {RECIPE.image_size} px"
+    views = store.layout(RECIPE)[0]
+    (cache / "features" / "evicted").mkdir(parents=True)
+    about = {"title": title, "views": views}
+    homes.write_json(cache / "features" / "evicted" / "identity.json", about)
+    assert guesses._records(RECIPE, own_home) == 0
+    timed = outlook.Timed(run, None, 0.0)
+    shutil.rmtree(cache)
+    timed.keep()
 
 
 def test_no_order_of_events_breaks_it():
