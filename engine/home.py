@@ -79,10 +79,9 @@ def home(path: str | os.PathLike[str] | None = None) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a file beside `path`, and moves it to `path` only when all of it is on the disk. Text is
-    written as UTF-8.
+    """Opens a file beside `path`, and moves it to `path` only when all of it is on the disk.
 
-    A reader sees the old file or the new one, never half of either.
+    Text is UTF-8. A reader sees the old file or the new one, never half of either.
     """
     path = Path(path)
     descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
