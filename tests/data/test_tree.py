@@ -121,6 +121,18 @@ def test_images_of_known_classes_are_found_in_other_spellings(around, tmp_path):
     assert {image.label for image in found.images} == {"Maine Coon"}
 
 
+def test_a_folder_whose_path_is_too_long_is_named(tmp_path, monkeypatch):
+    root = write(tmp_path / "pets", "cat/1.png", "dog/2.png")
+    monkeypatch.chdir(root / "cat")
+    for _ in range(25):
+        os.mkdir("x" * 200)
+        os.chdir("x" * 200)
+    found = folders.list_folder(root)
+    assert [image.name for image in found.images] == ["cat/1.png", "dog/2.png"]
+    [(why, [name])] = found.left_out.items()
+    assert why == "the folder cannot be opened (File name too long)" and name.endswith("x/")
+
+
 # -- names ----------------------------------------------------------------------------------------
 
 

@@ -142,14 +142,19 @@ def _walk(top: Path) -> Iterator[File]:
             with os.scandir(top.joinpath(*place)) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            why = f"the folder cannot be opened ({error.strerror})"
-            yield _file((*place[:-1], f"{place[-1]}/"), os.path.join(*place), why)
+            if not place:
+                raise
+            yield _closed(place, error)
             continue
         for entry in found:
             inside = (*place, entry.name)
             path = os.path.join(*inside)
             if entry.is_dir(follow_symlinks=False):
-                identity = _identity(entry.stat())
+                try:
+                    identity = _identity(entry.stat())
+                except OSError as error:
+                    yield _closed(inside, error)
+                    continue
                 if tree.is_system(entry.name) or identity in seen:
                     yield _file((*place, f"{entry.name}/"), path, READ_ALREADY)
                 else:
@@ -170,6 +175,11 @@ def _enter(path: Path, seen: set[tuple[int, int]], around: set[tuple[int, int]])
         return READ_ALREADY
     seen.add(identity)
     return ""
+
+
+def _closed(place: tuple[str, ...], error: OSError) -> File:
+    why = f"the folder cannot be opened ({error.strerror})"
+    return _file((*place[:-1], f"{place[-1]}/"), os.path.join(*place), why)
 
 
 def _of_entry(entry: os.DirEntry[str], inside: tuple[str, ...], path: str) -> File:
