@@ -13,7 +13,15 @@ ROW = re.compile(r"^\| (?P<question>[^|`]+) \| `(?P<file>[^`]+)` \| `(?P<name>[^
 PATH = re.compile(r"(?<![\w/.])((?:engine|pages|tests|docs|benchmarks)/[\w/.-]++)(?!\*)")
 DOCUMENTS = ["README.md"] + [
     f"docs/{name}.md"
-    for name in ("architecture", "contributing", "export", "inspection", "reliability", "testing")
+    for name in (
+        "architecture",
+        "contributing",
+        "datasets",
+        "export",
+        "inspection",
+        "reliability",
+        "testing",
+    )
 ]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
