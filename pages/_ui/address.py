@@ -91,7 +91,7 @@ def _before_refresh(given: list) -> draft.Draft | None:
     The tab was open in the same browser, is no longer connected, and showed the same address.
     """
     browser = _browser()
-    for session, (other, found) in reversed(_tabs.items()):
+    for session, (other, found) in reversed(list(_tabs.items())):  # other sessions add to it
         if not browser or other != browser or runtime.get_instance().is_active_session(session):
             continue
         if given in (found.reported, draft.address(found)):
