@@ -203,29 +203,57 @@ def _drift(found):
 
 
 def _answers(run, batch, rows):
+    kinds, verdicts = _verdicts(run, batch, rows)
+    table = answer_rows.table(run, rows, verdicts, batch.chosen)
+    chosen, view = _filtered(run, table, kinds)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{words.grouped(len(chosen))} of {words.plural(len(table), 'image')}")
+        st.download_button(
+            "Download as CSV",
+            # The filtered images; without a filter also those that could not be read.
+            lambda: answer_rows.to_csv(
+                table if len(chosen) == int(rows.read.sum()) else [table[i] for i in chosen]
+            ),
+            "answers.csv",
+            "text/csv",
+            on_click="ignore",
+            key="batch_csv",
+            icon=":material/download:",
+        )
+    if view == "Table":
+        _table(batch, table, chosen)
+    else:
+        _grid(run, batch, rows, table, chosen)
+
+
+def _verdicts(run, batch, rows):
+    """(the kinds of verdicts that there are, the verdict of each row or None); draws the chart of
+    distances, or says why there are none."""
     known = answers.certainty(run)
     verdicts = [None] * len(rows)
-    if not isinstance(known, str) and (
-        batch.calibration != (known.temperature, known.threshold)
-        or np.isnan(rows.distances[rows.read]).any()
-    ):
-        known = "these images were classified before the run's current calibration"
+    if isinstance(known, str):
+        return [], verdicts
+    read = np.flatnonzero(rows.read)
+    calibrated = batch.calibration == (known.temperature, known.threshold)
+    if not calibrated or np.isnan(rows.distances[read]).any():
         st.caption(
             "Confidence is not available: the run was calibrated later, or by another version of "
             "Graft. Classify the images again."
         )
-    if not isinstance(known, str):
-        read = np.flatnonzero(rows.read)
-        given = known.judge(rows.probabilities[read], rows.distances[read], answers.coverage())
-        for i, verdict in zip(read.tolist(), given, strict=True):
-            verdicts[i] = verdict
-        with st.expander("Distance from training images", key="batch_far"):
-            uploads = [verdict.distance for verdict in given]
-            chart(confidence.distances(known, uploads), f"batch_far_{batch.key}")
-    table = answer_rows.table(run, rows, verdicts, batch.chosen)
+        return [], verdicts
+    given = known.judge(rows.probabilities[read], rows.distances[read], answers.coverage())
+    for i, verdict in zip(read.tolist(), given, strict=True):
+        verdicts[i] = verdict
+    with st.expander("Distance from training images", key="batch_far"):
+        uploads = [verdict.distance for verdict in given]
+        chart(confidence.distances(known, uploads), f"batch_far_{batch.key}")
+    return list(WORDS.values()), verdicts
+
+
+def _filtered(run, table, kinds):
+    """Draws the filters; returns (the chosen rows, sorted; "Grid" or "Table")."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         label = st.selectbox("Answer", ["every class", *run.classes], key="batch_class", width=160)
-        kinds = [] if isinstance(known, str) else list(WORDS.values())
         kind = st.selectbox(
             "Confidence", ["any", *kinds], key="batch_kind", width=150, disabled=not kinds
         )
@@ -254,25 +282,7 @@ def _answers(run, batch, rows):
         "far": lambda i: -(table[i]["distance"] or 0),
         "slow": lambda i: -table[i]["seconds"],
     }
-    chosen.sort(key=order[sort])
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{words.grouped(len(chosen))} of {words.plural(len(table), 'image')}")
-        st.download_button(
-            "Download as CSV",
-            # The filtered images; without a filter also those that could not be read.
-            lambda: answer_rows.to_csv(
-                table if len(chosen) == int(rows.read.sum()) else [table[i] for i in chosen]
-            ),
-            "answers.csv",
-            "text/csv",
-            on_click="ignore",
-            key="batch_csv",
-            icon=":material/download:",
-        )
-    if view == "Table":
-        _table(batch, table, chosen)
-    else:
-        _grid(run, batch, rows, table, chosen)
+    return sorted(chosen, key=order[sort]), view
 
 
 def _answer(row, probability: str = "") -> str:
