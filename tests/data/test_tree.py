@@ -149,9 +149,11 @@ def test_names_that_are_no_utf8_are_shown_and_read(tmp_path, own_home):
 
 def test_two_spellings_in_unicode_are_one_class(tmp_path, own_home):
     root = write(tmp_path / "pets", "K\u00e4fer/1.png", "Ka\u0308fer/1.png", "dog/2.png")
-    dataset = ingest(root, own_home)
-    assert dataset.classes == ("K\u00e4fer", "dog")
-    assert len(set(dataset.names)) == 3
+    for dataset in (
+        ingest(root, own_home), ingest(pack(root, tmp_path / "a.zip"), own_home, "zip")
+    ):  # fmt: skip
+        assert dataset.classes == ("K\u00e4fer", "dog")
+        assert len(set(dataset.names)) == 3
 
 
 def test_an_image_is_recognised_without_its_ending(tmp_path, own_home):
@@ -213,6 +215,14 @@ def test_an_unsafe_name_in_a_zip_does_not_hide_a_safe_one(tmp_path, own_home):
         for name in ("/cat/1.png", "cat/1.png", "dog/2.png"):
             packed.writestr(name, PNG)
     assert ingest(tmp_path / "a.zip", own_home, "zip").names == ["cat/1.png", "dog/2.png"]
+
+
+def test_a_name_with_a_zero_byte_is_named(tmp_path):
+    path = with_raw_names(tmp_path / "a.zip", [b"cat/\0.png", b"cat/1.png", b"dog/2.png"])
+    with archive.Archive(path) as found:
+        assert [image.name for image in found.entries] == ["cat/1.png", "dog/2.png"]
+        [(name, why)] = found.skipped
+    assert name == r"cat/\u0000.png" and "cannot be seen" in why
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file of Linux")

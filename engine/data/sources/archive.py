@@ -247,7 +247,8 @@ def _files(opened: zipfile.ZipFile, title: str, encoding: str) -> list[File]:
             f"{title} holds {len(members):,} files and folders; Graft reads at most "
             f"{MAX_MEMBERS:,} from a zip, so unpack it and use the folder"
         )
-    files = [info for info in members if not info.filename.endswith(("/", "\\"))]
+    # `filename` ends at the first NUL, and then a file may look like a folder.
+    files = [info for info in members if not info.orig_filename.endswith(("/", "\\"))]
     if any(info.flag_bits & 1 for info in files):
         raise DatasetError(f"{title} is protected by a password; pack the images without one")
     _check_overlap(files, title)
@@ -257,14 +258,18 @@ def _files(opened: zipfile.ZipFile, title: str, encoding: str) -> list[File]:
         names = [name.replace("\\", "/") for name in names]
     found, seen = [], set[tuple[str, ...]]()
     for info, name in zip(files, names, strict=True):
-        parts = tuple(part for part in name.split("/") if part not in ("", "."))
+        parts, written = _split(name), _split(info.orig_filename)
         why = zip_names.refused(info, name, parts)
-        if not why and parts in seen:
+        if not why and written in seen:
             why = "the zip has an earlier file with the same name"
         if not why:  # an unsafe name does not stand in the way of a safe one
-            seen.add(parts)
+            seen.add(written)
         found.append(File(parts, info.file_size, info, why))
     return found
+
+
+def _split(name: str) -> tuple[str, ...]:
+    return tuple(part for part in name.split("/") if part not in ("", "."))
 
 
 def _check_overlap(files: list[zipfile.ZipInfo], title: str) -> None:
