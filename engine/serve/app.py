@@ -53,7 +53,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (503, "Too many requests at once; see Retry-After."),
     )
 }
-_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_FILES = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
 _FORM = {"type": "object", "required": ["files"], "properties": {"files": _FILES}}
 _BODY = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
 

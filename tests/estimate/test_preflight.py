@@ -117,7 +117,7 @@ def test_too_little_memory_proposes_a_smaller_batch(place):
     assert found["proposed_batch_size"] in (1, 2, 4, 8, 16, 32, 64)
     assert "Batches of 128 would take about" in found["text"]
     assert found["stages"][0]["peak_memory_mb"] > 100
-    assert all(done <= total for _, done, total, _ in told if total)
+    assert all(done <= total for _, done, total in told if total)
 
 
 def test_memory_is_thought_to_grow_with_the_batch_in_a_straight_line():
