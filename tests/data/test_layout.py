@@ -143,6 +143,15 @@ def test_what_may_be_parts_stops_with_what_was_found_and_what_to_do(
     assert not list((own_home / "datasets").glob("*/manifest.json"))
 
 
+def test_parts_inside_one_of_several_folders_are_asked_about(source, tmp_path, own_home):
+    inner = [f"split/{name}" for name in PARTS]
+    spec = source(tmp_path / "pets", ["raw/cat/5.png", "raw/dog/6.png", *inner])
+    with pytest.raises(DatasetError, match=r"\('test', 'train'\) in 'split'.*use the folder"):
+        prepare_worker.ingest(spec, own_home)
+    chosen = spec.model_copy(update={"layout": "class"})
+    assert prepare_worker.ingest(chosen, own_home).classes == ("raw", "split")
+
+
 def test_a_zip_that_may_be_parts_is_not_added_as_classes(tmp_path, own_home):
     spec = as_zip(tmp_path / "pets", UNCLEAR["a class beside them"][0])
     collection.create(own_home, "mine")

@@ -137,6 +137,8 @@ def _found(
     if not named or not (usual or alike or (len(kinds) > 1 and len(named) > len(others))):
         if set(named) == set(inside) and inside and all(top.lower() in USUAL for top in inside):
             return _stop(f"has folders named like parts ({_names(named)}) without class folders")
+        if doubt := _divided_inside(inside):
+            return Layout(question=doubt, blocked=True)
         same = alike or _alike(_inside(places, _inner(places, inside)))
         question = same and (
             f"has {words.plural(len(inside), 'folder')} that all contain the same folders "
@@ -159,14 +161,32 @@ def _found(
         unclear = "without class folders in them"
     elif divided:
         unclear = f"whose folders are named like parts again ({_names(classes)})"
-    elif doubt := {top for top in others if _parts_in(top) or top in classes}:
-        unclear = f"beside other folders ({_names(doubt)})"
+    elif unsure := {top for top in others if _parts_in(top) or top in classes}:
+        unclear = f"beside other folders ({_names(unsure)})"
     elif len(kinds) == 1 and others - extra:
         unclear = f"beside other folders ({_names(others - extra)})"
     if unclear:
         return _stop(f"has folders named like parts ({_names(named)}) {unclear}")
     parts = named | {top: top for top in sorted(extra)}
     return Layout("part/class", parts, inner, doubtful or "")
+
+
+def _divided_inside(inside: dict[str, set[str]]) -> str:
+    """The question where train and test are inside some of the folders, beside others: whether
+    the folders are classes decides if test images are trained on."""
+    parts = {
+        top: {name: USUAL[part] for name in names if (part := part_of(name))}
+        for top, names in inside.items()
+    }
+    divided = [top for top, found in parts.items() if {"train"} < set(found.values())]
+    if not divided:
+        return ""
+    named = _names(set().union(*(parts[top] for top in divided)))
+    return (
+        f"has folders named like parts ({named}) in {_names(divided)}; if the outer folders are "
+        "the classes, choose the layout class/part, or class to divide all images again; if not, "
+        "use the folder that holds the parts"
+    )
 
 
 def _unknown(
