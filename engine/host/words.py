@@ -75,8 +75,8 @@ def shown(name: str) -> str:
 
 
 def same(name: str, known: Iterable[str]) -> str | None:
-    """The one of some names that is meant: the same text, or the same in another Unicode form
-    ("é" as one character or as "e" and an accent, as macOS writes it); None for none."""
+    """The known name that equals a name, also in another Unicode form ("é" as one character, or as
+    "e" and an accent, as macOS writes it); None if there is none."""
     known = list(known)
     if name in known:
         return name

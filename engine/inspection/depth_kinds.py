@@ -12,7 +12,7 @@ from engine.inspection.kinds import Finding, Seen, Severity
 
 def scaled(seen: Seen) -> Iterator[Finding]:
     """By which bits images were scaled; a warning if it differs, for it changes their brightness,
-    and a serious one if it differs between classes, which could then be told apart by it."""
+    and a serious one if it differs between classes: a classifier could then learn that instead."""
     bits = seen.dataset.bits
     used = np.unique(bits[bits > 0]).tolist()
     if not used or used == [16]:
@@ -22,8 +22,8 @@ def scaled(seen: Seen) -> Iterator[Finding]:
     title = f"Images with more than 8 bits for each value, scaled by {words.listed(counts)}"
     severity: Severity = "low"
     advice = (
-        "Nothing is to be done. A file of 16 bits may use fewer; its values are scaled from 0 to "
-        "the largest one of the bits it uses, here and in every classifier."
+        "You need not do anything. A file of 16 bits may use fewer; its values are scaled from 0 "
+        "to the largest one of the bits it uses, here and in every classifier."
     )
     if len(used) > 1:
         per_class = {

@@ -11,9 +11,9 @@ share of the labels was replaced at random by another class (symmetric label noi
 
 A classifier that confuses classes is unsure about them, which the temperature explains. A label
 that was replaced is wrong where the classifier is sure, too, which only the rate explains. So the
-estimate is about 0 for clean labels, however good or bad the classifier is. Errors that always are
-between the two classes that look most alike cannot be told from images that look alike; their
-rate, too, is estimated as 0. docs/inspection.md has the measured figures.
+estimate is about 0 for clean labels, however good or bad the classifier is. Errors that are always
+between the two most similar classes cannot be distinguished from correct labels of similar images;
+their rate is estimated as 0, too. docs/inspection.md has the measured figures.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ def match(
         chosen: {name of a folder: class, or "" for none}, which a person decided.
 
     Returns:
-        Folders sorted by name. Of several classes with the same spelling but for case, only an
-        equal name counts.
+        Folders sorted by name. If several classes have the same spelling, only the exact name
+        counts.
     """
     every, spellings = tuple(classes), dict[str, list[str]]()
     for label in every:

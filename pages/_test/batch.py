@@ -198,7 +198,8 @@ def _drift(found):
             "confidence, within each answered class (van Elteren). Notes: brightness, sharpness "
             "and size (Kolmogorov-Smirnov) and classes (chi-square). p-values are corrected "
             f"(Holm), and differences are reported if p < {drift.LEVEL}. Evidence that shows in "
-            f"less than {words.percent(drift.EFFECT, 0)} of pairs is slight, and no drift."
+            f"less than {words.percent(drift.EFFECT, 0)} of pairs is slight and does not count as "
+            "drift."
         )
 
 
