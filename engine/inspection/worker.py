@@ -67,7 +67,7 @@ def inspect(
 def _pixels(dataset: Dataset, folder: Path, thumbs: Thumbnails, report: Report) -> None:
     """Measures every image, and writes pixels.npz."""
     begun = time.time()
-    path = folder / "records.bin"
+    path = folder / "measured.bin"  # records.bin of earlier versions has other records
     before = _records_done(path)
     _measure(dataset, path, before, thumbs, report)
     records = np.memmap(path, measures.RECORD, "r", shape=(len(dataset),))
