@@ -152,6 +152,15 @@ def test_parts_inside_one_of_several_folders_are_asked_about(source, tmp_path, o
     assert prepare_worker.ingest(chosen, own_home).classes == ("raw", "split")
 
 
+def test_a_folder_that_holds_the_others_again_is_asked_about(source, tmp_path, own_home):
+    files = ["rose/1.png", "tulip/2.png", "flowers/rose/3.png", "flowers/tulip/4.png"]
+    spec = source(tmp_path / "pets", files)
+    with pytest.raises(DatasetError, match=r"'flowers'.*also beside it \('rose', 'tulip'\)"):
+        prepare_worker.ingest(spec, own_home)
+    chosen = spec.model_copy(update={"layout": "class"})
+    assert prepare_worker.ingest(chosen, own_home).classes == ("flowers", "rose", "tulip")
+
+
 def test_a_zip_that_may_be_parts_is_not_added_as_classes(tmp_path, own_home):
     spec = as_zip(tmp_path / "pets", UNCLEAR["a class beside them"][0])
     collection.create(own_home, "mine")

@@ -137,7 +137,7 @@ def _found(
     if not named or not (usual or alike or (len(kinds) > 1 and len(named) > len(others))):
         if set(named) == set(inside) and inside and all(top.lower() in USUAL for top in inside):
             return _stop(f"has folders named like parts ({_names(named)}) without class folders")
-        if doubt := _divided_inside(inside):
+        if doubt := _divided_inside(inside) or _copies_inside(inside):
             return Layout(question=doubt, blocked=True)
         same = alike or _alike(_inside(places, _inner(places, inside)))
         question = same and (
@@ -187,6 +187,19 @@ def _divided_inside(inside: dict[str, set[str]]) -> str:
         "the classes, choose the layout class/part, or class to divide all images again; if not, "
         "use the folder that holds the parts"
     )
+
+
+def _copies_inside(inside: dict[str, set[str]]) -> str:
+    """The question where a folder contains others that are beside it: "rose", "tulip" and
+    "flowers/rose", "flowers/tulip"."""
+    for top, names in sorted(inside.items()):
+        again = names & inside.keys() - {top}
+        if len(again) > 1:
+            return (
+                f"has {top!r}, with folders in it that are also beside it ({_names(again)}); move "
+                f"{top!r} elsewhere if it is a copy, or choose the layout class if it is a class"
+            )
+    return ""
 
 
 def _unknown(
