@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import tensorflow as tf
 
+from engine.errors import GraftError
 from engine.host import device
 
 Points = Sequence[tuple[int, float]]
@@ -75,7 +76,11 @@ def host_peak_mb() -> float:
 
 
 def available_mb() -> float:
-    """MiB that a run may take: free now, or held by this probe, which ends before a run starts."""
+    """MiB that a run may take: free now, or held by this probe, which ends before a run starts.
+
+    Raises:
+        GraftError: if the memory of the GPU is not known.
+    """
     if on_gpu():
         own = tf.config.experimental.get_memory_info("GPU:0")["current"] / 2**20
         query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
@@ -83,9 +88,14 @@ def available_mb() -> float:
             answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
             return float(answer.stdout.split()[0]) + own
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-            return float(
-                device.describe()["memory_mb"]
-            )  # without nvidia-smi: all memory of the GPU
+            if whole := device.describe()[
+                "memory_mb"
+            ]:  # of the GPU, or without nvidia-smi the host
+                return float(whole)
+            raise GraftError(
+                "the memory of the GPU is not known, as nvidia-smi does not answer; measure again "
+                "when the host is less busy"
+            ) from None
     own = psutil.Process().memory_info().rss
     free = [psutil.virtual_memory().available]
     for limit, used in (

@@ -1,5 +1,7 @@
 """The preflight: what is predicted before a run, and how it is compared with the run."""
 
+import subprocess
+
 import pytest
 
 from engine import home as homes
@@ -129,6 +131,22 @@ def test_memory_is_thought_to_grow_with_the_batch_in_a_straight_line():
     assert memory.largest_batch(points, 5000, 127) == 64
     assert memory.largest_batch(points, 500, 127) == 1
     assert memory.largest_batch([(1, 100.0)], 500, 3) == 2
+
+
+def test_a_gpu_that_does_not_answer_is_not_one_without_memory(monkeypatch):
+    from engine.estimate import memory
+
+    def busy(*_, **__):
+        raise subprocess.TimeoutExpired("nvidia-smi", 10)
+
+    monkeypatch.setattr(memory, "on_gpu", lambda: True)
+    monkeypatch.setattr(memory.tf.config.experimental, "get_memory_info", lambda _: {"current": 0})
+    monkeypatch.setattr(memory.device.shutil, "which", lambda _: "nvidia-smi")
+    monkeypatch.setattr(memory.device, "_known", {})
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(subprocess, "run", busy)
+    with pytest.raises(GraftError, match="nvidia-smi does not answer"):
+        memory.available_mb()
 
 
 def test_missing_weights_are_one_sentence_before_the_launch(place, tmp_path):
