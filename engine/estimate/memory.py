@@ -88,9 +88,8 @@ def available_mb() -> float:
             answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
             return float(answer.stdout.split()[0]) + own
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-            if whole := device.describe()[
-                "memory_mb"
-            ]:  # of the GPU, or without nvidia-smi the host
+            # All memory of the GPU, or of the host where there is no nvidia-smi.
+            if whole := device.describe()["memory_mb"]:
                 return float(whole)
             raise GraftError(
                 "the memory of the GPU is not known, as nvidia-smi does not answer; measure again "
