@@ -62,6 +62,10 @@ UNDERSTOOD = {
                         ".thumbnails/b.png"], PETS, {"train"}),
     "Cat and cat": (["train/Cat/1.png", "train/Cat/5.png", "train/dog/2.png", "test/cat/3.png"],
                     ("Cat", "dog"), {"train", "test"}),
+    "masks": (["cat/images/1.png", "cat/masks/1.png", "dog/images/2.png", "dog/masks/2.png"], PETS,
+              {"train"}),
+    "a part called added": (["train/cat/1.png", "train/dog/2.png", "test/cat/3.png",
+                             "added/cat/4.png"], PETS, {"train", "test", "added folder"}),
     "letters": (["a/1.png", "A/2.png"], ("A", "a"), {"train"}),
     # classes that are named like parts
     "test among others": (["cat/1.png", "dog/2.png", "test/3.png"],

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.data.sources import layout
 from engine.data.sources.layout import Layout
+from engine.data.splits import ADDED
 from engine.errors import ImageError
 from engine.host import words
 from engine.images.decode import EXTENSIONS, MAX_BYTES, kind_of
@@ -29,8 +30,13 @@ _SYSTEM = {
 """Folders that Windows, macOS, Synology, QNAP and Linux create, lower case."""
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 
+_IMAGES = {"image", "images", "img", "imgs", "photos"}
+_MASKS = {"mask", "masks", "segmentation", "segmentations", "ground_truth"}
+"""Folders of masks, if one of `_IMAGES` is beside them."""
+
 HIDDEN = "it is a hidden file or a system file"
 SYSTEM = "it is a hidden folder or a system folder"
+MASK = "it is a mask beside the images it belongs to"
 NO_CLASS = "it is not in a class folder"
 BESIDE = "it is beside the folders of the parts"
 PACKED = "it is packed itself; unpack it and pack the images"
@@ -138,6 +144,8 @@ def arrange(
             images.append(file)
         elif name not in left_out.setdefault(why, [])[-1:]:  # sorted: a folder's files follow
             left_out[why].append(name)
+    masks, images = _masks(images)
+    left_out |= {MASK: masks} if masks else {}
     depth, own = _shared([file.names for file in images], known)
     around = next((file.names[:depth] for file in images if len(file.names) > depth), ())
     above = "".join(f"{folder}/" for folder in around)
@@ -153,6 +161,7 @@ def arrange(
             left_out.setdefault(why, []).append("/".join(file.names))
             continue
         label, part = place or ("", own)
+        part = f"{part} folder" if part == ADDED else part  # the part of images added in Graft
         name = "/".join(names)
         seen[name] += 1
         if seen[name] > 1:  # names that look alike, but differ in bytes that cannot be shown
@@ -161,6 +170,25 @@ def arrange(
     found, notes = _one_class(found, meaning)
     notes = [meaning.question, *notes] if meaning.question else notes
     return Tree(sorted(found, key=lambda image: image.name), left_out, meaning, above, notes)
+
+
+def _masks(images: list[File]) -> tuple[list[str], list[File]]:
+    """Names of masks that lie in a folder beside the images they belong to, and all others."""
+    above = {
+        names[:place]
+        for names in (file.names for file in images)
+        for place, folder in enumerate(names[:-1])
+        if folder.lower() in _IMAGES
+    }
+    masks, others = [], []
+    for file in images:
+        folders = enumerate(file.names[:-1])
+        mask = any(f.lower() in _MASKS and file.names[:place] in above for place, f in folders)
+        if mask:
+            masks.append("/".join(file.names))
+        else:
+            others.append(file)
+    return masks, others
 
 
 def _judge(file: File, head: Callable[[File], bytes]) -> tuple[str, str]:
