@@ -57,7 +57,8 @@ def test_too_few_images_for_a_promise_leave_every_class_likely():
 
 def test_a_run_keeps_its_promises_on_images_that_decided_nothing(informative_run):
     kept = calibration.summary(informative_run)
-    assert kept["after"]["ece"] < max(0.03, kept["before"]["ece"] / 2)
+    # Twice what a perfect classifier shows by chance with as many images; before, it was more.
+    assert kept["after"]["binned"] < max(2 * kept["after"]["floor"], kept["before"]["binned"] / 2)
     known = confidence.Confidence(informative_run)
     for coverage in (0.9, 0.95):
         got = known.achieved(coverage)
