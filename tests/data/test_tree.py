@@ -251,7 +251,10 @@ FILES = st.sampled_from([
 TREES = st.lists(st.tuples(WRAPPERS, PARTS, CLASSES, FILES), min_size=1, max_size=12)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same trees in each run, so that a change breaks this test and not chance.
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(TREES, st.booleans())
 def test_every_file_is_an_image_or_left_out_with_a_reason(found, linked):
     with tempfile.TemporaryDirectory() as place:
