@@ -132,6 +132,8 @@ def test_what_lies_beside_the_classes_of_a_folder_is_named(tmp_path, own_home):
         "loose.png": "it is not in a class folder",
         "test/c.png": "it is not in a class folder",
     }
+    said = "2 parts × 2 classes; left out: docs/, 4 files and folders"
+    assert dataset.notes[0] == f"Understood as {said}."
 
 
 @pytest.mark.parametrize("case", UNCLEAR)

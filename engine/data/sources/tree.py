@@ -106,13 +106,19 @@ class Tree:
 
     @property
     def understood(self) -> str:
-        """What the folders were taken for, such as "3 parts × 2 classes"."""
+        """What the folders were taken for, such as "3 parts × 2 classes"; and what is left
+        out."""
         text = words.plural(len(self.classes), "class", "classes")
         parts = {image.part for image in self.images}
         if self.layout.kind != "class":
             text = f"{words.plural(len(parts), 'part')} × {text}"
-        if gone := sum(map(len, self.left_out.values())):
-            text += f"; left out: {words.plural(gone, 'file or folder', 'files and folders')}"
+        gone = [name.removeprefix(self.above) for names in self.left_out.values() for name in names]
+        if gone:
+            used = {image.name.partition("/")[0] for image in self.images}
+            tops = {name.partition("/")[0] for name in gone if "/" in name} - used
+            named = [words.listed([f"{top}/" for top in sorted(tops)])] if tops else []
+            count = words.plural(len(gone), "file or folder", "files and folders")
+            text += f"; left out: {', '.join([*named, count])}"
         return text
 
 
