@@ -62,8 +62,11 @@ def test_a_run_keeps_its_promises_on_images_that_decided_nothing(informative_run
     known = confidence.Confidence(informative_run)
     for coverage in (0.9, 0.95):
         got = known.achieved(coverage)
-        # 3 points, or two and a half standard errors where there are few test images.
-        allowed = max(0.03, 2.5 * np.sqrt(coverage * (1 - coverage) / got["n"]))
+        # Both the validation images, which set the thresholds, and the test images are drawn; one
+        # split of these photos differs by 7 points (three splits: 83%, 89%, 92% for 90%). Four
+        # standard errors of both draws: a threshold that is wrong, not unlucky, is outside.
+        drawn = 1 / kept["validation"] + 1 / got["n"]
+        allowed = max(0.03, 4 * np.sqrt(coverage * (1 - coverage) * drawn))
         assert got["coverage"] == pytest.approx(coverage, abs=allowed)
     # At most 5% is promised; with few drawings, 2.5 standard errors more are within chance.
     assert kept["false_alarms"] <= 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / kept["test"])
