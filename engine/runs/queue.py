@@ -1,8 +1,6 @@
 """The queue of runs and who has which device: one small SQLite file, GRAFT_HOME/queue.db.
 
-Pages, the CLI and the supervisor all read and write it, so each change is one transaction
-(`BEGIN IMMEDIATE`: one writer at a time), acknowledged when it is on the disk (write-ahead log,
-`synchronous=FULL`, https://www.sqlite.org/pragma.html#pragma_synchronous).
+Pages, the CLI and the supervisor all read and write it (`engine.host.database`).
 
 waiting     runs in the order in which they will start
 slots       places on devices, each with its run and the handle of the run's worker
@@ -12,14 +10,14 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine import home as homes
 from engine.errors import GraftError
-from engine.host import processes
+from engine.host import database, processes
 
 _WAITING = """CREATE TABLE IF NOT EXISTS waiting (
     run TEXT PRIMARY KEY, place REAL NOT NULL, added REAL NOT NULL
@@ -46,61 +44,9 @@ class Handle:
     token: dict[str, Any]
 
 
-@contextlib.contextmanager
-def _transaction(home: Path, write: bool = True) -> Iterator[sqlite3.Connection]:
-    path = Path(home) / homes.QUEUE
-    try:
-        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
-        try:
-            connection.row_factory = sqlite3.Row
-            _write_ahead(connection)
-            connection.execute("PRAGMA synchronous=FULL")
-            if _version(connection) < _VERSION:
-                with _begun(connection, "BEGIN IMMEDIATE"):
-                    _upgrade(connection)
-            with _begun(connection, "BEGIN IMMEDIATE" if write else "BEGIN"):
-                yield connection
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise GraftError(
-            f"the queue {path} cannot be used ({error}); python -m engine doctor says more"
-        ) from None
-
-
-@contextlib.contextmanager
-def _begun(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    connection.execute(begin)
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-def _write_ahead(connection: sqlite3.Connection, tries: int = 100) -> None:
-    """Switches to the write-ahead log.
-
-    SQLite itself does not wait while another process does the same for a new file.
-    """
-    for left in reversed(range(tries)):
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if not left or "locked" not in str(error):
-                raise
-            time.sleep(0.05)
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return connection.execute("PRAGMA user_version").fetchone()[0]
-
-
 def _upgrade(connection: sqlite3.Connection) -> None:
     """Creates the tables, or brings those of an earlier version up to date."""
-    if _version(connection) >= _VERSION:  # another process was quicker
+    if database.version(connection) >= _VERSION:  # another process was quicker
         return
     connection.execute(_WAITING)
     earlier = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'slots'").fetchone()
@@ -117,6 +63,15 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         handle = Handle("local", {"pid": row["pid"], "born": row["born"]})
         _take(connection, (row["device"], row["number"]), row["run"], handle, row["claimed"])
     connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+_QUEUE = database.Database("the queue", _VERSION, _upgrade)
+
+
+def _transaction(
+    home: Path, write: bool = True
+) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+    return _QUEUE.transaction(Path(home) / homes.QUEUE, write)
 
 
 def _take(

@@ -1,0 +1,91 @@
+"""Small SQLite files that several processes share: one transaction for each change. Light."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import GraftError
+
+
+@dataclass(frozen=True)
+class Database:
+    """A kind of SQLite file.
+
+    Attributes:
+        name: what it is, for messages, such as "the queue".
+        version: of the tables (PRAGMA user_version); a new file has 0.
+        upgrade: brings the tables to that version, inside a transaction; another process may have
+            been quicker.
+    """
+
+    name: str
+    version: int
+    upgrade: Callable[[sqlite3.Connection], None]
+
+    @contextlib.contextmanager
+    def transaction(self, path: Path, write: bool = True) -> Iterator[sqlite3.Connection]:
+        """Opens the file, creates or upgrades its tables, and begins a transaction.
+
+        Each change is acknowledged when it is on the disk (write-ahead log, `synchronous=FULL`,
+        https://www.sqlite.org/pragma.html#pragma_synchronous).
+
+        Args:
+            path: the file; its folder exists.
+            write: whether to be the one writer at a time (`BEGIN IMMEDIATE`).
+
+        Raises:
+            GraftError: if the file cannot be used.
+        """
+        try:
+            connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+            try:
+                connection.row_factory = sqlite3.Row
+                _write_ahead(connection)
+                connection.execute("PRAGMA synchronous=FULL")
+                if version(connection) < self.version:
+                    with _begun(connection, "BEGIN IMMEDIATE"):
+                        self.upgrade(connection)
+                with _begun(connection, "BEGIN IMMEDIATE" if write else "BEGIN"):
+                    yield connection
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise GraftError(
+                f"{self.name} {path} cannot be used ({error}); python -m engine doctor says more"
+            ) from None
+
+
+@contextlib.contextmanager
+def _begun(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _write_ahead(connection: sqlite3.Connection, tries: int = 100) -> None:
+    """Switches to the write-ahead log.
+
+    SQLite itself does not wait while another process does the same for a new file.
+    """
+    for left in reversed(range(tries)):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not left or "locked" not in str(error):
+                raise
+            time.sleep(0.05)
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The version of a file's tables."""
+    return connection.execute("PRAGMA user_version").fetchone()[0]
