@@ -15,7 +15,7 @@ from engine.errors import GraftError
 from engine.imports import imports, keras_file
 from engine.predict.classifier import Classifier
 from engine.runs import runs
-from tests.support import hostile_models
+from tests.support import crafted_models, hostile_models
 from tests.support.cli import graft
 from tests.support.pictures import encode, picture
 
@@ -95,9 +95,9 @@ def test_folders_and_options_that_do_not_fit_get_a_sentence(own_home, tmp_path):
     (tmp_path / "saved" / "saved_model.pb").write_bytes(b"graph")
     assert "SavedModel" in refused(tmp_path / "saved", own_home)
     assert "there is no" in refused(tmp_path / "nothing", own_home)
-    run = hostile_models.good_run(tmp_path / "run")
+    run = crafted_models.good_run(tmp_path / "run")
     assert "leave the option out" in refused(run, own_home, preprocessing="tf")
-    any_size = hostile_models.keras_file(tmp_path / "any.keras", hostile_models.config(side=None))
+    any_size = crafted_models.keras_file(tmp_path / "any.keras", crafted_models.config(side=None))
     assert "--image-size" in refused(any_size, own_home)
     (run / "status.json").write_text('{"status": "running"}')
     assert "only a finished run" in refused(run, own_home)
@@ -123,11 +123,11 @@ def test_what_needs_more_memory_than_an_import_may_take_is_a_sentence(
 ):
     """It has 12 weights, and puts out 31 million numbers on the way."""
     monkeypatch.setattr(keras_file, "MEMORY", 700 * 2**20)
-    wide = hostile_models.layer("UpSampling2D", "wide", "pixels", size=[100, 100])
-    path = hostile_models.keras_file(tmp_path / "wide.keras", hostile_models.config(wide))
+    wide = crafted_models.layer("UpSampling2D", "wide", "pixels", size=[100, 100])
+    path = crafted_models.keras_file(tmp_path / "wide.keras", crafted_models.config(wide))
     assert "more memory than" in refused(path, own_home)
-    wider = hostile_models.layer("UpSampling2D", "wide", "pixels", size=[1000, 1000])
-    path = hostile_models.keras_file(tmp_path / "wider.keras", hostile_models.config(wider))
+    wider = crafted_models.layer("UpSampling2D", "wide", "pixels", size=[1000, 1000])
+    path = crafted_models.keras_file(tmp_path / "wider.keras", crafted_models.config(wider))
     assert "values per image" in refused(path, own_home)
 
 
@@ -164,9 +164,9 @@ def test_a_run_and_its_model_alone_answer_alike_elsewhere(trained_run, own_home,
 
 def test_a_plain_keras_file_from_the_command_line(own_home, tmp_path):
     """It takes images of any size, scaled to -1 to 1, and gives logits."""
-    path = hostile_models.keras_file(
-        tmp_path / "colours.keras", hostile_models.config(side=None, activation="linear"),
-        hostile_models.weights(np.eye(3, dtype="f4"), np.array([0, 0.5, 0], "f4")),
+    path = crafted_models.keras_file(
+        tmp_path / "colours.keras", crafted_models.config(side=None, activation="linear"),
+        crafted_models.weights(np.eye(3, dtype="f4"), np.array([0, 0.5, 0], "f4")),
     )  # fmt: skip
     (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
     wanted = ["--image-size", 48, "--preprocessing", "tf", "--labels", tmp_path / "labels.txt"]
