@@ -46,6 +46,8 @@ SETTINGS = "settings.json"
 """Settings of the host; in `cache`, the cache's own."""
 SUPERVISOR_LOCK, SUPERVISOR_LOG = "supervisor.lock", "supervisor.log"
 """Held and written by the process that looks after the runs."""
+ACCOUNTS = "accounts.db"
+"""Users, sessions and share links (`engine.accounts`); only the owner may read it."""
 AUDIT = "audit.jsonl"
 """Who did what (`engine.actions`)."""
 
