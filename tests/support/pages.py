@@ -1,8 +1,10 @@
 """The app opened by AppTest, and what is on its page."""
 
+import functools
 import re
 import time
 
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from engine import load_preset
@@ -10,6 +12,11 @@ from engine.data import datasets
 from tests.support import ROOT
 
 SHELL = str(ROOT / "pages" / "_shell.py")  # on the st.App file an AppTest passes with an empty tree
+
+# Each AppTest looks through all installed packages for components: half the time of a page.
+manifest_scanner.scan_component_manifests = functools.cache(
+    manifest_scanner.scan_component_manifests
+)
 
 
 def open_page(name, **query):
