@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from engine import home as homes
+from engine import roots
 from engine.jobs import jobs
 from engine.recipe import load_preset
 from engine.runs import runs
@@ -85,6 +86,16 @@ def class_folder(tmp_path):
                 root / colour / f"{i:02d}.jpg"
             )
     return root
+
+
+@pytest.fixture
+def allowed(tmp_path, own_home):
+    """The only folder that this process may read, as the app's process for its pages."""
+    folder = tmp_path / "allowed"
+    folder.mkdir()
+    roots.restore({"home": str(own_home), "below": [str(folder)]})
+    yield folder
+    roots.restore(None)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from typing import Annotated
@@ -44,10 +45,10 @@ def _setting(text):
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise GraftError(f"a setting must look like runs_per_device=2; {text!r} was given")
-    try:
-        return name, json.loads(value.lower())
-    except ValueError:  # a word, which the settings refuse with their own sentence
-        return name, value
+    for text in (value, value.lower()):  # True, and paths in a list
+        with contextlib.suppress(ValueError):
+            return name, json.loads(text)
+    return name, value  # a path, or a word, which the settings refuse with their own sentence
 
 
 def cache(

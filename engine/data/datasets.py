@@ -27,6 +27,8 @@ import filelock
 import numpy as np
 
 from engine import home as homes
+from engine import roots
+from engine.accounts.roles import LOCAL
 from engine.data import overlay
 from engine.data.prepared import Dataset
 from engine.data.sources import archive, collection, folders, tfds_catalogue
@@ -78,9 +80,16 @@ def state(spec: DatasetSpec, home: Path) -> JobState:
 
     Returns:
         A JobState whose state is "missing", "preparing", "ready" or "failed". A ready one has an
-        error if its source has changed since and could not be prepared again.
+        error if its source has changed since and could not be prepared again. One that a page may
+        not read has failed, whether it was prepared or not.
     """
-    now = job(spec, home).state()
+    try:
+        now = job(spec, home).state()
+    except DatasetError as error:  # of `engine.roots`
+        return JobState(
+            kind="prepare", state="failed", phase="", text="", done=0, total=None,
+            eta_seconds=None, error=str(error), result=None,
+        )  # fmt: skip
     if now["state"] == "running":
         return {**now, "state": "preparing"}
     if (Path(home) / homes.DATASETS / key(spec) / "manifest.json").exists():
@@ -103,16 +112,27 @@ def job(spec: DatasetSpec, home: Path) -> Job:
     return Job(Path(home) / homes.DATASETS / f"{key(spec)}.progress.json", "prepare")
 
 
-def prepare(spec: DatasetSpec, home: Path) -> None:
+def prepare(spec: DatasetSpec, home: Path, owner: str = LOCAL) -> None:
     """Starts preparing in the background; does nothing if it is running or the dataset is ready.
 
     A folder that has changed since is prepared again.
+
+    Args:
+        spec: a DatasetSpec.
+        home: Graft's home.
+        owner: of a dataset that is not prepared yet.
 
     Raises:
         DatasetError: if the source does not exist or cannot be used.
     """
     check(spec)
+    base: DatasetSpec | None = spec
+    while base and base.source == "saved":
+        base = collection.open_(home, base.name).base_spec
+        if base and base.source in ("folder", "zip"):
+            roots.check(base.path)
     if state(spec, home)["state"] != "preparing" and outdated(spec, home):
+        claim(spec, home, owner)
         # No GPU: it only reads files, and TensorFlow would take the memory that training needs.
         job(spec, home).start(Path(home), {"CUDA_VISIBLE_DEVICES": "-1"}, spec=spec.model_dump())
 
@@ -128,6 +148,28 @@ def forget(spec: DatasetSpec, home: Path) -> None:
     """Deletes the prepared copy; the source itself is never touched."""
     cancel(spec, home)
     shutil.rmtree(Path(home) / homes.DATASETS / key(spec), ignore_errors=True)
+    _owner_file(spec, home).unlink(missing_ok=True)
+
+
+def owner(spec: DatasetSpec, home: Path) -> str:
+    """Who built or first prepared a dataset; `roles.LOCAL` for one of before accounts.
+
+    Only they and admins may delete it or decide about its images; everybody may use it.
+    """
+    if spec.source == "saved":
+        return collection.owner(home, spec.name)
+    return (homes.read_json(_owner_file(spec, home)) or {}).get("owner", LOCAL)
+
+
+def claim(spec: DatasetSpec, home: Path, owner: str) -> None:
+    """Makes somebody the owner of a dataset that nobody has prepared yet."""
+    file = _owner_file(spec, home)
+    if not file.exists() and not (file.parent / key(spec) / "manifest.json").exists():
+        homes.write_json(file, {"owner": owner})
+
+
+def _owner_file(spec: DatasetSpec, home: Path) -> Path:
+    return Path(home) / homes.DATASETS / f"{key(spec)}.owner.json"
 
 
 def check(spec: DatasetSpec) -> None:

@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypedDict
 import filelock
 
 from engine import home as homes
+from engine import roots
 from engine.errors import GraftError
 from engine.host import processes
 
@@ -142,7 +143,7 @@ class Job:
                 self.path,
                 home,
                 log=log,
-                **processes.environment() | (environment or {}),
+                **processes.environment() | roots.environment() | (environment or {}),
             )
             _children.append(child)
             # The process waits for the lock.

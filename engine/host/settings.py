@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from engine import home as homes
+from engine import roots
 from engine.errors import DamagedFile, GraftError
 
-DEFAULTS = {
+DATA = "data"
+"""A folder of the home for images of yours, which pages may read."""
+DEFAULTS: dict[str, Any] = {
     "runs_per_device": 1,
     "auto_resume": False,
     "memory_limit_percent": 90,
     "min_free_mb": 256,
+    "allowed_roots": None,
 }
 HELP = {
     "runs_per_device": "Runs at the same time on one GPU, or on the CPU (1 to 16).",
@@ -21,7 +26,12 @@ HELP = {
     "is stopped, to protect the server (10 to 100%).",
     "min_free_mb": "If less disk space is free, in MiB, no run starts, and runs pause "
     "(0 to 1,000,000).",
+    "allowed_roots": "Folders that pages may read datasets, zips and weights from, separated by "
+    "colons. null: the folder data of Graft's home, and your own home folder while Graft serves "
+    "only this host. Commands may read all that you may.",
 }
+ROOTS_VARIABLE = "GRAFT_ALLOWED_ROOTS"
+"""The environment variable that stands for `allowed_roots` where the setting is null."""
 _BOUNDS = {
     "runs_per_device": (1, 16),
     "memory_limit_percent": (10, 100),
@@ -49,17 +59,39 @@ def change(home: Path, **changes: Any) -> dict[str, Any]:
     Raises:
         GraftError: for an unknown name or a value out of bounds.
     """
+    if isinstance(text := changes.get("allowed_roots"), str):
+        changes["allowed_roots"] = text.split(os.pathsep)
     _check(changes)
     found = get(home) | changes
     homes.write_json(_path(home), found)
     return found
 
 
+def reads(home: Path, loopback: bool) -> roots.Limits:
+    """What pages may read, for `engine.roots`.
+
+    Args:
+        home: Graft's home.
+        loopback: whether Graft serves only this host. Whoever opens its pages is then a user of
+            this host, and the folder of the one who started it is not kept from them.
+    """
+    below = get(home)["allowed_roots"]
+    if below is None and (given := os.environ.get(ROOTS_VARIABLE)):
+        below = given.split(os.pathsep)
+        _check_roots(below)
+    if below is None:
+        own = os.path.expanduser("~")  # "/" for some services, and "~" if there is none
+        below = [str(Path(home) / DATA), *([own] if loopback and own not in ("/", "~") else [])]
+    return roots.Limits(home=str(home), below=[os.path.expanduser(path) for path in below])
+
+
 def _check(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if name not in DEFAULTS:
             raise GraftError(f"there is no setting {name!r}; there are {', '.join(DEFAULTS)}")
-        if name in _BOUNDS:
+        if name == "allowed_roots":
+            _check_roots(value)
+        elif name in _BOUNDS:
             low, high = _BOUNDS[name]
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not whole or not low <= value <= high:
@@ -68,6 +100,17 @@ def _check(values: dict[str, Any]) -> None:
                 )
         elif not isinstance(value, bool):
             raise GraftError(f"{name} must be true or false; {value!r} was given")
+
+
+def _check_roots(value: Any) -> None:
+    """Raises GraftError unless the value is None or a list of absolute paths."""
+    listed = value if isinstance(value, list) else [value]
+    for path in listed if value is not None else ():
+        if not isinstance(path, str) or not (path == "~" or path.startswith(("/", "~/"))):
+            raise GraftError(
+                "allowed_roots must be absolute paths of folders, separated by colons, or null for "
+                f"the default; {path!r} was given"
+            )
 
 
 def _path(home: Path) -> Path:

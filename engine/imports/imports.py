@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from engine import home as homes
+from engine import roots
 from engine.errors import GraftError, RecipeError, RunError
 from engine.host import limits, processes
 from engine.host.background import Report
@@ -99,6 +100,7 @@ def add(
     Raises:
         GraftError: if it is refused. Nothing of it is left then.
     """
+    roots.check(path, RunError)
     path, home, report = Path(path).expanduser(), Path(home), report or (lambda *_: None)
     preprocessing = about.get("preprocessing", "included")
     if preprocessing not in PREPROCESSING:

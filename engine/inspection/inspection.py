@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from engine import home as homes
+from engine import roots
 from engine.data import datasets
 from engine.data.prepared import Dataset
 from engine.data.unreadable import READING
@@ -209,9 +211,9 @@ def recipe_key(recipe: Recipe | None) -> str:
         return ""
     backbone = recipe.backbone.model_dump()
     identity: list[Any] = [backbone, recipe.head.pooling, recipe.image_size, recipe.resize]
-    weights = Path(str(backbone["weights"])).expanduser()
-    if weights.is_file():
-        stamp = weights.stat()
+    weights = recipe.backbone.weights_file
+    if weights and roots.allows(weights) and os.path.isfile(path := os.path.expanduser(weights)):
+        stamp = os.stat(path)
         identity.append([stamp.st_size, stamp.st_mtime_ns])
     if backbone["weights"] == "none":
         identity.append(recipe.seed)

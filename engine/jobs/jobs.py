@@ -19,6 +19,8 @@ from typing import Any
 import filelock
 
 from engine import home as homes
+from engine import roots
+from engine.accounts.roles import LOCAL
 from engine.errors import RunError
 from engine.host import processes
 from engine.jobs import executors
@@ -28,24 +30,27 @@ from engine.runs import checkpoint, ending, files, queue, remaining, runs
 LOCK = homes.SUPERVISOR_LOCK
 
 
-def start(recipe: Recipe, home: Path) -> runs.Run:
+def start(recipe: Recipe, home: Path, owner: str = LOCAL) -> runs.Run:
     """Puts a new run at the end of the queue; it starts as soon as a device is free.
 
     Args:
         recipe: what to train.
         home: Graft's home.
+        owner: of the run, and of its dataset if it is not prepared yet.
 
     Returns:
         The new Run, status queued.
 
     Raises:
-        GraftError: if the disk is nearly full, or `continue_from` names no finished run.
+        GraftError: if the disk is nearly full, `continue_from` names no finished run, or a page
+            may not read its dataset or weights (`engine.roots`).
     """
     from engine.data import datasets
     from engine.estimate import preflight
     from engine.host import limits
 
     limits.check_disk(home)
+    _check_files(recipe)
     if recipe.continue_from and not runs.get_run(home, recipe.continue_from).finished:
         raise RunError(f"run {recipe.continue_from} has no model to continue from")
     if recipe.dataset.source in ("folder", "zip"):
@@ -59,13 +64,24 @@ def start(recipe: Recipe, home: Path) -> runs.Run:
         # The worker compares it, since a folder may change before the run starts.
         run.update(fingerprint=datasets.fingerprint(recipe.dataset, home))
         preflight.attach(run, home)
+        datasets.claim(recipe.dataset, home, owner)
 
-    return _queued(recipe, home, prepare)
+    return _queued(recipe, home, prepare, owner)
 
 
-def _queued(recipe: Recipe, home: Path, prepare: Callable[[runs.Run], None]) -> runs.Run:
+def _check_files(recipe: Recipe) -> None:
+    """Raises GraftError for a dataset or weights that a page may not read."""
+    if recipe.dataset.source in ("folder", "zip"):
+        roots.check(recipe.dataset.path)
+    if recipe.backbone.weights_file:
+        roots.check(recipe.backbone.weights_file)
+
+
+def _queued(
+    recipe: Recipe, home: Path, prepare: Callable[[runs.Run], None], owner: str
+) -> runs.Run:
     """A new run at the end of the queue; nothing is left of it if that fails."""
-    run = runs.create(recipe, home)
+    run = runs.create(recipe, home, owner)
     try:
         prepare(run)
         run.update(creator=None)
@@ -221,10 +237,11 @@ def resume(run: runs.Run) -> runs.Run:
 
     Raises:
         RunError: if it has another status.
-        GraftError: if the disk is nearly full.
+        GraftError: if the disk is nearly full, or a page may not read its dataset or weights.
     """
     from engine.host import limits
 
+    _check_files(run.recipe)
     home, state = run.home, run.state
     worker = executors.recorded(state)
     if state["status"] in ("starting", "running") and not executors.alive(worker):
@@ -252,18 +269,20 @@ def resume(run: runs.Run) -> runs.Run:
         spent=spent,
         attempts=0,
         stop_asked=None,
+        reads=roots.recorded() or state.get("reads"),
     )
     queue.add(home, run.id)
     supervise(home)
     return run
 
 
-def restart_smaller(run: runs.Run, batch_size: int) -> runs.Run:
+def restart_smaller(run: runs.Run, batch_size: int, owner: str = LOCAL) -> runs.Run:
     """Continues from a run's last checkpoint in smaller batches, as a new run.
 
     Args:
         run: one that failed, for example because memory ran out.
         batch_size: images a batch.
+        owner: of the new run.
 
     Raises:
         RunError: if it has another status, or another run already continues it.
@@ -279,13 +298,14 @@ def restart_smaller(run: runs.Run, batch_size: int) -> runs.Run:
     if state.get("went_on_as"):
         raise RunError(f"run {run.id} already continues as run {state['went_on_as']}")
     limits.check_disk(home)
+    _check_files(run.recipe)
     recipe = Recipe.from_dict(run.recipe.to_dict() | {"batch_size": batch_size})
 
     def prepare(new: runs.Run) -> None:
         checkpoint.copy(run.path, new.path)
         new.update(parent=run.id, fingerprint=state.get("fingerprint"))
 
-    new = _queued(recipe, home, prepare)
+    new = _queued(recipe, home, prepare, owner)
     run.update(went_on_as=new.id)
     return new
 

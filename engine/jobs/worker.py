@@ -20,6 +20,7 @@ from typing import Any
 import filelock
 
 from engine import home as homes
+from engine import roots
 from engine.errors import GraftError, unexpected
 from engine.estimate import outlook
 from engine.host import device, limits
@@ -48,6 +49,7 @@ def main(folder: str) -> int:
     if run.state["status"] != "starting":
         print(f"the run is {run.status}: another process has ended it", file=sys.stderr)
         return 3
+    roots.restore(run.state.get("reads"))
     limits.limit_memory(limits.memory_limit(home))
     ask, begun = _Request(run), time.time()
     run.update(status="running", started=begun, answered=None, finishing=None, events_from=None)

@@ -3,6 +3,8 @@
 import os
 from urllib.parse import unquote
 
+from engine import roots
+
 
 def given(text: str) -> str:
     """The path that a text means: without quotes, `file://` and spaces around it, which file
@@ -26,6 +28,6 @@ def given(text: str) -> str:
 
 def _exists(text: str) -> bool:
     try:
-        return os.path.lexists(os.path.expanduser(text))
+        return roots.allows(text) and os.path.lexists(os.path.expanduser(text))
     except ValueError:  # a null byte
         return False

@@ -26,7 +26,7 @@ from engine.recipe import paths
 
 SAVED_NAME = r"[A-Za-z0-9][\w.-]{0,59}"
 TRAINABLE_PATTERN = r"^(none|all|last [1-9]\d{0,3} blocks?|from [\w./:-]{1,120})$"
-TFDS_NAME = r"[a-z]\w*(/[\w.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?"
+TFDS_NAME = r"[a-z]\w*(/\w[\w.-]*)?(:(\d+|\*)(\.(\d+|\*)){2})?"
 
 
 def tfds_problem(name: str) -> str | None:
@@ -224,6 +224,11 @@ class BackboneSpec(Model):
         if self.name.startswith("run:") != (self.weights == "run"):
             raise ValueError("a backbone named run:ID needs weights: run, and no other may have it")
         return self
+
+    @property
+    def weights_file(self) -> str | None:
+        """The path that `weights` is; None if it is a word."""
+        return None if self.weights in ("imagenet", "builtin", "none", "run") else self.weights
 
     @property
     def title(self) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from engine import home as homes
+from engine import roots
+from engine.accounts.roles import LOCAL
 from engine.data import overlay
 from engine.errors import DamagedFile, GraftError, RecipeError, RunError
 from engine.host import processes
@@ -135,6 +137,11 @@ class Run:
     def finished(self) -> bool:
         """Whether there is a model to use; also true for a run that was stopped with one."""
         return self.status in ("finished", "stopped") and (self.path / files.LITERT).exists()
+    @property
+    def owner(self) -> str:
+        """Who created it: a user's name, or `roles.LOCAL`, as for runs of before accounts."""
+        return self.state.get("owner") or LOCAL
+
 
     @property
     def created(self) -> float:
@@ -291,6 +298,7 @@ class Run:
             "stages": self.stages(),
             "seconds": self.seconds,
             "created": self.created,
+            "owner": self.owner,
             "started": self.started,
             "ended": self.ended,
             "bytes": self.size,
@@ -308,7 +316,7 @@ class Run:
         homes.write_json(path, found | changes)
 
 
-def create(recipe: Recipe, home: Path) -> Run:
+def create(recipe: Recipe, home: Path, owner: str = LOCAL) -> Run:
     """Creates the folder of a new run, status queued.
 
     Raises:
@@ -321,7 +329,9 @@ def create(recipe: Recipe, home: Path) -> Run:
     run.path.mkdir(parents=True)
     # While the creator lives, only it puts the run into the queue; `jobs.start` clears the field.
     who = processes.identity()
-    run.update(status="queued", created=time.time(), creator=who, recipe_hash=recipe.hash)
+    reads = roots.recorded()  # for its worker, which any process may start
+    known = {"owner": owner, "recipe_hash": recipe.hash, "reads": reads}
+    run.update(status="queued", created=time.time(), creator=who, **known)
     if decisions:  # the run keeps what it is trained on
         homes.write_json(run.path / overlay.FILE, decisions)
     # Last: a folder with a recipe is listed as a run, and then needs a status.

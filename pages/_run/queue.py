@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from engine import actions as gate
+from engine import roots
 from engine.errors import GraftError
 from engine.estimate.outlook import expected_seconds
 from engine.host import device, settings
@@ -187,7 +188,10 @@ def host_settings() -> None:
     with st.expander("Host settings", key="host_settings"), common.guard():
         st.caption("They apply to all runs on this host, whoever starts them.")
         common.show_error("settings")
+        _allowed_roots()
         for name, value in settings.get(common.home()).items():
+            if name not in LABELS:  # what pages may read is not decided on a page
+                continue
             # The key contains the value: if another page changes it, the widget shows that.
             key = f"setting_{name}@{value}"
             options = {
@@ -198,6 +202,17 @@ def host_settings() -> None:
                 st.toggle(LABELS[name], value, **options)
             else:
                 st.number_input(LABELS[name], value=value, step=1, width=420, **options)
+
+
+def _allowed_roots():
+    """The folders that pages may read, if they are restricted."""
+    limits = roots.recorded()
+    if limits:
+        below = ", ".join(map(common.plain, limits["below"])) or "none"
+        st.caption(
+            f"Folders that pages may read datasets and weights from: {below}. "
+            "`python -m engine settings` changes them (allowed_roots)."
+        )
 
 
 def _set(name, key, before):

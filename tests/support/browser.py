@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -56,7 +57,9 @@ def server(home, log, *options):
         "--server.fileWatcherType=none",
         *options,
     ]
-    environment = os.environ | {"GRAFT_HOME": str(home)}
+    # Tests keep their images in folders of their own.
+    allowed = {"GRAFT_ALLOWED_ROOTS": tempfile.gettempdir()}
+    environment = allowed | os.environ | {"GRAFT_HOME": str(home)}
     with open(log, "wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     address = f"http://127.0.0.1:{port}"

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from engine import roots
 from engine.data.sources import tree
 from engine.data.sources.tree import File, Tree
 from engine.data.sources.zip_names import unseen
@@ -32,7 +33,9 @@ class Place(NamedTuple):
 
 
 def check(path: str | Path) -> None:
-    """Raises DatasetError, one sentence, for a folder that does not exist or cannot be read."""
+    """Raises DatasetError, one sentence, for a folder that does not exist or cannot be read, or
+    that a page may not read (`engine.roots`)."""
+    roots.check(path)
     try:
         folder = Path(path).expanduser()
     except RuntimeError:  # ~ of an unknown user
@@ -55,7 +58,9 @@ def check(path: str | Path) -> None:
 
 
 def root(path: str | Path) -> Path:
-    """The absolute path that the names of `list_folder` are relative to."""
+    """The absolute path that the names of `list_folder` are relative to. Raises DatasetError for
+    one that a page may not read (`engine.roots`)."""
+    roots.check(path)
     try:
         return Path(path).expanduser().resolve()
     except (RuntimeError, ValueError):
@@ -123,8 +128,8 @@ def too_few(found: Tree, least: int) -> str:
 
 
 def _walk(top: Path) -> Iterator[File]:
-    """All files below a folder. Links are followed, each folder is visited once, and folders that
-    are there without a link come first."""
+    """All files below a folder. Links are followed where `engine.roots` allows it, each folder is
+    visited once, and folders that are there without a link come first."""
     around = {_identity(os.stat(folder)) for folder in top.parents}
     seen = {_identity(os.stat(top))}
     folders: list[tuple[str, ...]] = [()]
@@ -160,6 +165,8 @@ def _walk(top: Path) -> Iterator[File]:
                 else:
                     seen.add(identity)
                     folders.append(inside)
+            elif entry.is_symlink() and not roots.allows(entry.path):
+                yield _file(inside, path, roots.OUTSIDE)  # whether there is something or not
             elif entry.is_symlink() and os.path.isdir(entry.path):
                 links.append(inside)
             else:
