@@ -21,12 +21,14 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from engine import GraftError, home
+from engine import GraftError, home, roots
+from engine.host import settings
 from engine.images import memory
 from engine.jobs import jobs
-from engine.predict import batches
-from pages import _origin
-from pages._ui import common, pictures
+from engine.predict import batches, guest_images
+from pages._gate import gate, origin, sessions
+from pages._share import routes as share
+from pages._ui import common, pictures, who
 
 # Before any thread allocates. From 128 kB on, because uploads arrive in pieces of that size, and
 # this process decodes at most 12 images at a time.
@@ -77,14 +79,19 @@ BASE = st.get_option("server.baseUrlPath").strip("/")
 BASE = f"/{BASE}" if BASE else ""
 VENDOR = StaticFiles(directory=Path(plotly.__file__).parent / "package_data")
 
+# Streamlit's own check of the websocket uses the same list.
+HOSTS = origin.allowed_hosts()
+config.set_option("server.allowedHosts", HOSTS)
+config.set_option("server.trustedUserHeaders", who.HEADERS)
+
+# Before anything is read or started for a page.
+roots.restrict(lambda: settings.reads(home.home(), origin.this_host_only(HOSTS)))
+
 # After a restart of the host, this finds interrupted runs and starts waiting ones.
 with contextlib.suppress(GraftError):  # if the home cannot be written, every page says so
     jobs.supervise(home.home())
     batches.sweep(home.home())
-
-# Streamlit's own check of the websocket uses the same list.
-HOSTS = _origin.allowed_hosts()
-config.set_option("server.allowedHosts", HOSTS)
+    guest_images.sweep(home.home())
 
 app = st.App(
     ROOT / "pages" / "_shell.py",
@@ -94,8 +101,9 @@ app = st.App(
         Route(f"{BASE}{pictures.ADDRESS}/{{key}}/{{content}}", pictures.answer),
         Route(f"{BASE}/answers/{{key}}/{{row}}", pictures.of_batch),
         Route(f"{BASE}/marks/{{run}}/{{content}}", pictures.of_mark),
+        *share.routes(BASE),
     ],
-    middleware=[Middleware(_origin.OwnPagesOnly, hosts=HOSTS)],
+    middleware=[Middleware(gate.Gate, hosts=HOSTS, base=BASE, known=sessions.Sessions())],
     lifespan=memory_returned,
     on_script_error=explain,
 )

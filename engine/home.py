@@ -32,6 +32,8 @@ BATCHES = "batches"
 """Batches of classified images."""
 FEEDBACK = "feedback"
 """Images that people marked, a folder for each run."""
+GUESTS = "guests"
+"""Images that guests sent and that were collected, a folder for each run."""
 INSPECTIONS = "inspections"
 """What an inspection found, a folder for each dataset."""
 CURATION = "curation"
@@ -50,9 +52,16 @@ ACCOUNTS = "accounts.db"
 """Users, sessions and share links (`engine.accounts`); only the owner may read it."""
 AUDIT = "audit.jsonl"
 """Who did what (`engine.actions`)."""
+KEYS = "keys.json"
+"""Keys of the endpoint, hashed (`engine.serve.keys`)."""
 
 _MADE = (RUNS, DATASETS, CACHE, TRASH)
 """Folders that every home has."""
+
+
+def folder(path: str | os.PathLike[str] | None = None) -> Path:
+    """Where the home is, whether it exists or not; see `home`."""
+    return Path(path or os.environ.get("GRAFT_HOME") or PROJECT / ".graft").expanduser().resolve()
 
 
 def home(path: str | os.PathLike[str] | None = None) -> Path:
@@ -64,19 +73,19 @@ def home(path: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         GraftError: if it cannot be created or written.
     """
-    folder = Path(path or os.environ.get("GRAFT_HOME") or PROJECT / ".graft").expanduser().resolve()
+    place = folder(path)
     remedy = "set GRAFT_HOME to a folder you can write to"
     try:
         for part in _MADE:
-            (folder / part).mkdir(parents=True, exist_ok=True)
+            (place / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GraftError(
-            f"Graft cannot write to its home {folder} ({error.strerror}); {remedy}"
+            f"Graft cannot write to its home {place} ({error.strerror}); {remedy}"
         ) from None
-    locked = [part for part in (RUNS, DATASETS, CACHE) if not os.access(folder / part, os.W_OK)]
+    locked = [part for part in (RUNS, DATASETS, CACHE) if not os.access(place / part, os.W_OK)]
     if locked:
-        raise GraftError(f"Graft's home {folder} is read-only ({', '.join(locked)}); {remedy}")
-    return folder
+        raise GraftError(f"Graft's home {place} is read-only ({', '.join(locked)}); {remedy}")
+    return place
 
 
 @contextlib.contextmanager

@@ -152,7 +152,7 @@ def test_names_that_the_operator_allows_are_answered(tmp_path):
 
 def test_a_server_without_its_settings_answers_under_names_of_this_host_only(tmp_path):
     """Started from elsewhere, with another configuration: `allowed_hosts` says the same."""
-    script = "from pages import _origin; print(_origin.allowed_hosts())"
+    script = "from pages._gate import origin; print(origin.allowed_hosts())"
     environment = {"STREAMLIT_SERVER_ALLOWED_HOSTS": "", "PYTHONPATH": str(ROOT), "HOME": "/"}
     ran = subprocess.run(
         [sys.executable, "-c", script],

@@ -6,12 +6,10 @@ host. The browser always reports the requested name in `Host`, and the page that
 in `Origin`.
 """
 
-import logging
 import re
 from urllib.parse import urlsplit
 
 import streamlit as st
-from starlette.responses import PlainTextResponse
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FOREIGN_HOST = (
@@ -52,54 +50,44 @@ def allowed_hosts() -> list[str]:
     return list(dict.fromkeys(names))
 
 
-class OwnPagesOnly:
-    """ASGI middleware that refuses requests to a foreign name, and websockets and uploads from
-    foreign pages, and says to browsers what a page may do.
+def this_host_only(hosts: list[str]) -> bool:
+    """Whether nobody on another host, and no proxy for others, can open Graft's pages.
 
     Args:
-        app: the ASGI application.
+        hosts: of `allowed_hosts`.
+    """
+    return st.get_option("server.address") in LOOPBACK and set(hosts) <= set(LOOPBACK)
+
+
+def why_not(scope, hosts: list[str]) -> str | None:
+    """Why a request is refused, whoever sends it; None if it comes from a page of Graft's own.
+
+    Args:
+        scope: of the request.
         hosts: of `allowed_hosts`; "*.name" stands for all subdomains of a name, "*" for any name.
     """
-
-    def __init__(self, app, hosts: list[str]):
-        self.app, self._hosts = app, hosts
-
-    async def __call__(self, scope, receive, send):
-        """Forwards a request, answers 403 with a sentence, or closes an unopened websocket."""
-        if scope["type"] not in ("http", "websocket"):
-            return await self.app(scope, receive, send)
-        why = self._why_not(scope)
-        if not why:
-            return await self.app(scope, receive, _with_headers(send))
-        host, origin = _header(scope, b"host"), _header(scope, b"origin")
-        logging.getLogger("graft").warning("refused (Host %r, Origin %r): %s", host, origin, why)
-        if scope["type"] == "websocket":
-            return await send({"type": "websocket.close", "code": 1008})  # a policy was violated
-        await PlainTextResponse(why, 403)(scope, receive, _with_headers(send))
-
-    def _why_not(self, scope) -> str | None:
-        host = _header(scope, b"host")
-        if not self._allows(host):
-            return FOREIGN_HOST
-        if scope["type"] == "websocket" or scope["method"] not in SAFE:
-            origin = _header(scope, b"origin")
-            # The scheme is ignored: a proxy may have removed the encryption.
-            if origin is None or origin.partition("://")[2] != host:
-                return FOREIGN_ORIGIN
-        return None
-
-    def _allows(self, host) -> bool:
-        found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\[\]:@/\s]+)(:\d+)?", (host or "").lower())
-        if not found:
-            return False
-        name = found[1].strip("[]").rstrip(".")
-        return any(
-            each in ("*", name) or (each.startswith("*.") and name.endswith(each[1:]))
-            for each in self._hosts
-        )
+    host = header(scope, b"host")
+    if not _allows(host, hosts):
+        return FOREIGN_HOST
+    if scope["type"] == "websocket" or scope["method"] not in SAFE:
+        origin = header(scope, b"origin")
+        # The scheme is ignored: a proxy may have removed the encryption.
+        if origin is None or origin.partition("://")[2] != host:
+            return FOREIGN_ORIGIN
+    return None
 
 
-def _with_headers(send):
+def _allows(host: str | None, hosts: list[str]) -> bool:
+    found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\[\]:@/\s]+)(:\d+)?", (host or "").lower())
+    if not found:
+        return False
+    name = found[1].strip("[]").rstrip(".")
+    return any(
+        each in ("*", name) or (each.startswith("*.") and name.endswith(each[1:])) for each in hosts
+    )
+
+
+def with_headers(send):
     """`send` that adds `HEADERS` to an answer; one that an answer has already stays."""
 
     async def sending(message):
@@ -112,7 +100,7 @@ def _with_headers(send):
     return sending
 
 
-def _header(scope, name: bytes) -> str | None:
+def header(scope, name: bytes) -> str | None:
     """A request's header; None if it is missing or repeated."""
     values = [value for key, value in scope["headers"] if key.lower() == name]
     return values[0].decode("latin-1") if len(values) == 1 else None

@@ -1,0 +1,69 @@
+"""Who may use which route: the one table, which docs/security.md shows.
+
+A route that is not in it is for people who are signed in (`REST`).
+"""
+
+from dataclasses import dataclass
+
+from engine.accounts.roles import VIEWER
+
+EVERYONE, NOBODY = "everyone", "nobody"
+FEW = 64 * 1024
+"""Bytes of a request's body that is not an upload: forms, and the frontend's DELETE."""
+PHOTO = 50_000_000
+"""Bytes that a guest may send at once: a photo; the page's own limit is lower."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who may use a route.
+
+    Attributes:
+        path: its path, below `server.baseUrlPath`; one that ends with "/…" stands for all below.
+        who: the lowest role, or EVERYONE, or NOBODY.
+        what: what it answers.
+        most: bytes of a request's body; None where `uploads` decides.
+    """
+
+    path: str
+    who: str
+    what: str
+    most: int | None = FEW
+
+    def fits(self, path: str) -> bool:
+        """Whether a path is of this route."""
+        if self.path.endswith("/…"):
+            return path.startswith(self.path[:-1])
+        return path == self.path
+
+
+UPLOADS = "/_stcore/upload_file/"
+RULES = (
+    Rule("/_stcore/health", EVERYONE, "whether the server runs"),
+    Rule("/sign-in", EVERYONE, "the sign-in page"),
+    Rule("/sign-in/provider", EVERYONE, "the way to the OpenID provider"),
+    Rule("/oauth2callback", EVERYONE, "the way back from it"),
+    Rule("/sign-out", EVERYONE, "ends the session of the browser that asks"),
+    Rule("/s/…", EVERYONE, "a guest's page; needs the link's token", PHOTO),
+    Rule("/wall/…", EVERYONE, "the wall of a link; needs its token"),
+    Rule("/thumbs/…", VIEWER, "thumbnails of prepared datasets"),
+    Rule("/answers/…", VIEWER, "thumbnails of a batch"),
+    Rule("/marks/…", VIEWER, "thumbnails of marked images"),
+    Rule("/vendor/…", VIEWER, "the script of the charts"),
+    Rule("/_stcore/stream", VIEWER, "the websocket of a page"),
+    Rule(f"{UPLOADS}…", VIEWER, "uploads, each to a page of the same user", None),
+    Rule("/_stcore/host-config", VIEWER, "settings of the frontend"),
+    Rule("/_stcore/bidi-components/…", VIEWER, "scripts of Graft's own widgets"),
+    Rule("/component/…", VIEWER, "scripts of other widgets; Graft has none"),
+    Rule("/media/…", VIEWER, "files of a page, under the hash of their content"),
+    Rule("/_stcore/metrics", NOBODY, "figures about all sessions"),
+    Rule("/_stcore/script-health-check", NOBODY, "would run a page for anybody"),
+    Rule("/_stcore/agent/…", NOBODY, "would let programs use the pages"),
+    Rule("/auth/…", NOBODY, "Streamlit's own sign-in; Graft has another"),
+)
+REST = Rule("/…", VIEWER, "pages and their static files")
+
+
+def rule(path: str) -> Rule:
+    """The rule of a path below `server.baseUrlPath`."""
+    return next((each for each in RULES if each.fits(path)), REST)
