@@ -7,6 +7,8 @@ import pytest
 
 from engine import actions
 from engine import home as homes
+from engine.accounts import users
+from engine.actions import log as audit
 from engine.data import curation, datasets
 from engine.errors import GraftError, RunError
 from engine.host import settings
@@ -18,9 +20,13 @@ from tests.support.home_of_before import unpacked
 from tests.support.pages import button, open_page
 
 
+PASSWORD = "correct horse battery"
+
+
 @pytest.fixture
 def home(own_home, monkeypatch):
     monkeypatch.setattr(jobs, "supervise", lambda home: None)  # nothing is trained
+    users.add(own_home, "ada", "admin", PASSWORD)
     return own_home
 
 
@@ -77,6 +83,7 @@ def test_what_the_engine_refuses_is_logged_with_its_reason(home):
 
 def test_settings_and_decisions_about_images(tmp_path):
     home, notes = unpacked(tmp_path)
+    users.add(home, "ada", "admin", PASSWORD)
     actions.change_settings(home, runs_per_device=2)
     assert settings.get(home)["runs_per_device"] == 2
     spec = runs.get_run(home, notes["first"]).recipe.dataset
@@ -102,7 +109,7 @@ def test_settings_and_decisions_about_images(tmp_path):
 
 
 def test_the_log_starts_again_when_it_is_full_and_keeps_the_one_before(home, monkeypatch):
-    monkeypatch.setattr(actions, "MOST", 1000)
+    monkeypatch.setattr(audit, "MOST", 1000)
 
     def change(number):
         actions.change_settings(home, min_free_mb=number)
@@ -142,6 +149,7 @@ def test_commands_pass_the_gate(home):
 
 def test_pages_pass_the_gate(home, monkeypatch):
     monkeypatch.setenv("GRAFT_HOME", str(home))
+    users.remove(home, "ada")  # without accounts, whoever opens the pages is "local"
     run = runs.create(load_preset("sample", ["name=waiting"]), home)
     queue.add(home, run.id)
     app = open_page("train", run=run.id)

@@ -18,6 +18,7 @@ LOCAL = "local"
 VIEWER, TRAINER, ADMIN = users.ROLES
 NEEDED = {
     "classify images": VIEWER,
+    "change a batch": VIEWER,
     "delete a batch": VIEWER,
     "mark images": VIEWER,
     "delete marks": VIEWER,
@@ -31,24 +32,37 @@ NEEDED = {
     "delete a run": TRAINER,
     "restore a run": TRAINER,
     "calibrate a run": TRAINER,
-    "evaluate a run": TRAINER,
     "export a run": TRAINER,
+    "cancel an export": TRAINER,
+    "download an export": TRAINER,
     "share a run": TRAINER,
     "revoke a share": TRAINER,
+    "clear a wall": TRAINER,
+    "delete guests' images": TRAINER,
     "measure a recipe": TRAINER,
+    "cancel a measurement": TRAINER,
+    "upload a zip": TRAINER,
     "prepare a dataset": TRAINER,
+    "cancel preparing a dataset": TRAINER,
     "delete a prepared dataset": TRAINER,
     "inspect a dataset": TRAINER,
+    "stop an inspection": TRAINER,
+    "create a dataset": TRAINER,
     "add images": TRAINER,
+    "undo an addition": TRAINER,
     "decide about images": TRAINER,
     "undo a decision": TRAINER,
     "redo a decision": TRAINER,
+    "measure decisions": TRAINER,
+    "stop measuring decisions": TRAINER,
     "move a run": ADMIN,
     "empty the trash": ADMIN,
     "import a run": ADMIN,
     "change settings": ADMIN,
     "clear the cache": ADMIN,
+    "fix what is damaged": ADMIN,
     "change users": ADMIN,
+    "change keys": ADMIN,
 }
 """The lowest role that may do an action. What has an owner, only the owner may change, or an
 admin."""
@@ -87,3 +101,12 @@ def may(home: Path, who: str, action: str, owner: str | None = None) -> bool:
     except AccountError:
         return False
     return True
+
+
+def sees(home: Path, who: str, owner: str) -> bool:
+    """Whether somebody may see what is private to its owner and admins, such as a batch.
+
+    Raises:
+        AccountError: if there is no such user (any more).
+    """
+    return of(home, who) == ADMIN or owner == who

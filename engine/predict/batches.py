@@ -28,6 +28,7 @@ import filelock
 import numpy as np
 
 from engine import home as homes
+from engine.accounts.roles import LOCAL
 from engine.data.sources import reading, tree
 from engine.errors import DamagedFile, DatasetError, RunError
 from engine.host.background import Job, JobState
@@ -56,6 +57,7 @@ class Batch:
         key: its name, 16 hexadecimal digits.
         run_id: of the run that classifies it.
         title: for people.
+        owner: who started it; `roles.LOCAL` for one of before accounts.
         created: unix seconds.
         source: path of the images' folder or zip.
         classes: of the run, which folders of the images may be named after.
@@ -75,6 +77,7 @@ class Batch:
             about = asked["parameters"]["about"] if "parameters" in asked else asked["stage"]
             self.run_id, self.title, self.created = about["run"], about["title"], about["created"]
             self.source = Path(about["source"])
+            self.owner: str = about.get("owner", LOCAL)
             self.calibration = tuple(about.get("calibration", ()))
             self.left_out = about.get("left_out", [])
             self.classes = about.get("classes", [])
@@ -142,6 +145,7 @@ def start(
     source: Upload,
     title: str,
     progress: Callable[[int, int], object] | None = None,
+    owner: str = LOCAL,
 ) -> Batch:
     """Starts to classify many images in the background.
 
@@ -151,6 +155,7 @@ def start(
         source: list of (name, open binary file or bytes), or one open zip file.
         title: for people.
         progress: called with (done, total) while the images are copied.
+        owner: of the batch.
 
     Raises:
         RunError: if the run has no model, or its calibration is damaged.
@@ -187,7 +192,8 @@ def start(
         shutil.rmtree(path, ignore_errors=True)
         raise
     about = {"run": run.id, "title": title, "created": time.time(), "source": str(path / UPLOAD)}
-    about |= {"calibration": calibration, "left_out": left_out, "classes": run.classes}
+    about |= {"owner": owner, "calibration": calibration, "left_out": left_out}
+    about["classes"] = run.classes
     Job(path / REQUEST, "batch").start(home, {"CUDA_VISIBLE_DEVICES": "-1"}, about=about)
     return Batch(path)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from engine import home as homes
+from engine.accounts.roles import LOCAL
 from engine.data import additions, curation
 from engine.data.sources import collection
 from engine.errors import DatasetError
@@ -32,8 +33,10 @@ _MARKS = "marks.json"
 _NO_IMAGE = "there is no such marked image"
 
 
-def mark(run: Run, name: str, data: bytes, answer: str, label: str) -> None:
-    """Keeps an image with its true label; a later mark on the same image replaces an earlier one.
+def mark(run: Run, name: str, data: bytes, answer: str, label: str, owner: str = LOCAL) -> None:
+    """Keeps an image with its true label.
+
+    A later mark of the same user on the same image replaces an earlier one.
 
     Args:
         run: the Run that answered.
@@ -41,6 +44,7 @@ def mark(run: Run, name: str, data: bytes, answer: str, label: str) -> None:
         data: its bytes.
         answer: the run's answer.
         label: the true label, one of the run's classes or a new one.
+        owner: who marks it.
 
     Raises:
         DatasetError: if the label cannot name a class, or the disk is full.
@@ -50,6 +54,7 @@ def mark(run: Run, name: str, data: bytes, answer: str, label: str) -> None:
     small = thumbnails.encode(decode.read(data))
     content = hashlib.sha256(data).hexdigest()
     row = {"content": content, "name": shown(name), "answer": answer, "label": label}
+    row |= {"owner": owner}
     folder = _folder(run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,8 +63,7 @@ def mark(run: Run, name: str, data: bytes, answer: str, label: str) -> None:
                 for name_, own in ((f"{content}.jpg", small), (content, data)):
                     with homes.replacing(folder / name_, "wb") as file:
                         file.write(own)
-            others = [r for r in marks(run) if r["content"] != content]
-            _write(folder, [*others, row | {"time": time.time()}])
+            _write(folder, [*_others(run, content, owner), row | {"time": time.time()}])
     except OSError as error:
         raise DatasetError(
             f"{folder} could not be written ({error.strerror or error}); free some space or set "
@@ -67,25 +71,37 @@ def mark(run: Run, name: str, data: bytes, answer: str, label: str) -> None:
         ) from None
 
 
-def unmark(run: Run, content: str) -> None:
-    """Deletes a mark and its image. Raises DatasetError for anything but a SHA-256."""
+def _others(run: Run, content: str, owner: str) -> list[dict]:
+    """All marks but that of a user on an image."""
+    return [row for row in marks(run) if (row["content"], row["owner"]) != (content, owner)]
+
+
+def unmark(run: Run, content: str, owner: str = LOCAL) -> None:
+    """Deletes a mark, and its image if nobody else has marked it.
+
+    Raises DatasetError for anything but a SHA-256.
+    """
     if not _CONTENT.fullmatch(content):
         raise DatasetError(_NO_IMAGE)
     folder = _folder(run)
     if folder.exists():
         with filelock.FileLock(folder / "lock"):
-            _write(folder, [row for row in marks(run) if row["content"] != content])
-            (folder / content).unlink(missing_ok=True)
-            (folder / f"{content}.jpg").unlink(missing_ok=True)
+            others = _others(run, content, owner)
+            _write(folder, others)
+            if all(row["content"] != content for row in others):
+                (folder / content).unlink(missing_ok=True)
+                (folder / f"{content}.jpg").unlink(missing_ok=True)
 
 
 def marks(run: Run) -> list[dict]:
-    """All marks of a run, oldest first: content (SHA-256), name, answer, label, time (unix s)."""
+    """All marks of a run, oldest first: content (SHA-256), name, answer, label, owner, time (unix
+    s)."""
     try:
-        return json.loads((_folder(run) / _MARKS).read_bytes())
+        rows = json.loads((_folder(run) / _MARKS).read_bytes())
+        return [{"owner": LOCAL} | row for row in rows]  # before accounts, marks had no owner
     except FileNotFoundError:
         return []
-    except ValueError:
+    except (ValueError, TypeError):
         raise DatasetError(
             f"{_folder(run) / _MARKS} is damaged; delete it to start again"
         ) from None
@@ -104,10 +120,10 @@ def thumbnail(run: Run, content: str) -> bytes:
     return (_folder(run) / f"{content}.jpg").read_bytes()
 
 
-def label_of(run: Run, data: bytes) -> str | None:
-    """The true label an image was marked with, or None."""
-    content = hashlib.sha256(data).hexdigest()
-    return next((row["label"] for row in marks(run) if row["content"] == content), None)
+def label_of(run: Run, data: bytes, owner: str = LOCAL) -> str | None:
+    """The true label that a user has marked an image with, or None."""
+    own = (hashlib.sha256(data).hexdigest(), owner)
+    return next((row["label"] for row in marks(run) if (row["content"], row["owner"]) == own), None)
 
 
 def suggested_name(run: Run, home: Path) -> str:
@@ -120,8 +136,10 @@ def suggested_name(run: Run, home: Path) -> str:
     return f"{stem}-v{number}"
 
 
-def collect(run: Run, home: Path, name: str) -> tuple[DatasetSpec, int, list[tuple[str, str]]]:
-    """Adds all marked images of a run to a dataset, then deletes the marks.
+def collect(
+    run: Run, home: Path, name: str, rows: list[dict] | None = None, owner: str = LOCAL
+) -> tuple[DatasetSpec, int, list[tuple[str, str]]]:
+    """Adds marked images of a run to a dataset, then deletes the marks.
 
     Args:
         run: the Run.
@@ -129,6 +147,8 @@ def collect(run: Run, home: Path, name: str) -> tuple[DatasetSpec, int, list[tup
         name: of a dataset built in Graft. An existing one gets the images as an addition (it may be
             the one that the run was trained on); otherwise a new one is created from the run's own
             dataset.
+        rows: of `marks`; None for all of them.
+        owner: of a new dataset.
 
     Returns:
         (its spec, number of images added, (name, reason) of each image that was refused).
@@ -137,13 +157,13 @@ def collect(run: Run, home: Path, name: str) -> tuple[DatasetSpec, int, list[tup
         DatasetError: if there is nothing to collect, the name is not valid, or the disk is full.
             The marks are kept then.
     """
-    rows = marks(run)
+    rows = marks(run) if rows is None else rows
     if not rows:
         raise DatasetError("no image is marked yet; mark an answer as right or wrong first")
     spec = DatasetSpec(source="saved", name=name) if name in collection.names(home) else None
     if spec is None:
         base = run.recipe.dataset.model_copy(update={"overlay": ""})
-        spec = collection.create(home, name, base)
+        spec = collection.create(home, name, base, owner)
         if overlay := run.recipe.dataset.overlay:
             # Images keep their parts only if all of them are there, so decisions are copied too.
             curation.adopt(home, spec, overlay, f"Decisions about {base.title}, copied")
@@ -154,7 +174,7 @@ def collect(run: Run, home: Path, name: str) -> tuple[DatasetSpec, int, list[tup
         count, skipped = additions.add(home, name, label, files)
         added, refused = added + count, refused + skipped
         for row in own:
-            unmark(run, row["content"])
+            unmark(run, row["content"], row["owner"])
     return spec, added, refused
 
 

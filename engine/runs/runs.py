@@ -129,6 +129,11 @@ class Run:
         return self.state["status"]
 
     @property
+    def owner(self) -> str:
+        """Who created it: a user's name, or `roles.LOCAL`, as for runs of before accounts."""
+        return self.state.get("owner") or LOCAL
+
+    @property
     def error(self) -> str | None:
         """One sentence if something went wrong; else None."""
         return self.state.get("error")
@@ -137,11 +142,6 @@ class Run:
     def finished(self) -> bool:
         """Whether there is a model to use; also true for a run that was stopped with one."""
         return self.status in ("finished", "stopped") and (self.path / files.LITERT).exists()
-    @property
-    def owner(self) -> str:
-        """Who created it: a user's name, or `roles.LOCAL`, as for runs of before accounts."""
-        return self.state.get("owner") or LOCAL
-
 
     @property
     def created(self) -> float:
@@ -288,6 +288,7 @@ class Run:
         return {
             "id": self.id,
             "status": self.status,
+            "owner": self.owner,
             "error": self.error,
             "recipe": self.recipe.to_dict(),
             "recipe_hash": self.recipe.hash,
@@ -298,7 +299,6 @@ class Run:
             "stages": self.stages(),
             "seconds": self.seconds,
             "created": self.created,
-            "owner": self.owner,
             "started": self.started,
             "ended": self.ended,
             "bytes": self.size,

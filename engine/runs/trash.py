@@ -34,6 +34,7 @@ class Deleted:
         deleted: unix seconds.
         bytes: size of its folder.
         path: its folder in the trash.
+        owner: of the run.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Deleted:
     deleted: float
     bytes: int
     path: Path
+    owner: str
 
 
 def delete(run: runs.Run) -> None:
@@ -75,11 +77,13 @@ def listed(home: Path) -> list[Deleted]:
     """Everything in the trash, the latest first."""
     found = []
     for identity, deleted, path in _folders(home):
+        run = runs.Run(path)
         try:
-            name = runs.Run(path).recipe.name
+            name = run.recipe.name
         except GraftError:
             name = identity
-        found.append(Deleted(identity, name, deleted, homes.folder_bytes(path), path))
+        size = homes.folder_bytes(path)
+        found.append(Deleted(identity, name, deleted, size, path, run.owner))
     return found
 
 

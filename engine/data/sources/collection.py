@@ -26,6 +26,7 @@ from typing import Any
 import filelock
 
 from engine import home as homes
+from engine.accounts.roles import LOCAL
 from engine.data.sources import folders
 from engine.errors import DamagedFile, DatasetError
 from engine.host import words
@@ -63,6 +64,7 @@ class Saved:
         path: its folder.
         name: its name.
         base: the DatasetSpec that it extends, as plain data, or None.
+        owner: who created it; `roles.LOCAL` for one of before accounts.
         description: for people.
         batches: list of Batch, oldest first.
     """
@@ -73,6 +75,7 @@ class Saved:
         try:
             self.name: str = found["name"]
             self.base: dict[str, Any] | None = found["base"]
+            self.owner: str = found.get("owner", LOCAL)
         except (KeyError, TypeError) as error:
             raise DamagedFile(self.path / "saved.json", error) from None
         self._rows = _read_rows(self.path)
@@ -117,13 +120,16 @@ def names(home: Path) -> list[str]:
     return sorted(path.parent.name for path in Path(home).glob(f"{homes.SAVED}/*/saved.json"))
 
 
-def create(home: Path, name: str, base: DatasetSpec | None = None) -> DatasetSpec:
+def create(
+    home: Path, name: str, base: DatasetSpec | None = None, owner: str = LOCAL
+) -> DatasetSpec:
     """Creates a dataset without additions; returns its spec.
 
     Args:
         home: Graft's home.
         name: at most 60 letters, digits, dots, dashes and underscores.
         base: the dataset that it extends; None for none.
+        owner: of the new dataset.
 
     Raises:
         DatasetError: if the name is not valid or already exists.
@@ -138,9 +144,8 @@ def create(home: Path, name: str, base: DatasetSpec | None = None) -> DatasetSpe
             )
         folder.mkdir(parents=True, exist_ok=True)
         dump = None if base is None else base.model_dump(mode="json")
-        homes.write_json(
-            folder / "saved.json", {"name": name, "base": dump, "created": time.time()}
-        )
+        about = {"name": name, "base": dump, "created": time.time(), "owner": owner}
+        homes.write_json(folder / "saved.json", about)
     return DatasetSpec(source="saved", name=name)
 
 
@@ -155,6 +160,12 @@ def open_(home: Path, name: str) -> Saved:
             "Dataset page, or give another one"
         )
     return Saved(folder)
+
+
+def owner(home: Path, name: str) -> str:
+    """Who created a saved dataset; `roles.LOCAL` if there is none (`open_` says so)."""
+    about = homes.read_json(folder_of(home, name) / "saved.json") or {}
+    return about.get("owner", LOCAL)
 
 
 def undo(home: Path, name: str, expected: int | None = None) -> int:
