@@ -142,8 +142,10 @@ def payback(
     default = "sample" if spec.source == "sample" else "flowers"
     asked = (spec, folder, load(recipe or default, sets or []))
     if payback.state(*asked)["state"] != "done":
-        payback.start(*asked)
-    found = result_of(watched(lambda: payback.state(*asked), lambda: payback.cancel(*asked)))
+        actions.measure_decisions(*asked)
+    found = result_of(
+        watched(lambda: payback.state(*asked), lambda: actions.stop_measuring_decisions(*asked))
+    )
     if json_:
         return json_out(found)
     line(found["text"])

@@ -9,11 +9,11 @@ from typing import IO, TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from engine import actions
 from engine import home as homes
 from engine.cli.dataset_argument import HELP, spec_of
 from engine.cli.options import AsJson, Home, json_out, line, path_of, table
 from engine.cli.terminal import progress, say
-from engine.data import additions
 from engine.errors import DatasetError
 from engine.host.words import listed as listed_names
 from engine.host.words import plural
@@ -120,7 +120,7 @@ def add(
         _create(folder, name, base)
     outcome: dict = {"added": 0, "skipped": [], "taken_back": 0}
     if undo:
-        outcome["taken_back"] = collection.undo(folder, name)
+        outcome["taken_back"] = actions.undo_addition(folder, name)
     elif files or zip_:
         with progress("Adding") as show:
             for number, skipped in _additions(folder, name, label, files, zip_, show):
@@ -141,7 +141,7 @@ def _create(folder: Path, name: str, base: str | None) -> None:
 
     given = None if base is None else spec_of(base, folder)
     if name not in collection.names(folder):
-        collection.create(folder, name, given)
+        actions.create_dataset(folder, name, given)
     elif given and collection.open_(folder, name).base != given.model_dump(mode="json"):
         raise DatasetError(
             f"the dataset {name} exists already and does not extend {base}; leave --base out, or "
@@ -160,9 +160,9 @@ def _additions(
     """Yields (images added, skipped files with reasons) of each addition."""
     if files and label:
         given = [(str(path), cast("IO[bytes]", _File(path))) for path in files]
-        yield additions.add(folder, name, label, given, show)
+        yield actions.add_images(folder, name, label, given, show)
     if zip_:
-        yield additions.add_zip(folder, name, zip_, show)
+        yield actions.add_zip(folder, name, zip_, show)
 
 
 class _File:

@@ -64,9 +64,9 @@ def cache(
 
     folder = homes.home(home)
     if limit is not None:
-        cache.set_limit(folder, limit)
+        actions.limit_cache(folder, limit)
     if clear:
-        freed, stay = cache.clear(folder)
+        freed, stay = actions.clear_cache(folder)
         kept = f"; {words.plural(stay, 'entry', 'entries')} in use kept" if stay else ""
         say(f"Freed {words.memory(freed / 2**20)}{kept}.")
     found = cache.entries(folder)
@@ -100,7 +100,7 @@ def doctor(
     from engine.doctor import doctor
 
     found = doctor.examine(home)
-    fixed = doctor.fix(found) if fix else []
+    fixed = actions.fix(homes.home(home), found) if fix else []
     if fixed:
         found = doctor.examine(home)
     failed = [each for each in fixed if each.severity == "error"]

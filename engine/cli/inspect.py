@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine import actions
 from engine import home as homes
 from engine.cli.dataset_argument import HELP, Layout, spec_of
 from engine.cli.options import AsJson, Home, json_out, line, table
@@ -14,8 +15,6 @@ from engine.errors import DatasetError, GraftError
 from engine.host.words import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
     from engine.data.prepared import Dataset
@@ -62,9 +61,9 @@ def inspect(
     opened = datasets.open_dataset(
         spec.model_copy(update={"overlay": curation.current(folder, spec)}), folder
     )
-    found, ended = _inspected(asked, inspection.start)
+    found, ended = _inspected(asked)
     if inspection.recovered(found, opened):
-        found, ended = _inspected(asked, inspection.again)
+        found, ended = _inspected(asked, again=True)
     parts: dict[str, np.ndarray] | None = None
     unsplit = None
     try:
@@ -92,19 +91,23 @@ def inspect(
         raise GraftError(ended["error"])
 
 
-def _inspected(asked: tuple, start: Callable[..., None]) -> tuple[Inspection, JobState]:
+def _inspected(asked: tuple, again: bool = False) -> tuple[Inspection, JobState]:
     """(the Inspection, its last state), once there is one.
 
     Args:
         asked: arguments of `inspection.state`.
-        start: starts it, called with these. Raises GraftError, as for an inspection that fails.
+        again: whether to inspect images again that could not be read then.
+
+    Raises:
+        GraftError: if it cannot be started, or failed.
     """
     from engine.inspection import inspection
 
+    spec, home, recipe = asked
     while True:
-        start(*asked)
+        actions.inspect(spec, home, recipe, again)
         ended = watched(
-            lambda: inspection.state(*asked), lambda: inspection.cancel(*asked), kept=KEPT
+            lambda: inspection.state(*asked), lambda: actions.stop_inspection(*asked), kept=KEPT
         )
         if ended["state"] != "missing":  # one for another backbone may have been in progress
             break

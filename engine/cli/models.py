@@ -88,7 +88,7 @@ def _exported(run, format, home, precision, again) -> dict:
                 lambda now: show(now["done"], now["total"], now["text"]),
             )
     except KeyboardInterrupt:
-        background.cancel(run, format, home, precision)
+        actions.cancel_export(run, format, precision)
         raise GraftError("the export was cancelled; nothing of it is left") from None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine import actions
 from engine import home as homes
 from engine.cli.options import AsJson, Home, RunId, data_out, json_out, line, path_of, table
 from engine.cli.runs import per_class
@@ -161,18 +162,14 @@ def _print_left_out(rows: list) -> None:
 def calibrate(run: RunId, home: Home = None, json_: AsJson = False) -> None:
     """Calibrate a run's confidence on its dataset; runs trained here do this when they end."""
     from engine.predict import calibration
-    from engine.predict.calibrate import calibrate as measure
-    from engine.predict.calibrate import remember
 
-    folder = homes.home(home)
-    found = runs.get_run(folder, run)
+    found = runs.get_run(homes.home(home), run)
     try:
         calibration.summary(found)
     except DamagedFile:  # it is created again, and nothing of it is needed for that
         (found.path / calibration.FILE).unlink()
     with progress("Indexing training images") as show:
-        remember(found, folder, show)
-    kept = measure(found)
+        kept = actions.calibrate(found, show)
     if json_:
         return json_out(kept)
     _print_calibration(kept)

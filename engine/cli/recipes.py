@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from engine import actions
 from engine import home as homes
 from engine import recipe as recipes
 from engine.cli.options import AsJson, Home, RecipeName, Sets, data_out, json_out, line, table
@@ -109,5 +110,7 @@ def _measured(
     prepare(recipe.dataset, home)
     asked = (kind, recipe, home, stage)
     if again or probes.state(*asked)["state"] != "done":
-        probes.start(*asked)
-    return result_of(watched(lambda: probes.state(*asked), lambda: probes.cancel(*asked)))
+        actions.measure(*asked)
+    return result_of(
+        watched(lambda: probes.state(*asked), lambda: actions.cancel_measurement(*asked))
+    )

@@ -188,7 +188,7 @@ def go_on(
     }
     stage |= {} if trainable is None else {"trainable": trainable}
     stage |= {} if rate is None else {"learning_rate": rate}
-    watch(actions.start(jobs.continued(found, [stage]), folder), wait)
+    watch(actions.extend(found, [stage]), wait)
 
 
 def delete(run: RunId, home: Home = None) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from engine import actions
 from engine.errors import GraftError
 from engine.host import words
 from engine.jobs import jobs
@@ -110,10 +111,10 @@ def prepare(spec: DatasetSpec, home: Path) -> None:
     from engine.data import datasets
 
     # A separate process does it: TensorFlow in this one would hold a GPU that a worker needs.
-    datasets.prepare(spec, home)
+    actions.prepare(spec, home)
     ended = watched(
         lambda: datasets.state(spec, home),
-        lambda: datasets.cancel(spec, home),
+        lambda: actions.cancel_prepare(spec, home),
         f"Opening {spec.title}",
     )
     if ended["error"]:
