@@ -16,7 +16,7 @@ from engine.recipe import DatasetSpec, load_preset, preset_names, schedules
 from pages._configure import preflight, stages, yaml
 from pages._configure.freeze_map import freeze_map
 from pages._dataset import data, decisions
-from pages._ui import common, draft
+from pages._ui import common, draft, owners
 from pages._ui.fields import field, problem, split_fields
 from pages._ui.live_chart import chart
 
@@ -28,6 +28,8 @@ def show() -> None:
         "The recipe: which pretrained network, what is trained in each stage, and how "
         "fast. The defaults work well; you can change everything.",
     )
+    if not owners.allowed("measure a recipe"):
+        return
     _start_from()
     _wrong()
     _backbone()

@@ -10,7 +10,7 @@ from engine.images import preview
 from engine.recipe import AugmentationSpec, DatasetSpec, Recipe
 from pages._dataset import data, decisions, findings, gallery, sources
 from pages._dataset import map as _dataset_map
-from pages._ui import common, draft, job
+from pages._ui import common, draft, job, owners, who
 from pages._ui.fields import field, problem, split_fields
 
 VIEWS = ("Images", "Findings", "Map", "Counts and sizes", "What the network will see", "Decisions")
@@ -23,6 +23,8 @@ def show() -> None:
         "Choose labelled images. Graft trains on one part, tunes on a second and measures "
         "accuracy on a third that it has not seen.",
     )
+    if not owners.allowed("prepare a dataset"):
+        return
     spec = _choose()
     home = common.home()
     if spec is None:
@@ -37,16 +39,17 @@ def show() -> None:
     if asked or (spec.source == "sample" and state["state"] == "missing"):
         # Just uploaded, or quickly generated on this host: no reason to ask first.
         with common.guard():
-            gate.prepare(spec, home)
+            gate.prepare(spec, home, who.name())
         state = datasets.state(spec, home)
     _actions(spec, state, home)
     if state["state"] == "preparing":
         job.progress(
             lambda: datasets.state(spec, home),
-            lambda: datasets.cancel(spec, home),
+            lambda: gate.cancel_prepare(spec, home, who.name()),
             "cancel_prepare",
             "Cancel",
             "images",
+            refused=owners.why_not("cancel preparing a dataset", datasets.owner(spec, home)),
         )
     elif state["state"] == "failed":
         common.fail(state["error"])
@@ -116,7 +119,7 @@ def _actions(spec, state, home):
         ):
             with common.guard():
                 if state["state"] != "ready" or datasets.outdated(spec, home):
-                    gate.prepare(spec, home)
+                    gate.prepare(spec, home, who.name())
                 st.switch_page("configure.py")
         if state["state"] in ("missing", "failed"):
             label = "Preview" if state["state"] == "missing" else "Try again"
@@ -127,11 +130,11 @@ def _actions(spec, state, home):
                 help="Fetches and checks every image on this host, in the background.",
             ):
                 with common.guard():
-                    gate.prepare(spec, home)
+                    gate.prepare(spec, home, who.name())
                     st.rerun()
         elif state["state"] == "ready" and spec.source in ("folder", "zip", "saved"):
             if st.button("Check for changes", key="refresh", icon=":material/refresh:"):
-                gate.prepare(spec, home)
+                gate.prepare(spec, home, who.name())
                 st.rerun()
 
 

@@ -10,8 +10,8 @@ from engine import actions as gate
 from engine.charts import evaluation as charts_evaluation
 from engine.host import words
 from pages._run import actions, confusion, queue, view
-from pages._runs import import_, storage, trash
-from pages._ui import clicks, common, draft
+from pages._runs import audit, import_, people, storage, trash
+from pages._ui import clicks, common, draft, owners, who
 from pages._ui.live_chart import chart
 
 
@@ -33,7 +33,12 @@ def show() -> None:
         )
         _folded()
         return
-    chosen = _table(everything)
+    shown = owners.chosen(everything, owners.whose())
+    if not shown:
+        st.caption(
+            f"You have no runs yet. **Everyone's** lists {words.plural(len(everything), 'run')}."
+        )
+    chosen = _table(shown) if shown else None
     if chosen is not None and not clicks.to_open():
         common.choose_run(chosen)
     run = common.chosen_run()
@@ -45,9 +50,15 @@ def show() -> None:
 
 
 def _folded():
+    if who.may("import a run"):
+        with common.guard():
+            import_.section()
+    if who.may("change settings"):
+        queue.host_settings()
     with common.guard():
-        import_.section()
-    queue.host_settings()
+        people.section()
+    with common.guard():
+        audit.section()
     with common.guard():
         trash.section()
     with common.guard():
@@ -56,6 +67,8 @@ def _folded():
 
 def _table(everything):
     rows = [_row(run) for run in everything]
+    if owners.accounts():
+        rows = [row | {"Owner": run.owner} for row, run in zip(rows, everything, strict=True)]
     # Keyed by the list: a row number from another list would open the wrong run.
     picked = st.dataframe(
         rows,
@@ -104,7 +117,7 @@ def _detail(run):
     st.subheader(common.run_label(run), anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(common.STATUS[run.shown_status])
-        st.caption(f"Run {common.plain(run.id)}")
+        st.caption(f"Run {common.plain(run.id)} {owners.of(run)}")
         if run.finished:
             if st.button(
                 "Test this model",
@@ -117,10 +130,12 @@ def _detail(run):
             if st.button("Watch", type="primary", key="open_train", icon=":material/monitoring:"):
                 st.switch_page("train.py", query_params={"run": run.id})
         actions.buttons(run)
-        if st.button("Use its recipe", key="take_recipe", icon=":material/content_copy:"):
+        if who.may("start a run") and st.button(
+            "Use its recipe", key="take_recipe", icon=":material/content_copy:"
+        ):
             draft.replace(run.recipe.to_dict(), follow=False)
             st.switch_page("configure.py")
-        if run.status not in common.ACTIVE:
+        if run.status not in common.ACTIVE and who.may("delete a run", run.owner):
             with st.popover("Delete", icon=":material/delete:"):
                 st.markdown(
                     "Move this run with its model, charts and log to the trash? It can be restored "
@@ -150,7 +165,7 @@ def _detail(run):
 
 def _delete(run):
     with common.guard():
-        gate.delete(run)
+        gate.delete(run, who.name())
         common.choose_run(None)
         st.toast("The run is in the trash; restore it below the table.")
 

@@ -5,7 +5,7 @@ import streamlit as st
 from engine import actions as gate
 from engine.jobs import jobs
 from pages._run import actions, queue, view
-from pages._ui import clicks, common, draft
+from pages._ui import clicks, common, draft, owners, who
 
 
 def show() -> None:
@@ -28,6 +28,8 @@ def show() -> None:
 
 
 def _ready():
+    if not owners.allowed("start a run"):
+        return
     recipe = draft.recipe()
     if recipe is None:
         for path, text in draft.problems().items():
@@ -56,7 +58,7 @@ def _ready():
         key="start",
         icon=":material/playlist_add:" if waits else ":material/play_arrow:",
         on_click=clicks.once,
-        args=("start", clicks.drawing(), gate.start, recipe, common.home()),
+        args=("start", clicks.drawing(), gate.start, recipe, common.home(), who.name()),
     )
     common.show_error("start")
 
@@ -108,6 +110,8 @@ def _run(run):
     st.subheader(common.run_label(run), anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(common.STATUS[run.shown_status])
+        if owner := owners.of(run):
+            st.caption(owner, width="content")
         words = actions.device_words(run)
         if words:
             st.caption(
@@ -123,7 +127,7 @@ def _run(run):
         ):
             st.switch_page("test.py", query_params={"run": run.id})
         actions.buttons(run)
-        if st.button(
+        if who.may("start a run") and st.button(
             "New run",
             key="again",
             # A run that was stopped without a model has no other action.

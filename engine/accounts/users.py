@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -143,6 +144,11 @@ def remove(home: Path, name: str) -> None:
         _must(db.execute("DELETE FROM users WHERE name = ?", (name,)), name)
         db.execute("DELETE FROM sessions WHERE user = ?", (name,))
         db.execute("DELETE FROM shares WHERE by = ?", (name,))
+
+
+def new_password() -> str:
+    """A random password of 20 characters, 120 bits, to be passed on to a user."""
+    return secrets.token_urlsafe(15)
 
 
 def set_role(home: Path, name: str, role: str) -> None:

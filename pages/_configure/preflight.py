@@ -2,11 +2,12 @@
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.data import datasets
 from engine.estimate import preflight, probes
 from engine.host import words
 from engine.jobs import jobs
-from pages._ui import common, draft, job
+from pages._ui import common, draft, job, who
 
 KIND = preflight.KIND
 
@@ -24,7 +25,7 @@ def section(recipe) -> None:
         if state["state"] == "running":
             job.progress(
                 lambda: probes.state(KIND, recipe, home),
-                lambda: probes.cancel(KIND, recipe, home),
+                lambda: gate.cancel_measurement(KIND, recipe, home, who=who.name()),
                 "cancel_measure",
                 "Cancel",
                 unit=None,
@@ -96,7 +97,7 @@ def _await_idle(home):
 
 def _start(recipe, home):
     with common.guard():
-        probes.start(KIND, recipe, home)
+        gate.measure(KIND, recipe, home, who=who.name())
 
 
 def _result(found):

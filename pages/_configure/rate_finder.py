@@ -2,12 +2,13 @@
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.charts import rates as charts_rates
 from engine.data import datasets
 from engine.errors import GraftError
 from engine.estimate import probes, rate_test
 from engine.jobs import jobs
-from pages._ui import common, draft, job
+from pages._ui import common, draft, job, who
 from pages._ui.live_chart import chart
 
 
@@ -21,7 +22,7 @@ def finder(place: int) -> None:
     if known["state"] == "running":
         job.progress(
             lambda: probes.state("rates", key, home, place),
-            lambda: probes.cancel("rates", key, home, place),
+            lambda: gate.cancel_measurement("rates", key, home, place, who.name()),
             f"cancel_rate_{place}",
             "Cancel",
         )
@@ -50,7 +51,7 @@ def _start(place):
     with common.guard():
         # Read the draft now, so that the latest input counts.
         key = rate_test.key_recipe(draft.recipe(), place)
-        probes.start("rates", key, common.home(), place)
+        gate.measure("rates", key, common.home(), place, who.name())
 
 
 def _why_not(recipe, home):

@@ -5,10 +5,10 @@ import time
 import streamlit as st
 
 from engine import actions as gate
-from engine.data import curation
+from engine.data import curation, datasets
 from engine.errors import DatasetError
 from engine.recipe import field_help
-from pages._ui import clicks, common, draft
+from pages._ui import clicks, common, draft, owners, who
 
 
 def summary(spec) -> None:
@@ -87,10 +87,12 @@ def history(spec) -> None:
 
 def _undo_button(home, spec, number, label, key, again=False):
     drawn = clicks.drawing()
-    st.button(
-        label, key=key, type="tertiary", icon=":material/redo:" if again else ":material/undo:",
+    action = "redo a decision" if again else "undo a decision"
+    owners.button(
+        label, action, datasets.owner(spec, home), key=key, type="tertiary",
+        icon=":material/redo:" if again else ":material/undo:",
         on_click=clicks.once,
-        args=("curation", drawn, gate.undo, home, spec, number, again),
+        args=("curation", drawn, gate.undo, home, spec, number, again, who.name()),
     )  # fmt: skip
 
 

@@ -3,12 +3,13 @@
 import numpy as np
 import streamlit as st
 
+from engine import actions as gate
 from engine.data import curation
 from engine.host import words
 from engine.inspection import findings, inspection, judge, payback
 from pages._dataset import gallery
 from pages._dataset.data import View
-from pages._ui import common, draft, job
+from pages._ui import common, draft, job, who
 
 SIGNS = {
     "high": ":red[:material/error:] serious",
@@ -31,7 +32,7 @@ def inspect(view: View) -> None:
     if state["state"] == "running":
         job.progress(
             lambda: inspection.state(plain, home, recipe),
-            lambda: inspection.cancel(plain, home, recipe),
+            lambda: gate.stop_inspection(plain, home, recipe, who.name()),
             "stop_inspect",
         )
         return
@@ -48,7 +49,7 @@ def inspect(view: View) -> None:
         )
         if st.button("Inspect this dataset", key="inspect", icon=":material/troubleshoot:"):
             with common.guard():
-                inspection.start(plain, home, recipe)
+                gate.inspect(plain, home, recipe, who=who.name())
                 st.rerun()
 
 
@@ -97,7 +98,7 @@ def _lost(view):
             if st.button("Inspect again", key="inspect_again"):
                 with common.guard():
                     plain = view.spec.model_copy(update={"overlay": ""})
-                    inspection.again(plain, common.home(), draft.recipe())
+                    gate.inspect(plain, common.home(), draft.recipe(), True, who.name())
                     st.rerun()
 
 
@@ -167,7 +168,7 @@ def _payback(view):
         if state["state"] == "running":
             job.progress(
                 lambda: payback.state(spec, home, recipe),
-                lambda: payback.cancel(spec, home, recipe),
+                lambda: gate.stop_measuring_decisions(spec, home, recipe, who.name()),
                 "stop_payback",
             )
             return
@@ -182,7 +183,7 @@ def _payback(view):
         )
         if st.button("Retrain the head and compare", key="payback", icon=":material/trending_up:"):
             with common.guard():
-                payback.start(spec, home, recipe)
+                gate.measure_decisions(spec, home, recipe, who.name())
                 st.rerun()
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import streamlit as st
 
 from engine import actions as gate
-from engine.data import curation
+from engine.data import curation, datasets
 from engine.data.splits import PARTS
 from engine.host import words
 from pages._dataset.data import View, aspect
-from pages._ui import clicks, common, pictures
+from pages._ui import clicks, common, owners, pictures, who
 from pages._ui.grid import grid
 
 PAGE = 36
@@ -194,19 +194,20 @@ def _actions(view, chosen, marked, key, preselect, suggested):
         )
 
 
-def _decide(home, view, text, indices, do, to) -> None:
+def _decide(home, view, text, indices, do, to, user) -> None:
     made = curation.decisions(view.dataset, indices, do, to, view.parts)
-    gate.decide(home, view.spec, text, made)
+    gate.decide(home, view.spec, text, made, user)
 
 
 def _button(view, key, label, text, indices, do, to=""):
     """A button that adds a step of decisions, computed when it is clicked, not when it is drawn."""
-    drawn = clicks.drawing()
-    st.button(
-        common.plain(label), key=f"{key} {view.short}", disabled=not len(indices),
+    drawn, home = clicks.drawing(), common.home()
+    owners.button(
+        common.plain(label), "decide about images", datasets.owner(view.spec, home),
+        key=f"{key} {view.short}", disabled=not len(indices),
         icon=":material/visibility_off:" if do == "exclude" else None,
         on_click=clicks.once,
         args=(
-            "curation", drawn, _decide, common.home(), view, text, indices, do, to,
+            "curation", drawn, _decide, home, view, text, indices, do, to, who.name(),
         ),
     )  # fmt: skip

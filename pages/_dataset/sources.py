@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from engine.data import additions, curation, datasets
-from engine.data.sources import archive, collection, tfds_catalogue, uploads
-from engine.errors import DatasetError
+from engine import actions as gate
+from engine.data import datasets
+from engine.data.sources import collection, tfds_catalogue
 from engine.host import words
 from engine.images.decode import EXTENSIONS
 from engine.recipe import DatasetSpec
-from pages._ui import clicks, common, draft
+from pages._ui import clicks, common, draft, owners, who
 from pages._ui.fields import field
 
 UPLOAD_MB = 500
@@ -100,15 +100,11 @@ def zip_file() -> None:
     if upload is not None:
         bar = st.progress(0.0, text=f"Saving {common.plain(upload.name)}")
         with common.guard():
-            path = uploads.keep_upload(
+            path = gate.keep_upload(
                 common.home(), upload.name, upload,
                 lambda done, total: bar.progress(min(1.0, done / total) if total else 0.0),
+                who.name(),
             )  # fmt: skip
-            try:
-                archive.Archive(path).close()
-            except DatasetError:
-                uploads.forget_upload(common.home(), path)
-                raise
             dataset = draft.data()["dataset"] | {"path": str(path), "overlay": "", "layout": "auto"}
             draft.choose_dataset(dataset)
             # A new key drops the upload, so it does not stay in memory.
@@ -154,12 +150,7 @@ def _make(home, spec, names):
         )  # fmt: skip
         if st.button("Create", key="saved_make", icon=":material/add:"):
             with common.guard():
-                plain = base and base.model_copy(update={"overlay": ""})
-                made = collection.create(home, new, plain)
-                if base and base.overlay:
-                    # The images stay in their parts only if all of them are present.
-                    text = f"Decisions copied from {base.title}"
-                    curation.adopt(home, made, base.overlay, text)
+                made = gate.create_dataset(home, new, base, who.name())
                 draft.choose_dataset(made.model_dump(mode="json"))
                 st.rerun()
 
@@ -203,15 +194,16 @@ def _add(home, name):
             files = [(upload.name, upload)] if upload else []
         with st.container(horizontal=True, vertical_alignment="center"):
             what = "the zip's images" if way == "Zip" else words.plural(len(files), "image")
-            if st.button(
-                f"Add {what}", key="add_images", icon=":material/add_photo_alternate:",
+            if owners.button(
+                f"Add {what}", "add images", found.owner, key="add_images",
+                icon=":material/add_photo_alternate:",
                 disabled=not files or (way != "Zip" and not label),
             ):  # fmt: skip
                 _do_add(home, name, label, files, way)
             if found.batches:
                 last = found.batches[-1]
-                st.button(
-                    f"Undo the last addition ({last.images:,})",
+                owners.button(
+                    f"Undo the last addition ({last.images:,})", "undo an addition", found.owner,
                     key=f"add_undo_{last.number}", icon=":material/undo:", type="tertiary",
                     on_click=_undo, args=(home, name, last.number, clicks.drawing()),
                 )  # fmt: skip
@@ -220,7 +212,7 @@ def _add(home, name):
 
 
 def _undo(home, name, number, drawn):
-    clicks.once("additions", drawn, collection.undo, home, name, number)
+    clicks.once("additions", drawn, gate.undo_addition, home, name, number, who.name())
     st.session_state["prepare_now"] = True
 
 
@@ -234,10 +226,9 @@ def _do_add(home, name, label, files, way):
 
     with common.guard():
         if way == "Zip":
-            with uploads.passing_upload(home, files[0][1]) as path:
-                added, skipped = additions.add_zip(home, name, path, progress)
+            added, skipped = gate.add_zip(home, name, files[0][1], progress, who.name())
         else:
-            added, skipped = additions.add(home, name, label, files, progress)
+            added, skipped = gate.add_images(home, name, label, files, progress, who=who.name())
         st.session_state["added_version"] = st.session_state.get("added_version", 0) + 1
         st.session_state["added_report"] = (added, skipped)
         st.session_state["prepare_now"] = True

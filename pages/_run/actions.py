@@ -9,9 +9,18 @@ from engine.errors import GraftError
 from engine.host import words
 from engine.runs import checkpoint, runs
 from pages._run import continue_
-from pages._ui import clicks, common
+from pages._ui import clicks, common, owners, who
 
 PLACE = "run"  # the part of the page that shows errors of these buttons
+NEEDS = {
+    "cancel": "stop a run",
+    "pause": "pause a run",
+    "stop": "stop a run",
+    "kill": "kill a run",
+    "smaller": "restart a run",
+    "resume": "resume a run",
+}
+"""The action, in words of `roles.NEEDED`, of each button."""
 
 
 def standing(run) -> tuple:
@@ -34,11 +43,13 @@ def buttons(run) -> None:
 
 
 def _button(label, action, run, act, *arguments, **options):
-    st.button(
+    owners.button(
         label,
+        NEEDS[action],
+        run.owner,
         key=f"{action}_run",
         on_click=clicks.once,
-        args=(PLACE, clicks.drawing(), act, run, *arguments),
+        args=(PLACE, clicks.drawing(), act, run, *arguments, who.name()),
         **options,
     )
 
@@ -65,9 +76,9 @@ def has_checkpoint(run) -> bool:
     return bool(checkpoint.Checkpoints(run.path).listed())
 
 
-def cancel(run) -> None:
+def cancel(run, user: str) -> None:
     """Removes a waiting run from the queue; one with a checkpoint can be resumed later."""
-    (gate.pause if has_checkpoint(run) else gate.stop)(run)
+    (gate.pause if has_checkpoint(run) else gate.stop)(run, user)
 
 
 def _running(run):

@@ -3,13 +3,14 @@
 import streamlit as st
 
 from engine import actions as gate
-from engine.jobs import jobs
 from pages._configure import stages
-from pages._ui import clicks, common
+from pages._ui import clicks, common, who
 
 
 def popover(run) -> None:
-    """The button and the form of a run that has a model."""
+    """The button and the form of a run that has a model, for who may train."""
+    if not who.may("continue a run"):
+        return
     last = run.recipe.stages[-1]
     with st.popover("Continue training", icon=":material/forward:"):
         st.markdown(
@@ -55,13 +56,13 @@ def popover(run) -> None:
 def _clicked(run, keys, drawn):
     # Read the fields now, so that the latest input counts.
     wanted = {name: st.session_state[key] for name, key in keys.items()}
-    clicks.once("run", drawn, _start, run, wanted)
+    clicks.once("run", drawn, _start, run, wanted, who.name())
 
 
-def _start(run, wanted):
+def _start(run, wanted, user):
     """Puts the continuation into the queue."""
     last = run.recipe.stages[-1]
     stage = last.model_dump(mode="json") | {"name": "more"} | wanted
     # Scaled with the stage: a warm-up longer than its stage is refused.
     stage["warmup_epochs"] = last.warmup_epochs * wanted["epochs"] / last.epochs
-    return gate.start(jobs.continued(run, [stage]), common.home())
+    return gate.extend(run, [stage], user)

@@ -13,7 +13,7 @@ from engine.host import device, settings
 from engine.jobs import jobs
 from engine.runs import queue, remaining, runs
 from pages._run import actions
-from pages._ui import clicks, common
+from pages._ui import clicks, common, owners, who
 
 PLACE = "queue"  # the part of the page that shows errors of these buttons
 SHOWN = 20
@@ -138,21 +138,23 @@ def _row(run, number, seconds, count):
         texts = f"**{number}.** {_name(run)}  \n:gray[:small[starts {starts(seconds)}]]"
         st.markdown(texts, width="stretch")
         with st.container(horizontal=True, width="content", gap="xsmall", wrap=False):
+            cancelled, moved = owners.why_not("stop a run", run.owner), owners.why_not("move a run")
             for action, icon, texts, disabled, act, arguments in (
                 ("up", "arrow_upward", "Earlier", number == 1, shift, (-1,)),
                 ("down", "arrow_downward", "Later", number == count, shift, (1,)),
                 ("first", "vertical_align_top", "Next to start", number == 1, gate.move, (1,)),
                 ("cancel", "close", "Remove from queue", False, actions.cancel, ()),
             ):
+                refused = cancelled if action == "cancel" else moved
                 st.button(
                     "",
                     icon=f":material/{icon}:",
                     key=f"{action}_{run.id}",
-                    help=f"{texts} (place {number})",
-                    disabled=disabled,
+                    help=refused or f"{texts} (place {number})",
+                    disabled=disabled or refused is not None,
                     type="tertiary",
                     on_click=clicks.once,
-                    args=(PLACE, clicks.drawing(), act, run, *arguments),
+                    args=(PLACE, clicks.drawing(), act, run, *arguments, who.name()),
                 )
 
 
@@ -163,14 +165,14 @@ def _name(run) -> str:
         return common.plain(run.id)
 
 
-def shift(run, by: int) -> None:
+def shift(run, by: int, user: str) -> None:
     """Moves a waiting run by a number of places from its current place, read now.
 
     Another page may have moved it since this one was drawn.
     """
     order = queue.waiting(common.home())
     now = order.index(run.id) + 1 if run.id in order else 1
-    gate.move(run, max(1, now + by))
+    gate.move(run, max(1, now + by), user)
 
 
 # -- settings of the host -------------------------------------------------------------------------
@@ -220,8 +222,8 @@ def _set(name, key, before):
     if new is None:  # the field was emptied
         new = before
     st.session_state[key] = before  # a refused value does not stay in the field
-    clicks.do("settings", _change, name, new)
+    clicks.do("settings", _change, name, new, who.name())
 
 
-def _change(name, new):
-    gate.change_settings(common.home(), **{name: new})
+def _change(name, new, user):
+    gate.change_settings(common.home(), user, **{name: new})

@@ -1,13 +1,11 @@
 """Import on the Runs page: an uploaded model becomes a run that you can test."""
 
-from pathlib import Path
-
 import streamlit as st
 
 from engine import actions as gate
 from engine.errors import GraftError
 from engine.imports import imports
-from pages._ui import common
+from pages._ui import common, who
 
 SCALES = {
     "included": "none: it takes pixels from 0 to 255",
@@ -60,24 +58,15 @@ def _add(file, labels, size, scale):
     def report(text, done=0, total=None):
         bar.progress(min(1.0, done / total) if total else 0.0, text=common.plain(text))
 
-    home = common.home()
-    keras = file.name.lower().endswith(".keras")
     try:
         names = imports.checked_labels(labels) if labels else None
-        with imports.staging(home) as place:
-            # The file names are ours, not the upload's.
-            path = place / ("model.keras" if keras else "run.zip")
-            path.write_bytes(file.getbuffer())
-            name = Path(file.name).stem[:60] if keras else None
-            about = {"labels": names, "image_size": size, "preprocessing": scale}
-            made = gate.import_run(path, home, name, report=report, **about)
+        about = {"labels": names, "image_size": size, "preprocessing": scale}
+        made = gate.import_upload(
+            file.name, file.getbuffer(), common.home(), who=who.name(), report=report, **about
+        )
     except GraftError as error:
         bar.empty()
         common.fail(error)
-        return
-    except OSError as error:
-        bar.empty()
-        common.fail(f"the file could not be saved in {home} ({error.strerror}); free some space")
         return
     st.session_state["imported"] = made.notes
     common.choose_run(made.run)

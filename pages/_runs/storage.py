@@ -4,9 +4,10 @@ import time
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.features import cache
 from engine.home import size_text
-from pages._ui import common
+from pages._ui import common, who
 
 
 def section() -> None:
@@ -36,6 +37,8 @@ def section() -> None:
             )
         else:
             st.caption("Nothing is cached yet: the first run with a frozen stage fills it.")
+        if not who.may("clear the cache"):
+            return
         with st.container(horizontal=True, vertical_alignment="bottom"):
             key = "cache_limit"
             st.number_input(
@@ -50,10 +53,11 @@ def section() -> None:
 
 def _bound(key):
     with common.guard():
-        cache.set_limit(common.home(), st.session_state[key])
+        gate.limit_cache(common.home(), st.session_state[key], who.name())
 
 
 def _clear():
-    freed, stay = cache.clear(common.home())
-    kept = f"; {stay} in use by a run kept" if stay else ""
-    st.toast(f"Freed {size_text(freed)}{kept}.")
+    with common.guard():
+        freed, stay = gate.clear_cache(common.home(), who.name())
+        kept = f"; {stay} in use by a run kept" if stay else ""
+        st.toast(f"Freed {size_text(freed)}{kept}.")

@@ -7,8 +7,7 @@ import streamlit as st
 from engine import actions as gate
 from engine.home import size_text
 from engine.host import words
-from engine.runs import trash
-from pages._ui import common
+from pages._ui import common, owners, who
 
 SHOWN = 20
 """Runs shown with buttons, latest deletion first; more would slow down every rerun."""
@@ -16,7 +15,7 @@ SHOWN = 20
 
 def section() -> None:
     """A folded list of deleted runs; nothing while there are none."""
-    found = trash.listed(common.home())
+    found = gate.trashed(common.home(), who.name())
     if not found:
         return
     total = size_text(sum(each.bytes for each in found))
@@ -31,7 +30,7 @@ def section() -> None:
             st.caption(
                 f"{len(found) - SHOWN} more, deleted earlier: `python -m engine trash` lists all."
             )
-        if len(found) > 1:
+        if len(found) > 1 and who.may("empty the trash"):
             with st.popover("Empty the trash", icon=":material/delete_forever:"):
                 st.markdown(f"Delete all {runs} ({total}) permanently? This cannot be undone.")
                 st.button("Empty it", key="empty_trash", on_click=_empty)
@@ -41,7 +40,9 @@ def _row(each):
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.deleted))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{common.plain(each.name)}**")
-        st.caption(f"Run {common.plain(each.id)}, {size_text(each.bytes)}, deleted {when}")
+        owner = f" {owners.of(each)}".rstrip()
+        size = size_text(each.bytes)
+        st.caption(f"Run {common.plain(each.id)}{owner}, {size}, deleted {when}")
         st.button(
             "Restore",
             key=f"restore_{each.path.name}",
@@ -49,6 +50,8 @@ def _row(each):
             on_click=_restore,
             args=(each.id,),
         )
+        if not who.may("empty the trash"):
+            return
         with st.popover("Delete permanently", icon=":material/delete_forever:"):
             st.markdown(
                 "Delete this run's model, charts and log permanently? This cannot be undone."
@@ -63,11 +66,11 @@ def _row(each):
 
 def _restore(identity):
     with common.guard():
-        common.choose_run(gate.restore(common.home(), identity))
+        common.choose_run(gate.restore(common.home(), identity, who.name()))
         st.toast("The run is restored.")
 
 
 def _empty(identity=None):
     with common.guard():
-        count, freed = gate.empty_trash(common.home(), identity)
+        count, freed = gate.empty_trash(common.home(), identity, who.name())
         st.toast(f"Deleted {words.plural(count, 'run')} permanently, {size_text(freed)}.")

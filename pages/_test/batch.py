@@ -1,10 +1,12 @@
 """Batches on the Test page: progress, a grid and a table of answers, accuracy, drift, CSV."""
 
+import functools
 import time
 
 import numpy as np
 import streamlit as st
 
+from engine import actions as gate
 from engine import home as homes
 from engine.charts import confidence
 from engine.errors import GraftError
@@ -13,7 +15,7 @@ from engine.predict import batches, drift
 from engine.predict import rows as answer_rows
 from engine.predict.confidence import WORDS
 from pages._test import answers, cards, folders, look
-from pages._ui import common, job
+from pages._ui import common, job, owners, who
 from pages._ui.grid import grid
 from pages._ui.live_chart import chart
 
@@ -59,7 +61,8 @@ def uploaded(run, zips, loose) -> None:
     if keys:
         chosen = keys[-1]
         if len(keys) > 1:
-            titles = {k: common.plain(batches.open_(homes.home(), k).title) for k in keys}
+            user = who.name()
+            titles = {k: common.plain(gate.batch(home, k, user).title) for k in keys}
             chosen = st.pills("Batch", keys, default=chosen, format_func=titles.get, required=True)
         show(run, chosen)
 
@@ -84,7 +87,8 @@ def _start(run, source, title, started, identity):
     try:
         if isinstance(source, list):
             source = [(file.name, file) for file in source]
-        started[identity] = batches.start(homes.home(), run, source, title, progress).key
+        made = gate.classify(homes.home(), run, source, title, progress, who=who.name())
+        started[identity] = made.key
     except GraftError as error:
         started[identity] = error
     bar.empty()
@@ -92,14 +96,18 @@ def _start(run, source, title, started, identity):
 
 def earlier(run) -> None:
     """The stored batches of this run."""
-    found = {batch.key: batch for batch in batches.listed(homes.home(), run)}
+    listed = gate.batches(homes.home(), run, who.name())
+    # Only admins see the batches of others.
+    kept = owners.whose() if any(each.owner != who.name() for each in listed) else owners.EVERYONE
+    wanted = st.query_params.get("batch")
+    named = next((each for each in listed if each.key == wanted), None)
+    found = {batch.key: batch for batch in owners.chosen(listed, kept, named)}
     if not found:
         st.caption(
             f"This run has no batches. A zip, a folder or more than {cards.MOST} images become "
             f"one, which is kept for {batches.DAYS} days."
         )
         return
-    wanted = st.query_params.get("batch")
     if st.session_state.get("earlier") not in found or wanted in found:
         st.session_state["earlier"] = wanted if wanted in found else next(iter(found))
     key = st.selectbox(
@@ -109,6 +117,7 @@ def earlier(run) -> None:
         on_change=lambda: st.query_params.pop("batch", None),
         format_func=lambda k: (
             f"{found[k].title}, {time.strftime('%d %b %H:%M', time.localtime(found[k].created))}"
+            + (f", {found[k].owner}" if owners.accounts() else "")
         ),
         width=520,
     )
@@ -117,11 +126,12 @@ def earlier(run) -> None:
 
 def show(run, key) -> None:
     """One batch: its progress while it runs, its answers so far, and their figures."""
-    batch = batches.open_(homes.home(), key)
+    batch = gate.batch(homes.home(), key, who.name())
     st.query_params["batch"] = key
     state = batch.state()
     if state["state"] == "running":
-        job.progress(batch.state, batch.stop, "stop_batch", more=_peek)
+        stop = functools.partial(gate.stop_batch, batch, homes.home(), who.name())
+        job.progress(batch.state, stop, "stop_batch", more=_peek)
     elif state["state"] == "failed":
         common.fail(state["error"])
     rows, result = batch.rows(), state["result"] or {}
@@ -156,7 +166,7 @@ def _head(batch, rows, result):
         if result.get("stopped"):
             st.caption(":orange[stopped early; shows the results so far]")
         if st.button("Delete", key=f"clear_{batch.key}", icon=":material/delete:"):
-            batch.clear()
+            gate.delete_batch(batch, homes.home(), who.name())
             st.query_params.pop("batch", None)
             st.rerun()
     lost = [] if rows is None else np.flatnonzero(~rows.read).tolist()

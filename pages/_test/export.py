@@ -1,11 +1,13 @@
 """The Export tab of the Test page: exports, each with its certificate."""
 
+import functools
+
 import streamlit as st
 
 from engine import actions as gate
 from engine import home as homes
 from engine.exports import background, card, formats
-from pages._ui import clicks, common, job
+from pages._ui import clicks, common, job, owners, who
 
 PLACE = "export"
 
@@ -46,38 +48,46 @@ def _format(run, name, format):
     if state["state"] == "running":
         return job.progress(
             lambda: background.state(run, name, homes.home(), precision),
-            lambda: background.cancel(run, name, homes.home(), precision),
+            lambda: gate.cancel_export(run, name, precision, who.name()),
             f"stop_{name}_{precision}",
+            refused=owners.why_not("cancel an export", run.owner),
         )
     if state["state"] == "failed":
         common.fail(state["error"])
     if state["state"] == "done":
-        return _done(state["result"], f"{name}_{precision}")
+        return _done(run, state["result"], f"{name}_{precision}")
     absent = formats.missing(name)
     if absent:
         st.caption(
             f":material/extension: Needs {', '.join(absent)} on this host, which the rest of Graft "
             f"does not need: `pip install -r {formats.EXTRA}`"
         )
-    elif st.button(
-        "Export and check", key=f"export_{name}_{precision}", icon=":material/ios_share:"
+    elif owners.button(
+        "Export and check",
+        "export a run",
+        run.owner,
+        key=f"export_{name}_{precision}",
+        icon=":material/ios_share:",
     ):
-        clicks.do(PLACE, gate.export, run, name, precision)
+        clicks.do(PLACE, gate.export, run, name, precision, False, who.name())
         st.rerun()
 
 
-def _done(found, key):
+def _done(run, found, key):
     certificate = found["certificate"]
     box = st.success if certificate["agrees"] else st.error
     icon = ":material/verified:" if certificate["agrees"] else ":material/report:"
     box(common.plain(card.one_line(certificate)), icon=icon)
+    refused = owners.why_not("download an export")
     label = "Download" if certificate["agrees"] else "Download anyway"
     st.download_button(
         f"{label} ({found['bytes'] / 1e6:.1f} MB)",
-        found["path"].read_bytes,
+        functools.partial(gate.download, run, found["path"], who.name()),
         found["path"].name,
         "application/zip",
         on_click="ignore",
         key=f"download_{key}",
+        disabled=refused is not None,
+        help=refused,
         icon=":material/download:",
     )

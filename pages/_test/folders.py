@@ -2,10 +2,11 @@
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.host import words
 from engine.predict import class_folders
 from pages._run import confusion
-from pages._ui import common
+from pages._ui import common, who
 
 
 def show(run, batch, figures) -> None:
@@ -44,7 +45,7 @@ def _folders(run, batch, folders):
         for folder in offered:
             text = common.plain(f"Count {folder.name} as {folder.near}")
             if st.button(text, key=f"count_{folder.name}", icon=":material/add:"):
-                batch.choose(folder.name, folder.near)
+                gate.count_folder(batch, run.home, folder.name, folder.near, who.name())
                 st.rerun()
     with st.expander("Choose the class of a folder", key="batch_folders"):
         folders = sorted(folders, key=lambda folder: bool(folder.label))  # open questions first
@@ -62,5 +63,5 @@ def _folders(run, batch, folders):
                 key=f"counts_{chosen}_{now}",  # else the next folder would take over this answer
             )
         if label != now:
-            batch.choose(chosen, label)
+            gate.count_folder(batch, run.home, chosen, label, who.name())
             st.rerun()

@@ -2,10 +2,11 @@
 
 import streamlit as st
 
+from engine import actions as gate
 from engine.images import decode
 from engine.predict import confidence, explanation, feedback
 from pages._test import answers
-from pages._ui import clicks, common
+from pages._ui import clicks, common, who
 
 METHODS = {
     "Grad-CAM": "Regions that support the class (class activation).",
@@ -119,11 +120,11 @@ def _nearest(run, image):
 def _mark(run, name, image):
     data = image if isinstance(image, bytes) else image.read_bytes()
     answer, _ = _seen(run, image).top(1)[0]
-    marked = feedback.label_of(run, data)
+    marked = feedback.label_of(run, data, who.name())
     st.markdown("**Is the answer correct?**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if st.button(f"Yes: {common.plain(answer)}", key="mark_right", icon=":material/check:"):
-            clicks.do(PLACE, feedback.mark, run, name, data, answer, answer)
+            clicks.do(PLACE, _keep, run, name, data, (answer, answer), who.name())
             st.rerun(scope="fragment")
         label = st.selectbox(
             "No, it is",
@@ -137,7 +138,7 @@ def _mark(run, name, image):
         if st.button(
             "Mark as wrong", key="mark_wrong", icon=":material/close:", disabled=not label
         ):
-            clicks.do(PLACE, feedback.mark, run, name, data, answer, label)
+            clicks.do(PLACE, _keep, run, name, data, (answer, label), who.name())
             st.rerun(scope="fragment")
     common.show_error(PLACE)
     if marked:
@@ -145,3 +146,7 @@ def _mark(run, name, image):
             f":material/bookmark: Marked as **{common.plain(marked)}**. On the tab *Marked images* "
             "you can add marked images to a dataset."
         )
+
+
+def _keep(run, name, data, said, user):
+    gate.mark(run, name, data, *said, who=user)

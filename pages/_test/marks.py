@@ -4,10 +4,11 @@ import hashlib
 
 import streamlit as st
 
+from engine import actions as gate
 from engine import home as homes
 from engine.host import words
 from engine.predict import feedback
-from pages._ui import clicks, common, draft
+from pages._ui import clicks, common, draft, who
 from pages._ui.grid import grid
 
 PLACE = "marks"
@@ -15,7 +16,7 @@ PLACE = "marks"
 
 def show(run) -> None:
     """People's corrections of this run's answers, and a button to add them to a dataset."""
-    rows = feedback.marks(run)
+    rows = gate.marks(run, who.name())
     if not rows:
         st.caption(
             "No image is marked yet. Choose **Look closer** at an answer and mark it as correct or "
@@ -48,8 +49,10 @@ def show(run) -> None:
         icon=":material/undo:",
     ):
         for number in chosen:
-            feedback.unmark(run, rows[number]["content"])
+            gate.unmark(run, rows[number]["content"], rows[number]["owner"], who.name())
         st.rerun()
+    if not who.may("add images"):
+        return
     home = homes.home()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
@@ -63,14 +66,14 @@ def show(run) -> None:
         if st.button(
             "Add to dataset", key="collect", icon=":material/library_add:", type="primary"
         ):
-            clicks.do(PLACE, _collect, _kept(), run, home, name)
+            clicks.do(PLACE, _collect, _kept(), run, home, name, who.name())
             st.rerun()
     common.show_error(PLACE)
     _collected(run)
 
 
-def _collect(kept, run, home, name):
-    kept[run.id] = feedback.collect(run, home, name)
+def _collect(kept, run, home, name, user):
+    kept[run.id] = gate.collect(run, home, name, user)
 
 
 def _kept() -> dict:

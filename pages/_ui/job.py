@@ -16,6 +16,8 @@ def progress(
     word: str = "Stop",
     unit: str | None = "",
     more: Callable[[JobState], object] | None = None,
+    *,
+    refused: str | None = None,
 ) -> None:
     """Shows a job and updates it every second; the page is drawn again when the job ends.
 
@@ -26,6 +28,7 @@ def progress(
         word: on that button: "Stop" if the results so far stay, "Cancel" if they do not.
         unit: unit of done and total, "" for none; None shows only the bar.
         more: called with the state, to draw something beside the button.
+        refused: why the user may not stop it, as its tooltip; None if they may.
     """
 
     @st.fragment(run_every=1)
@@ -42,7 +45,9 @@ def progress(
                 text += f", about {words.duration(state['eta_seconds'])} left"
             st.progress(min(1.0, done / total) if total else 0.0, text=common.plain(text))
             with st.container(horizontal=True):
-                if st.button(word, key=key, icon=":material/close:"):
+                if st.button(
+                    word, key=key, icon=":material/close:", disabled=bool(refused), help=refused
+                ):
                     end()
                     st.rerun()
                 if more:

@@ -11,12 +11,14 @@ from functools import lru_cache
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from engine import actions as gate
 from engine import home as homes
 from engine.data import datasets
 from engine.errors import GraftError
 from engine.images import thumbnails
-from engine.predict import batches, feedback
+from engine.predict import feedback
 from engine.runs import runs
+from pages._ui import who
 
 ADDRESS = "/thumbs"
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -28,32 +30,37 @@ def address(spec) -> str:
 
 
 async def of_batch(request) -> Response:
-    """The thumbnail of a batch's image, `/answers/KEY/ROW`; 404 if there is none.
+    """The thumbnail of a batch's image, `/answers/KEY/ROW`; 404 if there is none, or if it is
+    not the user's to see.
 
     See `engine.predict.batches`.
     """
-    return await _given(_of_batch, request.path_params["key"], request.path_params["row"])
+    key, row = request.path_params["key"], request.path_params["row"]
+    return await _given(_of_batch, key, row, request)
 
 
-def _of_batch(key, row) -> bytes | None:
+def _of_batch(key, row, request) -> bytes | None:
     try:
-        return batches.open_(homes.home(), key).thumbnail(int(row))
+        return gate.batch(homes.home(), key, who.of_request(request)).thumbnail(int(row))
     except (OSError, ValueError, IndexError, zipfile.BadZipFile, GraftError):
         return None
 
 
 async def of_mark(request) -> Response:
-    """The thumbnail of a marked image, `/marks/RUN/CONTENT`; 404 if there is none.
+    """The thumbnail of a marked image, `/marks/RUN/CONTENT`; 404 if there is
+    none, or if it is not the user's to see.
 
     See `engine.predict.feedback`.
     """
-    return await _given(_of_mark, request.path_params["run"], request.path_params["content"])
+    run, content = request.path_params["run"], request.path_params["content"]
+    return await _given(_of_mark, run, content, request)
 
 
-def _of_mark(run, content) -> bytes | None:
+def _of_mark(run, content, request) -> bytes | None:
     try:
         found = runs.get_run(homes.home(), run)
-        return feedback.thumbnail(found, content)
+        seen = any(row["content"] == content for row in gate.marks(found, who.of_request(request)))
+        return feedback.thumbnail(found, content) if seen else None
     except (OSError, GraftError):
         return None
 

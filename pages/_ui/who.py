@@ -25,6 +25,16 @@ def name() -> str:
     return str(found)
 
 
+def of_request(request) -> str:
+    """Like `name`, for a request of Starlette. Raises AccountError likewise."""
+    if not users.needed(homes.home()):
+        return roles.LOCAL
+    found = request.headers.get(next(iter(HEADERS)))
+    if not found:
+        raise AccountError("sign in first")
+    return str(found)
+
+
 def may(action: str, owner: str | None = None) -> bool:
     """Whether the user may do an action of `roles.NEEDED`, to something of an owner."""
     return roles.may(homes.home(), name(), action, owner)
