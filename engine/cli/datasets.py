@@ -14,7 +14,7 @@ from engine import home as homes
 from engine.cli.dataset_argument import HELP, spec_of
 from engine.cli.options import AsJson, Home, json_out, line, path_of, table
 from engine.cli.terminal import progress, say
-from engine.errors import DatasetError
+from engine.errors import DamagedFile, DatasetError
 from engine.host.words import listed as listed_names
 from engine.host.words import plural
 
@@ -32,7 +32,12 @@ def listed(home: Home = None, json_: AsJson = False) -> None:
 
     folder = homes.home(home)
     paths = sorted((folder / homes.DATASETS).glob("*/manifest.json"))
-    prepared = [m for path in paths if (m := homes.read_json(path))]
+    prepared = []
+    for path in paths:
+        try:
+            prepared.append(datasets.facts(path.parent))
+        except DamagedFile as error:
+            say(f"skipped: {error}", "yellow")
     own = [collection.open_(folder, name) for name in collection.names(folder)]
     if json_:
         return json_out(

@@ -15,8 +15,9 @@ from engine.cli.options import AsJson, Home, RunId, data_out, json_out, line, pa
 from engine.cli.runs import per_class
 from engine.cli.terminal import progress, say
 from engine.errors import DamagedFile, DatasetError, GraftError
+from engine.host import manifest
 from engine.host.words import listed, percent, plural, shown
-from engine.runs import runs
+from engine.runs import files, runs
 
 if TYPE_CHECKING:
     from engine.predict.classifier import Classifier
@@ -167,7 +168,8 @@ def calibrate(run: RunId, home: Home = None, json_: AsJson = False) -> None:
     try:
         calibration.summary(found)
     except DamagedFile:  # it is created again, and nothing of it is needed for that
-        (found.path / calibration.FILE).unlink()
+        with manifest.rewriting(found.path / files.MANIFEST, calibration.FILE):
+            (found.path / calibration.FILE).unlink(missing_ok=True)
     with progress("Indexing training images") as show:
         kept = actions.calibrate(found, show)
     if json_:

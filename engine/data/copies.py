@@ -17,6 +17,7 @@ from PIL import Image
 from engine import home as homes
 from engine.data.pairs import pairs
 from engine.errors import DatasetError, ImageError
+from engine.host import manifest
 from engine.host.background import Report, silent
 from engine.host.parallel import cores, ordered_map
 from engine.images import decode
@@ -91,7 +92,10 @@ def find(
 
 def save(folder: Path, contents: np.ndarray, found: np.ndarray) -> None:
     """Keeps the result of `find` in a prepared dataset's folder."""
-    with homes.replacing(Path(folder) / FILE, "wb") as file:
+    with (
+        manifest.rewriting(Path(folder) / manifest.FILE, FILE),
+        homes.replacing(Path(folder) / FILE, "wb") as file,
+    ):
         np.savez(file, contents=contents.astype("S64"), groups=found)
 
 
@@ -115,6 +119,8 @@ def of(
         image_bytes: returns an encoded image.
     """
     path = Path(folder) / FILE
+    if known(folder):  # one that is missing is computed again
+        manifest.check(path.with_name(manifest.FILE), FILE)
     with contextlib.suppress(FileNotFoundError), homes.reading(path), np.load(path) as file:
         if np.array_equal(file["contents"], contents.astype("S64")):
             return file["groups"]

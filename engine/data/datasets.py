@@ -6,6 +6,7 @@ decoder that training uses, lists the files that cannot be read, and writes a fo
 
     manifest.json   title, classes, fingerprint, files that are left out, source
     index.npz       one row per image: label, size, format, own split, content hash, place
+    sums.json       the SHA-256 of these files, written last (`engine.host.manifest`)
     copies.npz      which images are copies of each other (`engine.data.copies`)
     images.bin      the encoded images one after another (the files of a folder stay where they are)
 
@@ -30,7 +31,7 @@ from engine import home as homes
 from engine import roots
 from engine.accounts.roles import LOCAL
 from engine.data import overlay
-from engine.data.prepared import Dataset
+from engine.data.prepared import Dataset, facts
 from engine.data.sources import archive, collection, folders, tfds_catalogue
 from engine.data.sources.sample import VERSION
 from engine.errors import DatasetError
@@ -183,13 +184,13 @@ def check(spec: DatasetSpec) -> None:
 def outdated(spec: DatasetSpec, home: Path) -> bool:
     """Whether the dataset must be prepared (again): it is missing, or its source has changed."""
     path = Path(home) / homes.DATASETS / key(spec)
-    manifest = homes.read_json(path / "manifest.json")
-    if manifest is None or manifest["listing"] != listing(spec, home):
+    found = facts(path)
+    if found is None or found["listing"] != listing(spec, home):
         return True
     # Earlier versions scaled images of more than 8 bits in another way.
-    if manifest.get("depth") == depth.VERSION or not manifest["listing"]:
+    if found.get("depth") == depth.VERSION or not found["listing"]:
         return False
-    with np.load(path / "index.npz") as index:
+    with homes.reading(path / "index.npz"), np.load(path / "index.npz") as index:
         return bool(np.isin(index["formats"], depth.FORMATS).any())
 
 
@@ -219,8 +220,7 @@ def listing(spec: DatasetSpec, home: Path, found: collection.Saved | None = None
 
 def fingerprint(spec: DatasetSpec, home: Path) -> str | None:
     """The fingerprint of a prepared dataset, overlay included; None if it is not prepared."""
-    manifest = homes.read_json(Path(home) / homes.DATASETS / key(spec) / "manifest.json", {})
-    found = manifest.get("fingerprint")
+    found = (facts(Path(home) / homes.DATASETS / key(spec)) or {}).get("fingerprint")
     return overlay.fingerprint(found, spec.overlay) if found and spec.overlay else found
 
 
@@ -248,13 +248,13 @@ def changed_since(
         dataset was not prepared then or is not prepared now. Changes in a folder count when it is
         prepared again (`outdated`).
     """
-    manifest = homes.read_json(Path(home) / homes.DATASETS / key(spec) / "manifest.json")
-    if manifest is None or fingerprint is None or _fingerprint(spec, home) == fingerprint:
+    now = facts(Path(home) / homes.DATASETS / key(spec))
+    if now is None or fingerprint is None or _fingerprint(spec, home) == fingerprint:
         return None
     had = "" if count is None else f"had {count:,} images then and now "
     return (
-        f"the dataset {manifest['title']} has changed since {since}: it {had}has "
-        f"{manifest['count']:,} images in {len(manifest['classes'])} classes; put the images back "
+        f"the dataset {now['title']} has changed since {since}: it {had}has "
+        f"{now['count']:,} images in {len(now['classes'])} classes; put the images back "
         "as they were and prepare it again, or start a new run on what is there now"
     )
 

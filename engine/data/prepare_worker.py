@@ -24,7 +24,7 @@ from engine.data.sources import archive, collection, folders, tfds_source, tree
 from engine.data.sources.source import Item, Source
 from engine.data.sources.tree import Image, Tree
 from engine.errors import DatasetError, ImageError
-from engine.host import words
+from engine.host import manifest, words
 from engine.host.background import Report, silent
 from engine.host.parallel import cores, ordered_map
 from engine.host.words import shown
@@ -148,6 +148,8 @@ def _write(source: Source, spec: DatasetSpec, folder: Path, report: Report) -> N
             "fingerprint": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         },
     )
+    # Last. The SHA-256 of each image is in the index: images.bin is checked image by image.
+    manifest.write(folder / manifest.FILE, ("manifest.json", "index.npz", copies.FILE))
 
 
 def _pack(

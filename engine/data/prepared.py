@@ -13,8 +13,8 @@ import numpy as np
 
 from engine import home as homes
 from engine.data import copies, groups, overlay, splits
-from engine.errors import DatasetError, LostImageError
-from engine.host import words
+from engine.errors import DamagedFile, DatasetError, LostImageError
+from engine.host import manifest, words
 from engine.recipe import SplitSpec
 
 
@@ -77,6 +77,7 @@ class Dataset:
 
     def _read(self) -> None:
         """Manifest, index, and the packed images, open."""
+        manifest.check(self.path / manifest.FILE, "manifest.json", "index.npz")
         with self._opened("manifest.json") as file, homes.reading(self.path / "manifest.json"):
             self.manifest = json.loads(file.read())
             self.title = self.manifest["title"]
@@ -104,7 +105,10 @@ class Dataset:
                 index["generations"] if "generations" in index else np.zeros(count, int)
             )
         # No memory map: if a mapped file is cut off, the process dies.
-        self._packed = None if self.manifest["folder"] else self._opened("images.bin")
+        try:
+            self._packed = None if self.manifest["folder"] else self._opened("images.bin")
+        except FileNotFoundError:
+            raise DamagedFile(self.path / "images.bin", manifest.MISSING) from None
 
     def _apply(self, decisions: dict[str, Any]) -> None:
         """Leaves out, relabels and moves images as a person decided."""
@@ -228,6 +232,18 @@ class Dataset:
         place[self.rows] = np.arange(len(self))
         parts = {part: place[rows][place[rows] >= 0] for part, rows in parts.items()}
         return splits.checked(splits.move(parts, self.moved), self.labels, self.classes)
+
+
+def facts(path: Path) -> dict[str, Any] | None:
+    """The manifest.json of a prepared dataset; None if it is not prepared.
+
+    Raises:
+        DamagedFile: if it is not what was written.
+    """
+    if not (path / "manifest.json").exists():
+        return None
+    manifest.check(path / manifest.FILE, "manifest.json")
+    return homes.read_json(path / "manifest.json")
 
 
 def _size(path: Path) -> int:

@@ -9,9 +9,9 @@ from pathlib import Path
 from engine import home as homes
 from engine.doctor.home_checks import Finding, age, remove
 from engine.errors import DamagedFile, GraftError
-from engine.host import processes
+from engine.host import manifest, processes
 from engine.host.words import plural
-from engine.runs import checkpoint, events, files, manifest, queue, runs, trash
+from engine.runs import checkpoint, events, files, queue, runs, trash
 
 MINUTE = 60
 """Age in seconds from which a folder is no longer being created."""
@@ -187,7 +187,7 @@ def _model(run: runs.Run) -> Iterator[Finding]:
                 f"{'empty' if path.exists() else 'missing'}",
                 _restore_or_train(run),
             )
-        elif name in (manifest.changed(run.path, name) or ()):
+        elif manifest.changed(run.path / files.MANIFEST, name):
             yield Finding(
                 "models",
                 "error",

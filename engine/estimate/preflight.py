@@ -103,7 +103,7 @@ def compare(run: Run) -> list[dict]:
         each of seconds, images_per_second and peak_memory_mb the prediction, under that name, and
         the actual figure, under actual_…; None where there is none (yet).
     """
-    found = homes.read_json(run.path / files.PREFLIGHT)
+    found = homes.read_json(run.checked(files.PREFLIGHT))
     if not found:
         return []
     events = effective(run.events()[0])

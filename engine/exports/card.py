@@ -154,7 +154,7 @@ def _data(run, home) -> str:
         title, description, size = dataset.title, dataset.description, f", {len(dataset):,} images"
     except DatasetError:
         title, description, size = spec.title, "", ""
-    split = homes.read_json(run.path / files.SPLIT, {})
+    split = homes.read_json(run.checked(files.SPLIT), {})
     counts = ", ".join(
         f"{len(split[part]):,} {part}" for part in ("train", "validation", "test") if part in split
     )

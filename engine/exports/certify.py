@@ -130,7 +130,7 @@ def prepare(run: Run, home: Path, work: Path, report: Report) -> Pictures:
 
 def _validation(run, home):
     """Readers of validation images, and their source; None if the dataset is not on this host."""
-    contents = set((homes.read_json(run.path / files.SPLIT) or {}).get("validation", ()))
+    contents = set((homes.read_json(run.checked(files.SPLIT)) or {}).get("validation", ()))
     try:
         dataset = datasets.open_dataset(run.recipe.dataset, home)
     except DatasetError:
@@ -262,7 +262,7 @@ def _in_clean_process(run, pictures, report) -> dict:
         pictures.zip,
         folder,
         n,
-        run.path / files.LITERT,
+        run.checked(files.LITERT),
     ]
     log = folder / "check.log"
     with (

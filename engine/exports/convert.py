@@ -86,8 +86,9 @@ def write(
 
 def answering(run: Run) -> keras.Model:
     """The run's model in float32, with its logits divided by its temperature."""
+    path = run.checked(files.KERAS)
     try:
-        model = keras.saving.load_model(run.path / files.KERAS, compile=False)
+        model = keras.saving.load_model(path, compile=False)
     except (ValueError, OSError) as error:
         raise GraftError(
             f"the model of run {run.id} is damaged ({str(error).splitlines()[0]}); train it again"

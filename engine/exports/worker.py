@@ -18,6 +18,7 @@ import filelock
 
 from engine.exports import card, certify, convert, formats, papers
 from engine.exports.exports import check, name_of, work_folder
+from engine.host import manifest
 from engine.host.background import Report
 from engine.runs import files, runs
 
@@ -113,6 +114,8 @@ def _keep(made: Path, folder: Path, name: str, certificate: dict) -> dict:
     path = folder / verdicts[certificate["agrees"]]
     with open(made, "rb+") as file:
         os.fsync(file.fileno())
-    os.replace(made, path)
-    (folder / verdicts[not certificate["agrees"]]).unlink(missing_ok=True)
+    names = (f"{folder.name}/{each}" for each in verdicts.values())
+    with manifest.rewriting(folder.parent / files.MANIFEST, *names):
+        os.replace(made, path)
+        (folder / verdicts[not certificate["agrees"]]).unlink(missing_ok=True)
     return {"path": path, "bytes": path.stat().st_size, "certificate": certificate}

@@ -34,13 +34,13 @@ from typing import Any, Unpack
 from engine import home as homes
 from engine import roots
 from engine.errors import GraftError, RecipeError, RunError
-from engine.host import limits, processes
+from engine.host import limits, manifest, processes
 from engine.host.background import Report
 from engine.host.words import plural, shown
 from engine.imports import archive, keras_file, run_folder
 from engine.imports.keras_file import About
 from engine.recipe import Recipe
-from engine.runs import files, manifest, runs
+from engine.runs import files, runs
 from engine.runs.events import EventLog
 
 PREPROCESSING = ("included", "tf", "torch", "caffe")
@@ -247,7 +247,6 @@ def _finish(place, home, origin, name, about, checked) -> Imported:
     for made in runs.MODEL:
         if (place / "work" / made).is_file() and not (place / "work" / made).is_symlink():
             os.replace(place / "work" / made, folder / made)
-    manifest.write(folder, runs.MODEL)
     architecture = _backbone(origin, about, result, image_size) | {
         "image_size": image_size,
         "features": result.features,
@@ -266,6 +265,7 @@ def _finish(place, home, origin, name, about, checked) -> Imported:
     runs.Run(folder).update(
         **{"created": now, "recipe_hash": recipe.hash, **(origin.times or {}), "status": "finished"}
     )
+    manifest.write(folder / files.MANIFEST, files.lasting(folder))
     os.chmod(folder, 0o755)  # mkdtemp lets only its owner in
     target = home / homes.RUNS / identity
     os.rename(folder, target)

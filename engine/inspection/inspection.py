@@ -34,6 +34,7 @@ from engine.data import datasets
 from engine.data.prepared import Dataset
 from engine.data.unreadable import READING
 from engine.errors import DamagedFile, DatasetError
+from engine.host import manifest
 from engine.host.background import Job, JobState, wait_for
 from engine.images import thumbnails
 from engine.inspection import judge
@@ -176,6 +177,7 @@ def open_inspection(
     if folder is None or not (folder / "pixels.npz").exists():
         return None
     prepared = Path(home) / homes.DATASETS / datasets.key(spec)
+    manifest.check(prepared / manifest.FILE, "manifest.json", "index.npz")
     features = _features_file(folder, recipe)
     try:
         files = [prepared / "index.npz", folder / "pixels.npz", *([features] if features else [])]

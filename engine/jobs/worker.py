@@ -67,6 +67,7 @@ def _execute(run: Run, home: Path, ask: "_Request") -> dict[str, Any]:
     """Trains; returns how it ended as plain data, whatever happens."""
     try:
         _set_aside(run)
+        (run.path / files.MANIFEST).unlink(missing_ok=True)  # of an end that did not last
         log = EventLog(run.path / files.EVENTS)
         run.update(events_from=log.size)
         events = outlook.Timed(run, log, run.started or time.time())

@@ -13,6 +13,7 @@ from engine.data import datasets
 from engine.data.splits import PARTS
 from engine.data.unreadable import Unreadable
 from engine.errors import DatasetError
+from engine.host import manifest
 from engine.predict import calibration, confidence, evaluation, reference
 from engine.predict.classifier import Classifier
 from engine.runs import files
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 def calibrate(run: Run) -> dict:
     """Writes the result of `measured` to the run's confidence.json, and returns it."""
     kept = measured(run)
-    homes.write_json(run.path / calibration.FILE, kept)
+    with manifest.rewriting(run.path / files.MANIFEST, calibration.FILE):
+        homes.write_json(run.path / calibration.FILE, kept)
     return kept
 
 
@@ -76,7 +78,7 @@ def remember(run: Run, home: Path, progress: Callable[[int, int], object] | None
     """
     model, dataset = Classifier(run), datasets.open_dataset(run.recipe.dataset, home)
     split = dataset.split(run.recipe.split)
-    known = homes.read_json(run.path / files.SPLIT) or {}
+    known = homes.read_json(run.checked(files.SPLIT)) or {}
     if tuple(run.classes) != dataset.classes or any(
         set(dataset.contents[split[part]]) != set(known.get(part, ())) for part in PARTS
     ):

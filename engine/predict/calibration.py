@@ -9,6 +9,7 @@ confidence.json.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,15 +158,19 @@ def kept(run: Run) -> dict | None:
     try:
         return summary(run)
     except DamagedFile as error:
-        raise RunError(
-            f"{error.path} is damaged ({error.why}); create it again with: "
-            f"python -m engine calibrate {run.id}"
-        ) from None
+        raise damaged(run, error.path, error.why) from None
+
+
+def damaged(run: Run, path: Path, why: object) -> RunError:
+    """The error for a file that `calibrate` creates again."""
+    return RunError(
+        f"{path} is damaged ({why}); create it again with: python -m engine calibrate {run.id}"
+    )
 
 
 def summary(run: Run) -> dict | None:
     """A run's calibration (`calibrate.measured`), or None. Raises DamagedFile."""
-    kept = homes.read_json(run.path / FILE)
+    kept = homes.read_json(run.checked(FILE))
     if kept and not 0 < kept["temperature"] < math.inf:
         raise DamagedFile(run.path / FILE, "its temperature is not a number above 0")
     return kept

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from engine.errors import DamagedModel, ImageError, RunError
+from engine.errors import DamagedFile, DamagedModel, ImageError, RunError
 from engine.host.parallel import cores, ordered_map
 from engine.host.words import printable
 from engine.images import decode
 from engine.predict import calibration
-from engine.runs import files, manifest
+from engine.runs import files
 
 if TYPE_CHECKING:
     from engine.runs.runs import Run
@@ -86,7 +86,10 @@ class Classifier:
     """
 
     def __init__(self, run: Run, threads: int | None = None):
-        model = run.path / files.LITERT
+        try:
+            model, architecture = run.checked(files.LITERT), run.architecture
+        except DamagedFile as error:
+            raise DamagedModel(run.id, f"{error.path.name}: {error.why}") from None
         if not model.exists():
             raise RunError(
                 f"run {run.id} has no model to predict with (status: {run.status}); choose a "
@@ -94,7 +97,6 @@ class Classifier:
             )
         from engine.models.litert import Network
 
-        architecture = run.architecture
         if not architecture:
             raise DamagedModel(run.id, f"{files.ARCHITECTURE} is missing")
         self.run = run
@@ -103,8 +105,6 @@ class Classifier:
         self.resize = run.recipe.resize
         self.temperature = calibration.temperature_of(run)
         self.threads = threads or cores()
-        if model.name in (manifest.changed(run.path, model.name) or ()):
-            raise DamagedModel(run.id, f"{model.name} is not the file that was written")
         try:
             self._network = Network(model, self.threads)
         except (ValueError, RuntimeError) as error:

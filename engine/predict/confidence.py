@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.errors import RunError
+from engine.errors import DamagedFile, RunError
 from engine.host import words
 from engine.predict import calibration, embedding, reference
 
@@ -251,8 +251,13 @@ def deciding(run: Run) -> tuple[float, float | None]:
 
 
 def known(run: Run) -> Confidence | None:
-    """A run's Confidence, or None where it is not available."""
+    """A run's Confidence; None if it has none, like an imported model that was never calibrated.
+
+    Raises:
+        RunError: if it has one, and a file of it is damaged or missing.
+    """
     try:
-        return Confidence(run)
-    except RunError:
-        return None
+        has = [run.checked(name).exists() for name in (reference.FILE, calibration.FILE)]
+    except DamagedFile as error:
+        raise calibration.damaged(run, error.path, error.why) from None
+    return Confidence(run) if all(has) else None

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from engine import home as homes
-from engine.errors import RunError
+from engine.errors import DamagedFile, RunError
 from engine.host.parallel import ordered_map
 from engine.images import decode
 from engine.predict import embedding
@@ -82,7 +82,7 @@ def grad_cam(run: Run, answer: Answer, label: str) -> np.ndarray:
 def _head(run) -> dict:
     path = run.path / HEAD
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with np.load(run.checked(HEAD), allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
     except FileNotFoundError:
         raise RunError(
@@ -90,7 +90,11 @@ def _head(run) -> dict:
             "occlusion, or train it again"
         ) from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} is damaged ({error}); choose occlusion instead") from None
+        why = error.why if isinstance(error, DamagedFile) else error
+        raise RunError(
+            f"{path} is damaged ({why}); choose occlusion instead, or restore it: "
+            "python -m engine doctor --fix"
+        ) from None
 
 
 def _gradient(head, features, place) -> np.ndarray:

@@ -22,9 +22,10 @@ from PIL import Image
 
 from engine import home as homes
 from engine.data.splits import PARTS
-from engine.errors import RunError
+from engine.errors import DamagedFile, RunError
+from engine.host import manifest
 from engine.images import measures, thumbnails
-from engine.predict import embedding
+from engine.predict import calibration, embedding
 from engine.runs import files
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Reference:
     def thumbnail(self, row: int) -> bytes:
         """A training image's thumbnail, an encoded JPEG; b"" of other images."""
         begin, end = self.places[row : row + 2].tolist()
-        with open(self.run.path / THUMBS, "rb") as file:
+        with open(self.run.checked(THUMBS), "rb") as file:
             file.seek(begin)
             return file.read(end - begin)
 
@@ -85,9 +86,10 @@ def of(run: Run) -> Reference:
     Raises:
         RunError: if it has none, or the file is damaged.
     """
-    path = run.path / FILE
     try:
-        status = path.stat()
+        status = run.checked(FILE).stat()
+    except DamagedFile as error:
+        raise calibration.damaged(run, error.path, error.why) from None
     except FileNotFoundError:
         raise RunError(
             f"run {run.id} has no {FILE}, like imported models and runs of earlier versions of "
@@ -115,10 +117,7 @@ def _read(run, _time, _size) -> Reference:
             places=stored["places"],
         )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"{path} is damaged ({error}); create it again with: "
-            f"python -m engine calibrate {run.id}"
-        ) from None
+        raise calibration.damaged(run, path, error) from None
 
 
 class Collector:
@@ -159,8 +158,6 @@ class Collector:
         order = sorted(self._rows, key=lambda i: (self._wanted[i], i))
         rows = [self._rows[i] for i in order]
         thumbs = [row[4] for row in rows]
-        with homes.replacing(run.path / THUMBS, "wb") as file:
-            file.write(b"".join(thumbs))
         measured = np.array([row[3] for row in rows], np.float32).reshape(-1, len(MEASURES))
         arrays: dict[str, Any] = {
             "classes": np.array(classes, str),
@@ -171,8 +168,11 @@ class Collector:
             "features": np.array([row[2] for row in rows], np.float16),
             "places": np.cumsum([0, *map(len, thumbs)], dtype=np.int64),
         } | dict(zip(MEASURES, measured.T, strict=True))
-        with homes.replacing(run.path / FILE, "wb") as file:
-            np.savez(file, **arrays)
+        with manifest.rewriting(run.path / files.MANIFEST, THUMBS, FILE):
+            with homes.replacing(run.path / THUMBS, "wb") as file:
+                file.write(b"".join(thumbs))
+            with homes.replacing(run.path / FILE, "wb") as file:
+                np.savez(file, **arrays)
 
 
 def measures_of(picture: Image.Image) -> tuple[float, ...]:

@@ -24,7 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.runs import files, manifest
+from engine.errors import DamagedFile
+from engine.host import manifest
+from engine.runs import files
 
 KEPT = 2
 _POSITION, _STATE, _BEST = "position.json", "state.npz", "best.npz"
@@ -128,8 +130,12 @@ class Checkpoints:
 
 
 def whole(folder: Path) -> bool:
-    """Whether a checkpoint is complete and every file has its recorded SHA-256."""
-    return manifest.changed(folder) == []
+    """Whether all files of a checkpoint are as they were written."""
+    record = folder / files.MANIFEST
+    try:
+        return manifest.recorded(record) is not None and not manifest.changed(record)
+    except (DamagedFile, OSError):
+        return False
 
 
 def disk_full(error: BaseException) -> bool:

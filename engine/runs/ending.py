@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from engine.errors import RunError
+from engine.host import manifest
 from engine.runs import checkpoint, files
 from engine.runs.events import EventLog
 
@@ -90,7 +91,11 @@ def alone(run: Run) -> Iterator[None]:
 
 
 def _write_status(run: Run, status: str, ended: float, state: dict) -> None:
+    kept = status in ("finished", "stopped") and (run.path / files.LITERT).exists()
+    if kept:
+        with contextlib.suppress(OSError):  # the disk is full; the doctor can record them later
+            manifest.write(run.path / files.MANIFEST, files.lasting(run.path))
     run.update(status=status, ended=ended, stop_asked=None, **state)
-    if status in ("finished", "stopped") and (run.path / files.LITERT).exists():
+    if kept:
         # Only now: if killed before this line, the run finishes again from its checkpoint.
         checkpoint.Checkpoints(run.path).clear()

@@ -1,5 +1,7 @@
 """The names of the files in a run's folder."""
 
+from pathlib import Path
+
 RECIPE = "recipe.yaml"
 """What was asked. A folder with this file is a run."""
 STATUS = "status.json"
@@ -32,7 +34,7 @@ LITERT = "inference.tflite"
 HEAD = "head.npz"
 """The weights behind pooling, for explanations."""
 MANIFEST = "manifest.json"
-"""The SHA-256 of these three (`engine.runs.manifest`)."""
+"""The SHA-256 of all files that a finished run keeps (`engine.host.manifest`)."""
 EVALUATION = "evaluation.json"
 """Figures on the test and validation images."""
 PREFLIGHT = "preflight.json"
@@ -45,3 +47,16 @@ EXPORTS = "exports"
 """Zips for other programs (`engine.exports.exports`)."""
 STOP, PAUSE, KILL = "stop", "pause", "kill"
 """Empty files: what a user asked of the run."""
+
+_CHANGING = {STATUS, LOG, HEARTBEAT, LOCK, CHECKPOINTS, MANIFEST, STOP, PAUSE, KILL}
+
+
+def lasting(folder: Path) -> list[str]:
+    """The files that a finished run keeps as they are, by their path in its folder, sorted: all but
+    its status, its log, checkpoints, and what is half-written."""
+    inside = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        str(path)
+        for path in inside
+        if path.parts[0] not in _CHANGING and not any(p.startswith(".") for p in path.parts)
+    )

@@ -18,7 +18,7 @@ from engine import roots
 from engine.accounts.roles import LOCAL
 from engine.data import overlay
 from engine.errors import DamagedFile, GraftError, RecipeError, RunError
-from engine.host import processes
+from engine.host import manifest, processes
 from engine.recipe import Recipe
 from engine.runs import events, files, queue
 
@@ -80,9 +80,18 @@ class Run:
     def recipe(self) -> Recipe:
         """The recipe. Raises RunError if it cannot be read."""
         try:
-            return Recipe.from_yaml((self.path / files.RECIPE).read_text(encoding="utf-8"))
+            return Recipe.from_yaml(self.checked(files.RECIPE).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecipeError) as error:  # ValueError: not even text
             raise RunError(f"the recipe of run {self.id} cannot be read ({error})") from None
+
+    def checked(self, name: str) -> Path:
+        """The path of one of its files, whose content is still what was written.
+
+        Raises:
+            DamagedFile: if it was recorded at the run's end, and has changed since or is missing.
+        """
+        manifest.check(self.path / files.MANIFEST, name)
+        return self.path / name
 
     @property
     def state(self) -> dict:
@@ -227,12 +236,12 @@ class Run:
     @property
     def architecture(self) -> dict | None:
         """The network's blocks, parameter counts and preprocessing."""
-        return homes.read_json(self.path / files.ARCHITECTURE)
+        return homes.read_json(self.checked(files.ARCHITECTURE))
 
     @property
     def environment(self) -> dict:
         """Versions, device, git commit."""
-        return homes.read_json(self.path / files.ENVIRONMENT, {})
+        return homes.read_json(self.checked(files.ENVIRONMENT), {})
 
     @property
     def evaluation(self) -> dict | None:
@@ -240,7 +249,7 @@ class Run:
 
         Kept in memory, not to be changed: with 1,000 classes, reading them takes half a second.
         """
-        path = self.path / files.EVALUATION
+        path = self.checked(files.EVALUATION)
         try:
             found = path.stat()
         except FileNotFoundError:
@@ -254,7 +263,7 @@ class Run:
 
     def events(self, offset: int = 0) -> tuple[list[dict], int]:
         """Events after a byte offset, and the offset for the next call."""
-        return events.read(self.path / files.EVENTS, offset)
+        return events.read(self.checked(files.EVENTS), offset)
 
     def log_tail(self, lines: int = 40) -> str:
         """The last `lines` lines that the worker printed."""
@@ -269,9 +278,10 @@ class Run:
 
     def examples(self) -> list[dict]:
         """Test images kept with the run: dicts of path, label (the true one) and name."""
-        folder = self.path / files.EXAMPLES
-        rows = homes.read_json(folder / files.EXAMPLES_LIST, [])
-        return [row | {"path": folder / row["file"]} for row in rows]
+        rows = homes.read_json(self.checked(f"{files.EXAMPLES}/{files.EXAMPLES_LIST}"), [])
+        # One that was damaged, and that the doctor has moved away, is no longer there.
+        paths = [self.checked(f"{files.EXAMPLES}/{row['file']}") for row in rows]
+        return [row | {"path": p} for row, p in zip(rows, paths, strict=True) if p.exists()]
 
     def stages(self) -> list[dict]:
         """The `stage_end` events, one for each stage that ended."""
@@ -280,7 +290,7 @@ class Run:
     @property
     def decisions(self) -> str:
         """The decisions about single images of its dataset: "10 left out"; "" for none."""
-        found = homes.read_json(self.path / overlay.FILE, {})
+        found = homes.read_json(self.checked(overlay.FILE), {})
         return overlay.in_words(overlay.counts(found.get("decisions", [])))
 
     def summary(self) -> dict:

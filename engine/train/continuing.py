@@ -24,7 +24,7 @@ def begin(work: Work) -> None:
             images of this run's test part.
     """
     parent = runs.get_run(work.home, work.recipe.continue_from)
-    before = homes.read_json(parent.path / files.SPLIT, {})
+    before = homes.read_json(parent.checked(files.SPLIT), {})
     shared = set(before.get("train", ())) & set(work.dataset.contents[work.split["test"]].tolist())
     if shared:
         were = "was" if len(shared) == 1 else "were"
@@ -38,7 +38,7 @@ def begin(work: Work) -> None:
             f"run {parent.id} has other classes than this dataset; continue it on its own "
             f"dataset, or use it as a backbone (backbone.name=run:{parent.id})"
         )
-    weights = keras.saving.load_model(parent.path / files.KERAS, compile=False).get_weights()
+    weights = keras.saving.load_model(parent.checked(files.KERAS), compile=False).get_weights()
     if [w.shape for w in weights] != [w.shape for w in work.network.get_weights()]:
         raise TrainingError(
             f"run {parent.id} has a different network; to continue it, keep its backbone, image "

@@ -14,7 +14,7 @@ from engine.models import convert, modeling
 from engine.models.modeling import Bundle
 from engine.predict import calibration, classifier, explanation
 from engine.recipe import HeadSpec
-from engine.runs import files, manifest, runs
+from engine.runs import files
 from engine.runs.runs import Run
 
 
@@ -34,7 +34,6 @@ def write(bundle: Bundle, folder: Path) -> None:
     os.replace(aside, folder / files.KERAS)
     explanation.write_head(bundle.model, folder)
     convert.to_litert(modeling.inference_model(bundle), folder / files.LITERT)
-    manifest.write(folder, runs.MODEL)
 
 
 def parity(run: Run, bundle: Bundle, trained: Bundle, data: list[bytes]) -> dict:

@@ -120,7 +120,7 @@ def test_what_is_good_is_used_and_the_rest_named_with_a_reason(make, tmp_path, o
     assert len(good) == 12 and set(dataset.classes) >= {"red", "green", "blue"}
     assert tree(tmp_path, but=[own_home / "datasets"]) == before
     folder = own_home / "datasets" / datasets.key(spec_of(path))
-    written = {"images.bin", "index.npz", "manifest.json", "copies.npz"}
+    written = {"images.bin", "index.npz", "manifest.json", "copies.npz", "sums.json"}
     assert {p.name for p in folder.iterdir()} == written
     left_out = dataset.skipped + dataset.unreadable
     assert all(why and name.isprintable() for name, why in left_out)

@@ -26,6 +26,7 @@ def prepared(root, home, draw, ending):
     manifest = homes.read_json(dataset.path / "manifest.json")
     del manifest["depth"]
     homes.write_json(dataset.path / "manifest.json", manifest)
+    (dataset.path / "sums.json").unlink()
     return spec, dataset
 
 

@@ -14,6 +14,7 @@ import keras
 from engine.errors import BackboneError
 from engine.home import home as graft_home
 from engine.home import read_json
+from engine.host import manifest
 from engine.models import backbones, graph
 from engine.models.sources.source import Backbone, check_size, first_line
 from engine.recipe import BackboneSpec
@@ -44,6 +45,7 @@ def build(spec: BackboneSpec, size: int, home: Path | None = None) -> Backbone:
             f"backbone {spec.name} needs a finished run with that ID in {folder.parent}; it has no "
             "final model there (the Runs page lists the finished ones)"
         )
+    manifest.check(folder / "manifest.json", "architecture.json", file.name)
     check_size(spec.name, size, known["min_image_size"])
     try:
         loaded = keras.models.load_model(file, compile=False, safe_mode=True)
