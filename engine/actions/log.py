@@ -123,4 +123,6 @@ def _part(name: str, value: Any) -> str:
         return str(value.get("name") or value.get("path") or value.get("source"))
     if name in ("run", "recipe"):
         return str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items())
     return f"{name} {value}"

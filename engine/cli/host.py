@@ -100,7 +100,8 @@ def doctor(
     from engine.doctor import doctor
 
     found = doctor.examine(home)
-    fixed = actions.fix(homes.home(home), found) if fix else []
+    wanted = fix and any(each.fixable for each in found)
+    fixed = actions.fix(homes.home(home), found) if wanted else []
     if fixed:
         found = doctor.examine(home)
     failed = [each for each in fixed if each.severity == "error"]

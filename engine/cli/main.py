@@ -12,7 +12,18 @@ from collections.abc import Callable
 
 import typer
 
-from engine.cli import curation, datasets, host, inspect, models, predictions, queue, recipes, runs
+from engine.cli import (
+    accounts,
+    curation,
+    datasets,
+    host,
+    inspect,
+    models,
+    predictions,
+    queue,
+    recipes,
+    runs,
+)
 from engine.errors import GraftError
 
 COMMANDS: dict[str, list[tuple[Callable[..., None], str]]] = {
@@ -59,6 +70,8 @@ COMMANDS: dict[str, list[tuple[Callable[..., None], str]]] = {
         (host.settings, "settings runs_per_device=2"),
         (host.cache, "cache --limit 5"),
         (host.doctor, "doctor --fix"),
+        (accounts.users, "users add ada --role admin"),
+        (accounts.audit, "audit --last 20 --who ada"),
     ],
 }
 """Panels of `--help`; in each, the commands with an example that begins with the command's name."""
