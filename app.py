@@ -22,8 +22,10 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from engine import GraftError, home, roots
+from engine.errors import DiskError
 from engine.host import settings
 from engine.images import memory
+from engine.imports import imports
 from engine.jobs import jobs
 from engine.predict import batches, guest_images
 from pages._gate import gate, origin, sessions
@@ -38,8 +40,8 @@ memory.separate_memory(large=128 << 10)
 def explain(error: Exception) -> bool:
     """Shows one sentence for an error that a page did not handle; the traceback goes to the log."""
     logging.getLogger("graft").error("a page failed", exc_info=error)
-    if isinstance(error, GraftError):
-        common.fail(error)
+    if known := error if isinstance(error, GraftError) else DiskError.of(error):
+        common.fail(known)
     else:
         st.error(
             f"This page had an unexpected error ({type(error).__name__}); the server's log has the "
@@ -88,10 +90,12 @@ config.set_option("server.trustedUserHeaders", who.HEADERS)
 roots.restrict(lambda: settings.reads(home.home(), origin.this_host_only(HOSTS)))
 
 # After a restart of the host, this finds interrupted runs and starts waiting ones.
-with contextlib.suppress(GraftError):  # if the home cannot be written, every page says so
+with contextlib.suppress(GraftError, OSError):  # if the home cannot be written, every page says so
     jobs.supervise(home.home())
-    batches.sweep(home.home())
-    guest_images.sweep(home.home())
+    if not home.read_only(home.home()):
+        batches.sweep(home.home())
+        guest_images.sweep(home.home())
+        imports.sweep(home.home())
 
 app = st.App(
     ROOT / "pages" / "_shell.py",

@@ -9,9 +9,12 @@ GraftError
  ├── RunError         a run that is missing, unfinished or damaged
  │    └── DamagedModel     its model file gives no answers, or has changed since it was written
  ├── TrainingError    training that cannot start or continue
- └── DamagedFile      a file that Graft wrote and can no longer read
+ ├── DamagedFile      a file that Graft wrote and can no longer read
+ ├── ReadOnlyHome     a home that can be looked at, where nothing can be written
+ └── DiskError        a disk that is full, or a file that may not be read or written
 """
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -110,6 +113,48 @@ class DamagedFile(GraftError, ValueError):
         )
 
 
+class ReadOnlyHome(GraftError):
+    """A home that can be looked at and predicted from, where nothing can be written.
+
+    Args:
+        home: the folder.
+    """
+
+    def __init__(self, home: object) -> None:
+        super().__init__(
+            f"Graft's home {home} is read-only, so nothing can be started, changed or deleted; set "
+            "GRAFT_HOME to a folder you can write to"
+        )
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class DiskError(GraftError):
+    """A disk that is full, or a file that may not be read or written."""
+
+    exit_code = 1  # the input was good
+
+    @classmethod
+    def of(cls, error: Exception) -> "DiskError | None":
+        """The error of a full disk or of missing rights as one sentence; None for any other."""
+        if not isinstance(error, OSError):
+            return None
+        where = f"{error.filename!s} could not be" if error.filename else "a file could not be"
+        if error.errno in _FULL:
+            return cls(
+                f"{where} written ({error.strerror}); free some space, for example with python -m "
+                "engine cache --clear, or use another disk"
+            )
+        if error.errno in _REFUSED:
+            return cls(
+                f"{where} read or written ({error.strerror}); change its permissions, or set "
+                "GRAFT_HOME to a folder you can write to"
+            )
+        return None
+
+
 def unexpected(error: Exception, what: str, log: object) -> str:
     """Any other exception as one sentence with a remedy.
 
@@ -119,6 +164,8 @@ def unexpected(error: Exception, what: str, log: object) -> str:
         what: the work that failed, such as "training".
         log: the file, or words for it, that has the traceback.
     """
+    if known := DiskError.of(error):
+        return str(known)
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return (

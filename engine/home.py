@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from engine.errors import DamagedFile, GraftError
+from engine.errors import DamagedFile, GraftError, ReadOnlyHome
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -67,25 +67,37 @@ def folder(path: str | os.PathLike[str] | None = None) -> Path:
 def home(path: str | os.PathLike[str] | None = None) -> Path:
     """The folder for all that Graft writes; created if missing.
 
+    One that can only be read is returned too: `writable` says so before anything is written.
+
     Args:
         path: overrides the environment variable GRAFT_HOME, which overrides `.graft` beside app.py.
 
     Raises:
-        GraftError: if it cannot be created or written.
+        GraftError: if it can neither be created nor read.
     """
-    place = folder(path)
-    remedy = "set GRAFT_HOME to a folder you can write to"
+    place, why = folder(path), os.strerror(errno.EACCES)
     try:
         for part in _MADE:
             (place / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        why = error.strerror or type(error).__name__
+    if not os.access(place / RUNS, os.R_OK | os.X_OK):
         raise GraftError(
-            f"Graft cannot write to its home {place} ({error.strerror}); {remedy}"
-        ) from None
-    locked = [part for part in (RUNS, DATASETS, CACHE) if not os.access(place / part, os.W_OK)]
-    if locked:
-        raise GraftError(f"Graft's home {place} is read-only ({', '.join(locked)}); {remedy}")
+            f"Graft cannot use its home {place} ({why}); set GRAFT_HOME to a folder you can write "
+            "to"
+        )
     return place
+
+
+def read_only(home: Path) -> bool:
+    """Whether a home can be looked at, but nothing can be written to it."""
+    return not all(os.access(Path(home) / part, os.W_OK) for part in ("", RUNS, DATASETS, CACHE))
+
+
+def writable(home: Path) -> None:
+    """Raises ReadOnlyHome for a home that is `read_only`."""
+    if read_only(home):
+        raise ReadOnlyHome(home)
 
 
 @contextlib.contextmanager
@@ -103,9 +115,11 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.chmod(aside, 0o644)
         os.replace(aside, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
+        if isinstance(error, OSError) and not error.filename:  # as those of writing
+            error.filename = os.fspath(path)
         raise
 
 

@@ -65,6 +65,7 @@ clicks.on_page(page.url_path)
 with st.sidebar:
     common.rail(address.hear, address.unheard())
 with common.guard():
+    common.read_only_notice()
     # Before the page, so that leaving it half drawn loses nothing; and again after it, even after
     # an error, for what the page itself has filled in.
     address.keep()

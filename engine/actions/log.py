@@ -25,6 +25,11 @@ from engine.errors import GraftError
 LOCAL = roles.LOCAL
 MOST = 4_000_000
 """Bytes of the log before it starts again; the log before it is kept."""
+_MAY_READ = (
+    "prepare a dataset", "inspect a dataset", "measure decisions", "measure a recipe",
+    "export a run", "download an export",
+)  # fmt: skip
+"""Actions that write nothing where the result exists already."""
 
 
 @contextlib.contextmanager
@@ -42,10 +47,13 @@ def logged(
 
     Raises:
         AccountError: before anything is done, if they may not.
+        ReadOnlyHome: before anything is done, where nothing can be written.
     """
     line = {"t": round(time.time(), 3), "who": who, "action": action} | what
     try:
         roles.check(home, who, action, owner)
+        if action not in _MAY_READ:
+            homes.writable(home)
         yield line
     except GraftError as error:
         _append(home, line | {"refused": str(error)})
@@ -54,6 +62,8 @@ def logged(
 
 
 def _append(home: Path, line: dict[str, Any]) -> None:
+    if homes.read_only(home):  # nothing was done: the result was there, or it was refused
+        return
     path = Path(home) / homes.AUDIT
     try:
         with filelock.FileLock(f"{path}.lock"):

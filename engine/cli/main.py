@@ -7,6 +7,7 @@ Each command is a function in the module of its noun. Here they get their name, 
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ from engine.cli import (
     recipes,
     runs,
 )
-from engine.errors import GraftError
+from engine.errors import DiskError, GraftError
 
 COMMANDS: dict[str, list[tuple[Callable[..., None], str]]] = {
     "Main steps, in this order": [
@@ -96,17 +97,33 @@ def main() -> int:
     """Runs the command line.
 
     Returns:
-        The exit code: 0 on success; 2 on bad input or 1 where a run's model is damaged, with one
-        sentence on standard error.
+        The exit code: 0 on success; 2 on bad input, or 1 where a run's model is damaged or the disk
+        is full, with one sentence on standard error.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a name still ends
             stream.reconfigure(errors="backslashreplace")
     try:
-        return app() or 0
+        try:
+            return app() or 0
+        finally:
+            sys.stdout.flush()  # here rather than when Python ends, where an error is a traceback
     except GraftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(error)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if known := DiskError.of(error):
+            return _failed(known)
+        raise
+
+
+def _failed(error: GraftError) -> int:
+    """Says what went wrong; returns the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # its file is on a full disk: Python must not try again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return error.exit_code

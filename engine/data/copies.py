@@ -7,6 +7,7 @@ image over others to a different one. They are found when a dataset is prepared,
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -41,10 +42,10 @@ class Greys:
     """Grey images on their way to `find`, in a temporary file: 4 kB for each.
 
     Args:
-        folder: for the file.
+        folder: for the file; None for that of the system.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._file, self._count = tempfile.TemporaryFile(dir=folder), 0
 
     def add(self, image: np.ndarray) -> None:
@@ -111,7 +112,7 @@ def of(
     image_bytes: Callable[[int], bytes],
 ) -> np.ndarray:
     """The result of `find` for a prepared dataset. If an earlier version prepared it, the copies
-    are looked for now, once, and kept.
+    are looked for now, once, and kept unless the home is read-only.
 
     Args:
         folder: of the prepared dataset.
@@ -131,11 +132,13 @@ def of(
         except (DatasetError, ImageError, OSError):  # it can no longer be read
             return np.zeros((GREY_SIDE, GREY_SIDE), np.uint8)
 
-    greys = Greys(folder)
+    kept = os.access(folder, os.W_OK)
+    greys = Greys(folder if kept else None)
     for image in ordered_map(look, range(len(contents)), cores()):
         greys.add(image)
     found = find(greys.array(), contents, generations)
-    save(folder, contents, found)
+    if kept:
+        save(folder, contents, found)
     return found
 
 

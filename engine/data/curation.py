@@ -247,6 +247,7 @@ def _path(home: Path, spec: DatasetSpec) -> Path:
 
 
 def _lock(home: Path, spec: DatasetSpec) -> filelock.FileLock:
+    homes.writable(home)
     path = _path(home, spec)
     path.parent.mkdir(exist_ok=True)
     return filelock.FileLock(path.with_suffix(".lock"))

@@ -46,6 +46,7 @@ def start(kind: str, recipe: Recipe, home: Path, stage: int = 0) -> None:
     job = _job(kind, recipe, home, stage)
     if job.state()["state"] == "running":
         return
+    homes.writable(home)
     datasets.open_dataset(recipe.dataset, home)
     active = next((run for run in runs.list_runs(home) if run.status in runs.ACTIVE), None)
     if active:

@@ -102,6 +102,7 @@ def set_limit(home: Path, gib: float) -> None:
     """
     if not 0 <= gib <= 100_000:
         raise GraftError(f"the cache's limit must be 0 to 100000 GiB; {gib:g} was given")
+    homes.writable(home)
     folder = Path(home) / homes.CACHE
     folder.mkdir(exist_ok=True)
     homes.write_json(folder / homes.SETTINGS, {"limit_gib": float(gib)})
@@ -150,6 +151,7 @@ def delete(entry: Entry) -> bool:
 
 def clear(home: Path) -> tuple[int, int]:
     """Deletes everything that no run uses; returns (bytes freed, entries that stay)."""
+    homes.writable(home)
     freed = stay = 0
     for entry in entries(home):
         if delete(entry):

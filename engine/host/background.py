@@ -132,6 +132,7 @@ class Job:
             parameters: of the work, plain data; a `recipe` and a `spec` arrive there as Recipe and
                 DatasetSpec.
         """
+        homes.writable(home)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with lock_of(self.path):  # two tabs may ask at once
             if self.state()["state"] == "running":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import GraftError
+from engine.errors import GraftError, ReadOnlyHome
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class Database:
 
         Raises:
             GraftError: if the file cannot be used.
+            ReadOnlyHome: if something is to be written where nothing can be.
         """
         try:
-            connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+            connection = _connected(path, write)
             try:
                 connection.row_factory = sqlite3.Row
                 _write_ahead(connection)
@@ -58,6 +60,22 @@ class Database:
             raise GraftError(
                 f"{self.name} {path} cannot be used ({error}); python -m engine doctor says more"
             ) from None
+
+
+def _connected(path: Path, write: bool) -> sqlite3.Connection:
+    """The file, open; where it may only be read, a copy in memory: readers write beside it too."""
+    if os.access(path.parent, os.W_OK):
+        return sqlite3.connect(path, timeout=30, isolation_level=None)
+    if write:
+        raise ReadOnlyHome(path.parent)
+    # A log beside it has the latest changes. Without one, SQLite must not try to create it.
+    log = path.with_name(f"{path.name}-wal")
+    mode = "mode=ro" if log.exists() else "mode=ro&immutable=1"
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    address = f"{path.absolute().as_uri()}?{mode}"
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as file:
+        file.backup(copy)
+    return copy
 
 
 @contextlib.contextmanager

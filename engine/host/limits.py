@@ -10,12 +10,15 @@ from pathlib import Path
 
 import psutil
 
+from engine import home as homes
 from engine.errors import GraftError
 from engine.host import settings
 
 
 def check_disk(home: Path) -> None:
-    """Raises GraftError if the disk of Graft's home has too little free space for a run."""
+    """Raises GraftError if Graft's home is read-only, or its disk has too little free space for a
+    run."""
+    homes.writable(home)
     free, least = shutil.disk_usage(home).free, settings.get(home)["min_free_mb"] * 2**20
     if free < least:
         raise GraftError(

@@ -63,15 +63,16 @@ class Thumbnails:
             LostImageError, ImageError: if it must be created, and the image can no longer be read.
         """
         content = str(dataset.contents[row])
-        # With a full disk, a long lock or a damaged file, a gallery still shows its images.
-        with contextlib.suppress(sqlite3.Error), self._using() as connection:
+        # With a full or read-only disk, a long lock or a damaged file, a gallery still shows its
+        # images.
+        with contextlib.suppress(sqlite3.Error, OSError), self._using() as connection:
             found = connection.execute(
                 "SELECT data FROM thumbs WHERE content = ?", (content,)
             ).fetchone()
             if found:
                 return found[0]
         data = encode(decode.read(dataset.image_bytes(row)))
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, OSError):
             self.put_many([(content, data)])
         return data
 

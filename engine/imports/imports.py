@@ -187,16 +187,22 @@ def staging(home: Path) -> Iterator[Path]:
 
     It is not a run itself: the run is in a folder inside.
     """
+    homes.writable(home)
+    sweep(home)
     among = home / homes.RUNS
     among.mkdir(exist_ok=True)
-    for left in among.glob(".import.*"):
-        if processes.abandoned(left):  # the import was killed
-            shutil.rmtree(left, ignore_errors=True)
     place = Path(tempfile.mkdtemp(dir=among, prefix=f".import.{processes.mark()}"))
     try:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def sweep(home: Path) -> None:
+    """Deletes what imports left whose process was killed."""
+    for left in (home / homes.RUNS).glob(".import.*"):
+        if processes.abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _take(path, title, place, about) -> _Origin:

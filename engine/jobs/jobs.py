@@ -94,7 +94,10 @@ def _queued(
 
 
 def supervise(home: Path) -> None:
-    """Starts the home's supervisor unless it is already running."""
+    """Starts the home's supervisor unless it is already running, or the home is read-only: what
+    happens there is another process' work."""
+    if homes.read_only(home):
+        return
     lock = filelock.FileLock(Path(home) / LOCK)
     try:
         lock.acquire(blocking=False)

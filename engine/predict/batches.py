@@ -165,6 +165,7 @@ def start(
     if not run.finished:
         raise RunError(f"run {run.id} has no model to predict with; choose a finished run")
     calibration = confidence.deciding(run)
+    homes.writable(home)
     sweep(home)
     if sum(b.state()["state"] == "running" for b in listed(home)) >= AT_ONCE:
         raise DatasetError(

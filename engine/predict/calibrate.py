@@ -76,6 +76,7 @@ def remember(run: Run, home: Path, progress: Callable[[int, int], object] | None
         DatasetError: if the dataset is not prepared, or is not the one the run was trained on.
         RunError: if the run has no model.
     """
+    homes.writable(home)
     model, dataset = Classifier(run), datasets.open_dataset(run.recipe.dataset, home)
     split = dataset.split(run.recipe.split)
     known = homes.read_json(run.checked(files.SPLIT)) or {}

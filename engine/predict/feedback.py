@@ -50,6 +50,7 @@ def mark(run: Run, name: str, data: bytes, answer: str, label: str, owner: str =
         DatasetError: if the label cannot name a class, or the disk is full.
         ImageError: if the data is not an image.
     """
+    homes.writable(run.home)
     label = collection.clean_label(label)
     small = thumbnails.encode(decode.read(data))
     content = hashlib.sha256(data).hexdigest()

@@ -10,7 +10,7 @@ import threading
 
 import streamlit as st
 
-from engine.errors import GraftError
+from engine.errors import DiskError, GraftError
 from engine.runs import runs
 
 
@@ -34,8 +34,8 @@ def drawing() -> str:
 def once(place: str, drawn: str, act, *arguments) -> None:
     """A callback: calls `act(*arguments)` unless this drawing of the button was clicked before.
 
-    If it returns a Run, the page shows that run next. A GraftError is shown by
-    `common.show_error(place)`; then the same click may try again.
+    If it returns a Run, the page shows that run next. A GraftError, or an error
+    of the disk, is shown by `common.show_error(place)`; then the same click may try again.
 
     Args:
         place: name of the part of the page that the click belongs to.
@@ -67,6 +67,11 @@ def _do(kept, place, act, arguments) -> str | None:
         result = act(*arguments)
     except GraftError as error:
         kept["error"] = (place, error)
+        return None
+    except OSError as error:
+        if (known := DiskError.of(error)) is None:
+            raise
+        kept["error"] = (place, known)
         return None
     return result.id if isinstance(result, runs.Run) else None
 

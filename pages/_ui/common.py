@@ -7,8 +7,8 @@ import time
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from engine import GraftError
 from engine import home as homes
+from engine.errors import DiskError, GraftError, ReadOnlyHome
 from engine.host import device, words
 from engine.jobs import jobs
 from engine.recipe import preset_names
@@ -37,16 +37,26 @@ def home():
 
 @contextlib.contextmanager
 def guard():
-    """Turns a GraftError into one sentence on the page."""
+    """Turns a GraftError, or an error of the disk, into one sentence on the page."""
     try:
         yield
     except GraftError as error:
         fail(error)
+    except OSError as error:
+        if (known := DiskError.of(error)) is None:
+            raise
+        fail(known)
 
 
 def fail(error) -> None:
     """Shows an error as one sentence."""
     st.error(plain(sentence(error)), icon=":material/error:")
+
+
+def read_only_notice() -> None:
+    """Says so if the home is read-only: what would write shows an error then."""
+    if homes.read_only(home()):
+        st.info(plain(sentence(ReadOnlyHome(home()))), icon=":material/lock:")
 
 
 def show_error(place: str) -> None:

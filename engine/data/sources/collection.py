@@ -296,6 +296,7 @@ def folder_of(home: Path, name: str) -> Path:
 
 def lock(home: Path, name: str) -> filelock.FileLock:
     """The lock for writing to a dataset. It is beside its folder, which may be deleted."""
+    homes.writable(home)
     path = Path(home) / homes.SAVED / f".{name}.lock"
     path.parent.mkdir(exist_ok=True)
     return filelock.FileLock(path)

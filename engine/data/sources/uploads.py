@@ -83,6 +83,7 @@ def forget_upload(home: Path, path: str | Path) -> None:
 
 def _received(uploads: Path, file: IO[bytes], progress: Progress | None = None) -> tuple[Path, str]:
     """Copies an upload to a file with a temporary name; returns its path and its SHA-256."""
+    homes.writable(uploads.parent)
     digest, done, total = hashlib.sha256(), 0, getattr(file, "size", None)
     with _writing(uploads):
         uploads.mkdir(exist_ok=True)
