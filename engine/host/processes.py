@@ -5,6 +5,7 @@ A pid alone proves nothing: the system uses it again.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 import psutil
 
 from engine.home import PROJECT
+
+_PARENT_DEATH_SIGNAL = 1  # linux/prctl.h
 
 
 def born(pid: int | None) -> float | None:
@@ -64,6 +67,19 @@ def abandoned(path: Path) -> bool:
     if not (pid.isdecimal() and born.isdecimal()):
         return True
     return not alive({"pid": int(pid), "born": int(born) / 100})
+
+
+def end_with(parent: int) -> None:
+    """Makes the kernel kill this process as soon as the one that started it ends, however that
+    happens (prctl(2), PR_SET_PDEATHSIG; strictly, when the thread that started it ends).
+
+    Args:
+        parent: the pid of that process, which may have ended by now.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "this process cannot be made to end with its parent")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end(who: dict[str, Any], seconds: float = 5) -> None:

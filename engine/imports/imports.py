@@ -9,7 +9,9 @@ A foreign file may be malicious, and Keras' safe mode does not protect enough. S
    converts the network for prediction again.
 3. Of a run folder, only known files are read, validated and written again
    (`engine.imports.run_folder`).
-4. The finished folder is moved into place in one step. If anything is wrong, nothing is left.
+4. The finished folder is moved into place in one step. If anything is wrong, nothing is left. If
+   this process is killed, the other one ends with it, and the next start or import deletes the
+   folder (`sweep`).
 
 This process never imports Keras or TensorFlow, and never opens HDF5 or a foreign network.
 

@@ -148,6 +148,7 @@ def check(
         "memory": min(limits.memory_limit(home), MEMORY + PER_WEIGHT * size),
         "disk": 2**28 + 4 * size,
         "seconds": SECONDS,
+        "parent": os.getpid(),
     }
     (work / "config.json").write_text(json.dumps(found["config"]), encoding="utf-8")
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")

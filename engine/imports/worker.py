@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import GraftError, RunError
-from engine.host import limits
+from engine.host import limits, processes
 from engine.host.parallel import cores
 from engine.runs import files
 
@@ -35,6 +35,7 @@ def main(path: str) -> int:
     """Loads the model in a folder, or writes why it is refused; returns the exit code."""
     folder = Path(path)
     job = json.loads((folder / "job.json").read_bytes())
+    processes.end_with(job["parent"])
     _limit(job)
     try:
         _check_weights(folder / "model.weights.h5", job["weight_bytes"])
