@@ -28,7 +28,7 @@ from engine.images import memory
 from engine.imports import imports
 from engine.jobs import jobs
 from engine.predict import batches, guest_images
-from pages._gate import gate, origin, sessions
+from pages._gate import gate, origin, sessions, signing_in, start
 from pages._share import routes as share
 from pages._ui import common, pictures, who
 
@@ -86,8 +86,14 @@ HOSTS = origin.allowed_hosts()
 config.set_option("server.allowedHosts", HOSTS)
 config.set_option("server.trustedUserHeaders", who.HEADERS)
 
+PROXIES = start.proxies(home.folder())
+start.believe(PROXIES)
+OTHERS = start.open_to_others(HOSTS, PROXIES)
+start.check(home.folder(), OTHERS)
+KNOWN = sessions.Sessions(alone=OTHERS is None)
+
 # Before anything is read or started for a page.
-roots.restrict(lambda: settings.reads(home.home(), origin.this_host_only(HOSTS)))
+roots.restrict(lambda: settings.reads(home.home(), loopback=OTHERS is None))
 
 # After a restart of the host, this finds interrupted runs and starts waiting ones.
 with contextlib.suppress(GraftError, OSError):  # if the home cannot be written, every page says so
@@ -105,9 +111,10 @@ app = st.App(
         Route(f"{BASE}{pictures.ADDRESS}/{{key}}/{{content}}", pictures.answer),
         Route(f"{BASE}/answers/{{key}}/{{row}}", pictures.of_batch),
         Route(f"{BASE}/marks/{{run}}/{{content}}", pictures.of_mark),
+        *signing_in.SigningIn(BASE, KNOWN, start.provider()).routes(),
         *share.routes(BASE),
     ],
-    middleware=[Middleware(gate.Gate, hosts=HOSTS, base=BASE, known=sessions.Sessions())],
+    middleware=[Middleware(gate.Gate, hosts=HOSTS, base=BASE, known=KNOWN)],
     lifespan=memory_returned,
     on_script_error=explain,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ DEFAULTS: dict[str, Any] = {
     "memory_limit_percent": 90,
     "min_free_mb": 256,
     "allowed_roots": None,
+    "trusted_proxies": None,
+    "upload_session_mb": 600,
+    "upload_user_mb": 1_200,
+    "upload_total_mb": 2_000,
 }
 HELP = {
     "runs_per_device": "Runs at the same time on one GPU, or on the CPU (1 to 16).",
@@ -29,6 +34,13 @@ HELP = {
     "allowed_roots": "Folders that pages may read datasets, zips and weights from, separated by "
     "colons. null: the folder data of Graft's home, and your own home folder while Graft serves "
     "only this host. Commands may read all that you may.",
+    "trusted_proxies": "Addresses and networks of proxies before Graft, separated by commas: who "
+    "asks, and whether by HTTPS, is taken from their headers X-Forwarded-For and "
+    "X-Forwarded-Proto. From the next start on.",
+    "upload_session_mb": "Uploads in memory from one browser tab, in MB (1 to 1,000,000); as all "
+    "three, at most a quarter of the memory.",
+    "upload_user_mb": "Uploads in memory from one user, in MB (1 to 1,000,000).",
+    "upload_total_mb": "Uploads in memory from all users, in MB (1 to 1,000,000).",
 }
 ROOTS_VARIABLE = "GRAFT_ALLOWED_ROOTS"
 """The environment variable that stands for `allowed_roots` where the setting is null."""
@@ -36,6 +48,9 @@ _BOUNDS = {
     "runs_per_device": (1, 16),
     "memory_limit_percent": (10, 100),
     "min_free_mb": (0, 1_000_000),
+    "upload_session_mb": (1, 1_000_000),
+    "upload_user_mb": (1, 1_000_000),
+    "upload_total_mb": (1, 1_000_000),
 }
 
 
@@ -61,6 +76,8 @@ def change(home: Path, **changes: Any) -> dict[str, Any]:
     """
     if isinstance(text := changes.get("allowed_roots"), str):
         changes["allowed_roots"] = text.split(os.pathsep)
+    if isinstance(text := changes.get("trusted_proxies"), str):
+        changes["trusted_proxies"] = [each.strip() for each in text.split(",")]
     _check(changes)
     found = get(home) | changes
     homes.write_json(_path(home), found)
@@ -91,6 +108,8 @@ def _check(values: dict[str, Any]) -> None:
             raise GraftError(f"there is no setting {name!r}; there are {', '.join(DEFAULTS)}")
         if name == "allowed_roots":
             _check_roots(value)
+        elif name == "trusted_proxies":
+            _check_proxies(value)
         elif name in _BOUNDS:
             low, high = _BOUNDS[name]
             whole = isinstance(value, int) and not isinstance(value, bool)
@@ -111,6 +130,20 @@ def _check_roots(value: Any) -> None:
                 "allowed_roots must be absolute paths of folders, separated by colons, or null for "
                 f"the default; {path!r} was given"
             )
+
+
+def _check_proxies(value: Any) -> None:
+    """Raises GraftError unless the value is None or a list of addresses and networks. A name would
+    not do: what it means may change."""
+    listed = value if isinstance(value, list) else [value]
+    for each in listed if value is not None else ():
+        try:
+            ipaddress.ip_network(each if isinstance(each, str) else "")
+        except ValueError:
+            raise GraftError(
+                "trusted_proxies must be addresses or networks, such as 10.0.0.7 or 10.0.0.0/24, "
+                f"separated by commas, or null for none; {each!r} was given"
+            ) from None
 
 
 def _path(home: Path) -> Path:

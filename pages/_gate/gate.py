@@ -41,8 +41,6 @@ class Gate:
         """Forwards a request, answers with a sentence, or closes an unopened websocket."""
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
-        if scope["type"] == "http":
-            send = origin.with_headers(send)
         try:
             rule = self._rule(scope)
             identity = await self._identity(scope, rule)
@@ -50,7 +48,9 @@ class Gate:
             return await self._refuse(refused, scope, receive, send)
         scope = _named(scope, identity)
         if scope["type"] == "http":
-            return await self._app(scope, receive, send)
+            # After signing out, Back must not show a page of before.
+            kept = origin.with_headers(send, keep=identity is None or identity.name is None)
+            return await self._app(scope, receive, kept)
         secret = sessions.token(scope)
 
         async def allowed() -> bool:
@@ -94,7 +94,7 @@ class Gate:
             asked = scope["path"] + ("?" if scope["query_string"] else "")
             asked += scope["query_string"].decode("latin-1")
             answer = RedirectResponse(f"{self._base}/sign-in?next={quote(asked, safe='')}", 303)
-        await answer(scope, receive, send)
+        await answer(scope, receive, origin.with_headers(send))
 
 
 def _is_page(scope) -> bool:

@@ -50,15 +50,6 @@ def allowed_hosts() -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def this_host_only(hosts: list[str]) -> bool:
-    """Whether nobody on another host, and no proxy for others, can open Graft's pages.
-
-    Args:
-        hosts: of `allowed_hosts`.
-    """
-    return st.get_option("server.address") in LOOPBACK and set(hosts) <= set(LOOPBACK)
-
-
 def why_not(scope, hosts: list[str]) -> str | None:
     """Why a request is refused, whoever sends it; None if it comes from a page of Graft's own.
 
@@ -87,14 +78,23 @@ def _allows(host: str | None, hosts: list[str]) -> bool:
     )
 
 
-def with_headers(send):
-    """`send` that adds `HEADERS` to an answer; one that an answer has already stays."""
+def with_headers(send, keep: bool = True):
+    """`send` that adds `HEADERS` to an answer; one that an answer has already stays.
+
+    Args:
+        send: of the request.
+        keep: whether a browser may keep pages, for its Back button.
+    """
 
     async def sending(message):
         if message["type"] == "http.response.start":
-            there = {name.lower() for name, _ in message["headers"]}
+            there = {name.lower(): value for name, value in message["headers"]}
             more = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in there]
-            message = {**message, "headers": [*message["headers"], *more]}
+            found = message["headers"]
+            if not keep and there.get(b"content-type", b"").startswith(b"text/html"):
+                found = [each for each in found if each[0].lower() != b"cache-control"]
+                more.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": [*found, *more]}
         await send(message)
 
     return sending

@@ -45,23 +45,33 @@ def token(scope) -> str:
     return found.value if found else ""
 
 
-def look(secret: str) -> Identity | None:
-    """Whose session a token is; None if it has ended. Everybody is LOCAL if there are no accounts.
+def look(secret: str, alone: bool) -> Identity | None:
+    """Whose session a token is; None if it has ended.
+
+    Args:
+        secret: the token.
+        alone: whether only people on this host reach Graft: then they are LOCAL while there are no
+            accounts.
 
     Raises:
         GraftError: if the file of accounts cannot be read.
     """
     home = homes.folder()
     if not users.needed(home):
-        return LOCAL
+        return LOCAL if alone else None
     user = stored.user_of(home, secret)
     return Identity(user.name, user.role) if user else None
 
 
 class Sessions:
-    """`look`, in threads of its own, so that slow thumbnails delay no one's sign-in."""
+    """`look`, in threads of its own, so that slow thumbnails delay no one's sign-in.
 
-    def __init__(self):
+    Args:
+        alone: see `look`.
+    """
+
+    def __init__(self, alone: bool):
+        self._alone = alone
         self._known: dict[str, tuple[float, asyncio.Future]] = {}
         self._threads = anyio.CapacityLimiter(4)
 
@@ -72,7 +82,7 @@ class Sessions:
         if answer is None or until <= now:
             if len(self._known) >= KNOWN:
                 self._known = {each: kept for each, kept in self._known.items() if kept[0] > now}
-            looking = anyio.to_thread.run_sync(look, secret, limiter=self._threads)
+            looking = anyio.to_thread.run_sync(look, secret, self._alone, limiter=self._threads)
             answer = asyncio.ensure_future(looking)
             self._known[secret] = (now + FRESH, answer)
         return await asyncio.shield(answer)  # others wait for it too

@@ -1,19 +1,21 @@
 """What all pages share: the home, errors as sentences, the rail, numbers with units."""
 
 import contextlib
+import html
 import re
 import time
 
 import streamlit as st
 from PIL import Image, ImageDraw
 
+from engine import GraftError
 from engine import home as homes
-from engine.errors import DiskError, GraftError, ReadOnlyHome
+from engine.accounts import roles
 from engine.host import device, words
 from engine.jobs import jobs
 from engine.recipe import preset_names
 from engine.runs import remaining, runs
-from pages._ui import clicks
+from pages._ui import clicks, who
 
 STATUS = {
     "queued": ":material/schedule: Waiting",
@@ -37,26 +39,16 @@ def home():
 
 @contextlib.contextmanager
 def guard():
-    """Turns a GraftError, or an error of the disk, into one sentence on the page."""
+    """Turns a GraftError into one sentence on the page."""
     try:
         yield
     except GraftError as error:
         fail(error)
-    except OSError as error:
-        if (known := DiskError.of(error)) is None:
-            raise
-        fail(known)
 
 
 def fail(error) -> None:
     """Shows an error as one sentence."""
     st.error(plain(sentence(error)), icon=":material/error:")
-
-
-def read_only_notice() -> None:
-    """Says so if the home is read-only: what would write shows an error then."""
-    if homes.read_only(home()):
-        st.info(plain(sentence(ReadOnlyHome(home()))), icon=":material/lock:")
 
 
 def show_error(place: str) -> None:
@@ -144,13 +136,13 @@ def device_text() -> dict:
 RUNNING_SHOWN = 3
 """The largest number of runs in progress that the rail shows."""
 
-# The logo: a shoot grafted onto a stem.
-_LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="150" height="40" viewBox="0 0 150 40">
+LOGO = """<svg xmlns="http://www.w3.org/2000/svg" width="150" height="40" viewBox="0 0 150 40">
 <g fill="none" stroke="#2a8f6d" stroke-width="3.4" stroke-linecap="round">
 <path d="M14 36V21"/><path d="M14 21L24 9" /><path d="M14 21C14 13 9 9 4 8"/></g>
 <circle cx="26" cy="7" r="4" fill="#2a8f6d"/><circle cx="14" cy="21" r="3.4" fill="#e0822d"/>
 <text x="40" y="30" font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="25"
  font-weight="650" fill="#2a8f6d">Graft</text></svg>"""
+"""A shoot grafted onto a stem."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -172,15 +164,36 @@ def rail(heartbeat, soon: bool) -> None:
         heartbeat: a function to call each time they are drawn.
         soon: whether to call it soon.
     """
-    st.logo(_LOGO, size="large")
+    st.logo(LOGO, size="large")
     about = device_text()
     icon = ":material/developer_board:" if about["kind"] == "gpu" else ":material/memory:"
     st.caption(f"{icon} {about['text']}", help="The device that runs on this host use.")
+    with guard():
+        _account()
     with guard():
         # This also starts the supervisor again if it was killed or the host was restarted.
         busy = jobs.active(home())
         # Often while something runs; rarely otherwise, to notice a run started in another tab.
         st.fragment(_live_line, run_every=2 if busy or soon else 10)(heartbeat)
+
+
+def _account() -> None:
+    """Who is signed in, with the way out; nothing in a home without accounts."""
+    name = who.name()
+    if name != roles.LOCAL:
+        role = roles.of(home(), name)
+        st.html(
+            '<form method="post" action="sign-out" class="account">'
+            f"<span>{html.escape(name)} · {role}</span> <button>Sign out</button></form>"
+            f"<style>{_ACCOUNT}</style>"
+        )
+
+
+_ACCOUNT = """.account { display: flex; align-items: baseline; gap: .6em; margin: 0 }
+.account { font-size: .875rem }
+.account span { opacity: .75; overflow-wrap: anywhere }
+.account button { font: inherit; color: inherit; background: none; border: 0; padding: 0;
+  min-height: 24px; text-decoration: underline; cursor: pointer; white-space: nowrap }"""
 
 
 def _live_line(heartbeat) -> None:

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from engine import home as homes
+from engine.accounts import sessions, users
 from tests.support import ROOT
 from tests.support.browser import server
 
@@ -66,7 +67,7 @@ def answered(port, path, host, method="GET", **headers):
     return answer.status, text, answer.headers
 
 
-def open_websocket(port, host, origin) -> int:
+def open_websocket(port, host, origin, cookie=None) -> int:
     """Status of the handshake of Streamlit's websocket: 101 if it is open."""
     headers = {
         "Connection": "Upgrade",
@@ -75,6 +76,7 @@ def open_websocket(port, host, origin) -> int:
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
         "Sec-WebSocket-Protocol": "streamlit",
         "Origin": origin,
+        "Cookie": cookie,
     }
     return ask(port, "/_stcore/stream", host, **headers)[0]
 
@@ -140,12 +142,15 @@ def test_names_that_the_operator_allows_are_answered(tmp_path):
         "--server.allowedHosts=other.example",
         "--browser.serverAddress=https://Graft.example/below",
     )
-    with server(homes.home(tmp_path / "home"), tmp_path / "log", *options) as (address, _):
+    home = homes.home(tmp_path / "home")
+    users.add(home, "ada", "viewer", "correct horse battery staple")
+    cookie = f"graft_session={sessions.begin(home, 'ada')}"
+    with server(home, tmp_path / "log", *options) as (address, _):
         port = int(address.rsplit(":", 1)[1])
         for host in ("gpu.lab.example", "other.example", "graft.example", "localhost"):
             own = f"{host}:{port}"
             assert ask(port, "/_stcore/health", own)[0] == 200, host
-            assert open_websocket(port, own, f"http://{own}") == 101, host
+            assert open_websocket(port, own, f"http://{own}", cookie) == 101, host
         for host in ("lab.example", "evil.example"):
             assert ask(port, "/_stcore/health", f"{host}:{port}")[0] == 403, host
 
