@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from engine.accounts import roles
 from engine.accounts.store import AccountError
 from engine.actions.log import LOCAL, logged
+from engine.errors import DamagedFile, GraftError
+from engine.host import manifest
+from engine.runs import files
 from engine.runs.runs import Run
 
 if TYPE_CHECKING:
@@ -124,8 +127,14 @@ def calibrate(
 ) -> dict[str, Any]:
     """`engine.predict.calibrate.remember` and `calibrate`."""
     from engine.predict import calibrate as measuring
+    from engine.predict import calibration
 
     with logged(run.home, who, "calibrate a run", run.owner, run=run.id):
+        try:
+            calibration.summary(run)
+        except DamagedFile:  # it is created again, and nothing of it is needed for that
+            with manifest.rewriting(run.path / files.MANIFEST, calibration.FILE):
+                (run.path / calibration.FILE).unlink(missing_ok=True)
         measuring.remember(run, run.home, progress)
         return measuring.calibrate(run)
 
@@ -187,7 +196,6 @@ def import_upload(
         who: as everywhere.
         options: of `engine.imports.imports.add`.
     """
-    from engine.errors import GraftError
     from engine.imports import imports
 
     keras = file.lower().endswith(".keras")

@@ -14,10 +14,9 @@ from engine import home as homes
 from engine.cli.options import AsJson, Home, RunId, data_out, json_out, line, path_of, table
 from engine.cli.runs import per_class
 from engine.cli.terminal import progress, say
-from engine.errors import DamagedFile, DatasetError, GraftError
-from engine.host import manifest
+from engine.errors import DatasetError, GraftError
 from engine.host.words import listed, percent, plural, shown
-from engine.runs import files, runs
+from engine.runs import runs
 
 if TYPE_CHECKING:
     from engine.predict.classifier import Classifier
@@ -162,14 +161,7 @@ def _print_left_out(rows: list) -> None:
 
 def calibrate(run: RunId, home: Home = None, json_: AsJson = False) -> None:
     """Calibrate a run's confidence on its dataset; runs trained here do this when they end."""
-    from engine.predict import calibration
-
     found = runs.get_run(homes.home(home), run)
-    try:
-        calibration.summary(found)
-    except DamagedFile:  # it is created again, and nothing of it is needed for that
-        with manifest.rewriting(found.path / files.MANIFEST, calibration.FILE):
-            (found.path / calibration.FILE).unlink(missing_ok=True)
     with progress("Indexing training images") as show:
         kept = actions.calibrate(found, show)
     if json_:
