@@ -12,14 +12,18 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # Streamlit puts only this script's own folder there
     sys.path.insert(0, str(ROOT))
 
-from pages._ui import address, clicks, common
+from pages._ui import address, clicks, common, who
 
 st.set_page_config(page_title="Graft", page_icon=common.mark(), layout="wide")
 
 
 def start() -> None:
-    """The root address leads to the first page and keeps the parameters of a link."""
-    st.switch_page("dataset.py", query_params=st.query_params.to_dict())
+    """The root address leads to the first page and keeps the parameters of a link.
+
+    For viewers, the first page that they can use is Test.
+    """
+    first = "dataset.py" if who.may("prepare a dataset") else "test.py"
+    st.switch_page(first, query_params=st.query_params.to_dict())
 
 
 PAGES = [

@@ -7,7 +7,7 @@ import streamlit as st
 from engine.host import words
 from engine.images.decode import EXTENSIONS
 from pages._test import answers, batch, cards, confidence, export, marks
-from pages._ui import common
+from pages._ui import common, owners
 
 SOURCES = ["Upload", "Folder", "Webcam", "Test images of this run", "Earlier batches"]
 CLASSES = 10  # named above the uploader, which stays in view
@@ -116,15 +116,18 @@ def _choose(finished):
 
     The default is the run in the address if it is finished, else the newest.
     """
-    by_id = {run.id: run for run in finished}
-    wanted = common.chosen_run()
+    kept, wanted = owners.whose(), common.chosen_run()
+    own = owners.chosen(finished, kept, wanted)
+    if not own:
+        st.caption("You have no models yet, so everyone's are offered.")
+    by_id = {run.id: run for run in own or finished}
     if wanted is not None and wanted.id not in by_id:
         st.info(
             "That run has no usable model, so the newest classifier is shown instead.",
             icon=":material/info:",
         )
         wanted = None
-    current = wanted.id if wanted else finished[0].id
+    current = wanted.id if wanted else next(iter(by_id))
     if st.session_state.get("classifier") not in by_id or wanted is not None:
         st.session_state["classifier"] = current
     columns = st.columns([3, 2, 1], vertical_alignment="bottom")
@@ -165,7 +168,8 @@ def _choose(finished):
 def _choice(run) -> str:
     """A run with its test accuracy; its interval, for which there is no room, is on Runs."""
     test = (run.evaluation or {}).get("test")
-    return f"{common.run_text(run)} · {words.percent(test and test['accuracy'])}"
+    owner = f" · {run.owner}" if owners.accounts() else ""
+    return f"{common.run_text(run)} · {words.percent(test and test['accuracy'])}{owner}"
 
 
 def _remember():
