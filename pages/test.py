@@ -6,7 +6,7 @@ import streamlit as st
 
 from engine.host import words
 from engine.images.decode import EXTENSIONS
-from pages._test import answers, batch, cards, confidence, export, marks
+from pages._test import answers, batch, cards, confidence, export, marks, share
 from pages._ui import common, owners
 
 SOURCES = ["Upload", "Folder", "Webcam", "Test images of this run", "Earlier batches"]
@@ -15,6 +15,7 @@ VIEWS = {
     "Try it": "try",
     "Confidence": "sure",
     "Marked images": "marked",
+    "Share": "guests",
     "Export": "away",
 }
 
@@ -40,6 +41,7 @@ def show() -> None:
         "Try it": lambda: _try(run, other),
         "Confidence": lambda: confidence.show(run),
         "Marked images": lambda: marks.show(run),
+        "Share": lambda: share.show(run),
         "Export": lambda: export.show(run),
     }
     for name, tab in tabs.items():

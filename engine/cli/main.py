@@ -24,6 +24,7 @@ from engine.cli import (
     queue,
     recipes,
     runs,
+    share,
 )
 from engine.errors import DiskError, GraftError
 
@@ -65,6 +66,7 @@ COMMANDS: dict[str, list[tuple[Callable[..., None], str]]] = {
         (predictions.evaluate, "evaluate latest --data photos/"),
         (predictions.calibrate, "calibrate latest"),
         (models.serve, "serve latest --port 8600"),
+        (share.share, "share latest --hours 4 --wall --address http://192.168.1.20:8501"),
         (models.import_model, "import model.keras --labels labels.txt"),
     ],
     "This host": [

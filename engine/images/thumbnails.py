@@ -30,9 +30,9 @@ def folder(home: str | Path, source_fingerprint: str) -> Path:
     return Path(home) / homes.INSPECTIONS / source_fingerprint[:24]
 
 
-def encode(picture: Image.Image) -> bytes:
-    """A JPEG whose longest side is at most `SIDE` pixels, from an image of mode RGB."""
-    scale = SIDE / max(*picture.size, SIDE)
+def encode(picture: Image.Image, side: int = SIDE) -> bytes:
+    """A JPEG whose longest side is at most `side` pixels, from an image of mode RGB."""
+    scale = side / max(*picture.size, side)
     width, height = (max(1, round(length * scale)) for length in picture.size)
     file = io.BytesIO()
     small = picture.resize((width, height), Image.Resampling.BILINEAR)

@@ -14,7 +14,7 @@ export default function (component) {
       const image = document.createElement("img")
       image.loading = "lazy"
       image.alt = tile.alt
-      image.src = data.base + tile.src
+      image.src = tile.src.startsWith("data:") ? tile.src : data.base + tile.src
       image.onerror = () => { button.classList.add("lost"); image.alt = "cannot be read" }
       const caption = document.createElement("span")
       caption.textContent = tile.caption

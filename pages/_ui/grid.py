@@ -21,8 +21,8 @@ def grid(tiles: list[dict], key: str, choose: bool = True) -> list[int]:
     """Draws tiles; returns the ids of those that are chosen.
 
     Args:
-        tiles: dicts of id (int), src (address of the picture, without base path), caption, note
-            (a second line), alt and title.
+        tiles: dicts of id (int), src (address of the picture, without base path, or a data URI),
+            caption, note (a second line), alt and title.
         key: the same in every rerun for the same tiles.
         choose: whether tiles can be chosen.
     """
