@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from engine.accounts import users
 from engine.accounts.users import User
 from engine.actions.log import LOCAL, logged
 from engine.host import settings
+from engine.serve import keys
 
 if TYPE_CHECKING:
     from engine.doctor.home_checks import Finding
@@ -82,3 +83,18 @@ def set_password(home: Path, name: str, password: str, who: str = LOCAL) -> None
     """`engine.accounts.users.set_password`; the log does not contain the password."""
     with logged(home, who, "change users", user=name, changed="password"):
         users.set_password(home, name, password)
+
+
+# -- keys of the endpoint --------------------------------------------------------------------------
+
+
+def create_key(home: Path, name: str, scopes: Sequence[str], who: str = LOCAL) -> str:
+    """`engine.serve.keys.create`; the log does not contain the key."""
+    with logged(home, who, "change keys", created=name, scopes=list(scopes)):
+        return keys.create(home, name, scopes)
+
+
+def revoke_key(home: Path, name: str, who: str = LOCAL) -> None:
+    """`engine.serve.keys.revoke`."""
+    with logged(home, who, "change keys", revoked=name):
+        keys.revoke(home, name)

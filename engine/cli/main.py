@@ -66,6 +66,7 @@ COMMANDS: dict[str, list[tuple[Callable[..., None], str]]] = {
         (predictions.evaluate, "evaluate latest --data photos/"),
         (predictions.calibrate, "calibrate latest"),
         (models.serve, "serve latest --port 8600"),
+        (models.keys, "keys create laptop --scope classify"),
         (share.share, "share latest --hours 4 --wall --address http://192.168.1.20:8501"),
         (models.import_model, "import model.keras --labels labels.txt"),
     ],

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from engine import actions
 from engine import home as homes
 from engine.cli.options import AsJson, Home, RunId, json_out, path_of, table
+from engine.cli.runs import date
 from engine.cli.terminal import progress, say
 from engine.errors import GraftError
 from engine.exports import background, card, exports, formats
-from engine.host import words
+from engine.host import addresses, words
 from engine.runs import runs
 
 
@@ -146,11 +147,23 @@ def serve(
     run: RunId,
     host: Annotated[
         str,
-        typer.Option(
-            help="Address to listen on; 0.0.0.0 accepts other hosts, and there is no sign-in."
-        ),
+        typer.Option(help="Address to listen on; 0.0.0.0 accepts other hosts: use --keys then."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8600,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Answer only with a key (see the command keys).")
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name people reach it under, as graft.example. Can be repeated."),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a proxy in front: clients are told apart by its "
+            "X-Forwarded-For. Can be repeated."
+        ),
+    ] = None,
     max_file_mb: Annotated[
         float, typer.Option(help="Largest image file, in megabytes.", min=0.01, max=200)
     ] = 20,
@@ -159,7 +172,7 @@ def serve(
         float, typer.Option(help="Largest request, in megabytes.", min=0.01, max=10_000)
     ] = 100,
     rate: Annotated[
-        int, typer.Option(help="Requests a minute from one address; 0 for no limit.", min=0)
+        int, typer.Option(help="Requests a minute from one client; 0 for no limit.", min=0)
     ] = 120,
     home: Home = None,
 ) -> None:
@@ -167,16 +180,58 @@ def serve(
     from engine.images import memory
     from engine.predict.classifier import Classifier
     from engine.serve import app as serving
-    from engine.serve import limits, page
+    from engine.serve import keys as serving_keys
+    from engine.serve import limits, page, server
 
     memory.separate_memory()  # before any thread allocates
-    classifier = Classifier(runs.get_run(homes.home(home), run))
+    folder = homes.home(home)
+    known = serving_keys.Keys(folder) if keys else None
+    classifier = Classifier(runs.get_run(folder, run))
     bounds = limits.Bounds(int(max_file_mb * 1e6), max_files, int(max_request_mb * 1e6), rate)
-    listening = serving.listen(host, port)
+    app = serving.application(classifier, bounds, [host, *(allowed_host or ())], known)
+    made = server.server(app, trusted_proxy or ())
+    listening = server.listen(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     say(f"Serving run {classifier.run.id} at {address} (API documentation: {address}/docs)")
-    say(f"Try it: {page.example(address)}")
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        say("Anyone who can reach this host can use it: no sign-in, no encryption.", "yellow")
-    serving.serve(serving.application(classifier, bounds), listening)
+    say(f"Try it: {page.example(address, keys)}")
+    if host not in addresses.LOOPBACK:
+        use = "" if keys else "Anyone who can reach this host can use it (--keys asks for a key). "
+        say(f"{use}There is no encryption: put a server that encrypts in front.", "yellow")
+    server.serve(made, listening)
     say("Stopped.")
+
+
+def keys(
+    action: Annotated[
+        Literal["list", "create", "revoke"], typer.Argument(help="What to do.")
+    ] = "list",
+    name: Annotated[
+        str | None, typer.Argument(help="The key's name, such as laptop; to create or revoke.")
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="What a new key is for: classify or about; both if not given."),
+    ] = None,
+    home: Home = None,
+    json_: AsJson = False,
+) -> None:
+    """List, create or revoke the keys of serve --keys. A new key is printed once, as last line."""
+    from engine.serve import keys as serving_keys
+
+    folder = homes.home(home)
+    if action == "list":
+        found = serving_keys.listed(folder)
+        if json_:
+            return json_out([asdict(key) for key in found])
+        return table(
+            ["key", "for", "created"],
+            [[words.shown(k.name), ", ".join(k.scopes), date(k.created)] for k in found],
+        )
+    if name is None:
+        raise GraftError(f"give the name of the key: python -m engine keys {action} NAME")
+    if action == "revoke":
+        actions.revoke_key(folder, name)
+        return say(f"Revoked {words.shown(name)}: the key is refused from now on.")
+    key = actions.create_key(folder, name, scope or list(serving_keys.SCOPES))
+    say("This is the only time that the key is shown; keep it in a safe place:")
+    print(key)

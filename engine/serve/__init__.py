@@ -1,1 +1,1 @@
-"""A finished run over HTTP. Only the command `serve` imports it, and FastAPI with it."""
+"""A finished run over HTTP. Only the command `serve` imports FastAPI; `keys` is light."""

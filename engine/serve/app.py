@@ -8,17 +8,16 @@ and the command line, and TensorFlow is not loaded.
     GET  /health        whether the endpoint is up
     GET  /openapi.json  the API for programs; GET /docs for people, without a network
 
-There is no sign-in and no encryption. By default it listens on this host alone; on the open
-internet it belongs behind a server that has both. Errors are JSON, `{"error": sentence}`.
+There is no encryption, and without keys (`engine.serve.keys`) anyone who reaches it may ask. By
+default it listens on this host alone; on the open internet it belongs behind a server that
+encrypts. Errors are JSON, `{"error": sentence}`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
+from collections.abc import Collection
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
@@ -32,44 +31,46 @@ from engine.host.words import listed, shown
 from engine.predict import confidence
 from engine.predict.classifier import Classifier
 from engine.serve import answers, page
-from engine.serve.limits import Bounds, Gate, Places, address_of
+from engine.serve.gate import CLIENT, HEALTH, Gate
+from engine.serve.keys import Keys
+from engine.serve.limits import Bounds, Queue
 
-AT_ONCE = 2
-"""Requests that are classified at the same time; each already uses all cores."""
-UPLOAD_SECONDS = 120
-"""How long a client may take to send a request, so that a slow one does not keep its place."""
-CONNECTIONS = 256
-"""Most open connections, waiting ones included."""
 _MISSING = "send image files in the form field files, as with: curl -F files=@photo.jpg"
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": answers.Problem, "description": text}
-    for code, text in (
-        (400, "No file, or a form that cannot be read."),
-        (408, "The request was not complete in time."),
-        (413, "Too large, or too many files."),
-        (422, "A parameter is out of its bounds."),
-        (429, "Too many requests from this address; see Retry-After."),
-        (500, "The run's model is damaged."),
-        (503, "Too many requests at once; see Retry-After."),
-    )
+_PROBLEMS = {
+    400: "No file, or a request that cannot be read.",
+    401: "No valid key.",
+    403: "The name of the host or the website is not allowed, or the key is not for this.",
+    408: "The request was not complete in time.",
+    413: "Too large, or too many files.",
+    422: "A parameter is out of its bounds.",
+    429: "Too many requests; try again after the seconds in the header Retry-After.",
+    500: "The run's model is damaged, or the keys cannot be read.",
+    503: "The endpoint is ending.",
 }
-_FILES = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
-_FORM = {"type": "object", "required": ["files"], "properties": {"files": _FILES}}
-_BODY = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+_AFTER = {"description": "Seconds until the next try.", "schema": {"type": "integer"}}
+_SCHEMES = {
+    "key": {"type": "http", "scheme": "bearer", "description": "A key of `engine keys create`."},
+    "browser": {"type": "http", "scheme": "basic", "description": "The key as the password."},
+}
 
 
 # -- the application ------------------------------------------------------------------------------
 
 
-def application(classifier: Classifier, bounds: Bounds) -> FastAPI:
-    """The FastAPI application of a classifier.
+def application(
+    classifier: Classifier,
+    bounds: Bounds,
+    names: Collection[str] = (),
+    keys: Keys | None = None,
+) -> Gate:
+    """The application of a classifier, behind its gate.
 
     Args:
         classifier: of the run.
         bounds: what one client may send.
+        names: hosts that it answers as (`engine.serve.gate.Gate`).
+        keys: whose keys are valid; by default, everyone may ask.
     """
-    # Read once, like the classifier: after a new calibration, the two would not match.
-    known = confidence.known(classifier.run)
     app = FastAPI(
         title=f"Graft: {classifier.run.recipe.name}",
         version=classifier.run.id,
@@ -77,16 +78,65 @@ def application(classifier: Classifier, bounds: Bounds) -> FastAPI:
         docs_url=None,  # FastAPI's own pages load scripts from elsewhere
         redoc_url=None,
     )
-    app.add_middleware(Gate, bounds=bounds)
     _answer_errors(app)
-    working, places = asyncio.Semaphore(AT_ONCE), Places()
+    possible = {code for code in _PROBLEMS if keys or code != 401}
+    _add_classify(app, classifier, bounds, _problems(possible))
+    common = _problems(possible & {401, 403, 429, 500, 503})
+
+    @app.get("/about", responses=common, summary="About this endpoint")
+    async def about() -> dict:
+        """Run, classes, accuracy on its own test images with the 95% interval, and limits."""
+        return answers.about(classifier, bounds)
+
+    @app.get(
+        HEALTH,
+        responses=_problems({403, 503}),
+        summary="Health check",
+        openapi_extra={"security": []},
+    )
+    async def health() -> dict:
+        """Answers as long as the endpoint is up; it needs no key and is not limited."""
+        return {"status": "ok", "run": classifier.run.id}
+
+    _add_documentation(app, bool(keys))
+    return Gate(app, bounds, names, keys)
+
+
+def _problems(codes: set[int]) -> dict[int | str, dict[str, Any]]:
+    """The part of the OpenAPI document about refusals."""
+    found: dict[int | str, dict[str, Any]] = {
+        code: {"model": answers.Problem, "description": _PROBLEMS[code]} for code in sorted(codes)
+    }
+    if 429 in found:
+        found[429]["headers"] = {"Retry-After": _AFTER}
+    return found
+
+
+def _body(bounds: Bounds) -> dict[str, Any]:
+    """The part of the OpenAPI document about the form of /classify."""
+    file = {"type": "string", "format": "binary"}
+    files = {"type": "array", "minItems": 1, "maxItems": bounds.files, "items": file}
+    form = {
+        "type": "object",
+        "required": ["files"],
+        "properties": {"files": files},
+        "additionalProperties": False,
+    }
+    return {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+
+
+def _add_classify(app: FastAPI, classifier: Classifier, bounds: Bounds, problems: dict) -> None:
+    """/classify; `problems` are its refusals, of `_problems`."""
+    # Read once, like the classifier: after a new calibration, the two would not match.
+    known = confidence.known(classifier.run)
+    queue = Queue()
 
     @app.post(
         "/classify",
         response_model=answers.Answers,
-        responses=_PROBLEMS,
+        responses=problems,
         summary="Classify images",
-        openapi_extra={"requestBody": _BODY},
+        openapi_extra={"requestBody": _body(bounds)},
     )
     async def classify(
         request: Request,
@@ -94,37 +144,30 @@ def application(classifier: Classifier, bounds: Bounds) -> FastAPI:
     ):
         """Send one or more image files in the form field `files`. A file that cannot be read has
         an error instead of a label; the others are classified."""
-        with places.take(address_of(request.scope)):
-            form = await _form(request, bounds)
-            try:
-                files = _files(form.getlist("files"), bounds)
-                async with working:
-                    return await run_in_threadpool(
-                        answers.classified, classifier, known, files, top
-                    )
-            finally:
-                await form.close()
-
-    @app.get("/about", summary="About this endpoint")
-    def about() -> dict:
-        """Run, classes, accuracy on its own test images with the 95% interval, and limits."""
-        return answers.about(classifier, bounds)
-
-    @app.get("/health", summary="Health check")
-    def health() -> dict:
-        """Answers as long as the endpoint is up; not limited by the rate."""
-        return {"status": "ok", "run": classifier.run.id}
-
-    _add_documentation(app)
-    return app
+        client = request.scope[CLIENT]
+        queue.check(client)  # before the files are sent
+        form = await _form(request, bounds)
+        try:
+            files = _files(form, bounds)
+            async with queue.turn(client):
+                if await request.is_disconnected():
+                    raise ClientDisconnect
+                return await run_in_threadpool(answers.classified, classifier, known, files, top)
+        finally:
+            await form.close()
 
 
-def _add_documentation(app: FastAPI) -> None:
-    """/docs, and / leading to it."""
+def _add_documentation(app: FastAPI, keys: bool) -> None:
+    """/docs, and / leading to it; how to send a key, if the endpoint needs one."""
+    schema = app.openapi()
+    if keys:
+        schema["components"]["securitySchemes"] = _SCHEMES
+        schema["security"] = [{name: []} for name in _SCHEMES]
+    app.openapi = lambda: schema  # type: ignore[method-assign]
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
-        return HTMLResponse(page.page(app.openapi()), headers=page.HEADERS)
+        return HTMLResponse(page.page(schema), headers=page.HEADERS)
 
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:
@@ -149,6 +192,10 @@ def _answer_errors(app: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"][1:])
         return JSONResponse({"error": f"{where}: {first['msg'].lower()}"}, 422)
 
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_, error):  # nobody reads it
+        return JSONResponse({"error": "the client disconnected"}, 400)
+
     @app.exception_handler(GraftError)
     async def damaged(_, error):
         return JSONResponse({"error": str(error)}, 500)
@@ -161,15 +208,7 @@ def _answer_errors(app: FastAPI) -> None:
 async def _form(request: Request, bounds: Bounds) -> FormData:
     """The request's form, with at most `bounds.files` files; the caller closes it."""
     try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            return await request.form(max_files=bounds.files, max_fields=10, max_part_size=10_000)
-    except TimeoutError:
-        text = f"the request was not complete after {UPLOAD_SECONDS} s"
-        raise HTTPException(408, text, {"Connection": "close"}) from None
-    except ClientDisconnect:
-        raise HTTPException(
-            400, "the client disconnected before the request was complete"
-        ) from None
+        return await request.form(max_files=bounds.files, max_fields=10, max_part_size=10_000)
     except HTTPException as error:
         if error.status_code != 400:
             raise
@@ -179,10 +218,12 @@ async def _form(request: Request, bounds: Bounds) -> FormData:
         raise HTTPException(400, f"the form cannot be read ({error.detail})") from None
 
 
-def _files(sent: list[UploadFile | str], bounds: Bounds) -> list[UploadFile]:
+def _files(form: FormData, bounds: Bounds) -> list[UploadFile]:
     """The files of a form. Raises HTTPException if there are none, or one is out of bounds."""
     files = []
-    for file in sent:
+    for name, file in form.multi_items():
+        if name != "files":
+            raise HTTPException(400, f"the form has an unknown field {shown(name)}; {_MISSING}")
         if not isinstance(file, UploadFile):
             text = "files holds text; send files, as with: curl -F files=@photo.jpg (with the @)"
             raise HTTPException(400, text)
@@ -195,48 +236,3 @@ def _files(sent: list[UploadFile | str], bounds: Bounds) -> list[UploadFile]:
     if not files:
         raise HTTPException(400, _MISSING)
     return files
-
-
-# -- the server -----------------------------------------------------------------------------------
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address.
-
-    Raises:
-        GraftError: if the address is not one of this host's, or the port is taken.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind)
-    except OSError as error:
-        raise GraftError(f"this host has no address {host} ({error.strerror})") from None
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind(address)
-        found.listen(CONNECTIONS)  # now, so that two processes never share a port
-    except OSError as error:
-        found.close()
-        raise GraftError(
-            f"cannot listen on port {port} of {host} ({error.strerror}); choose another port with "
-            "--port"
-        ) from None
-    return found
-
-
-def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Answers requests until the process is interrupted (Ctrl-C)."""
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        # Otherwise a client could choose its address (X-Forwarded-For) and escape the rate.
-        proxy_headers=False,
-        limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=5,
-    )
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:  # uvicorn closes everything, then passes it on
-        return

@@ -1,25 +1,34 @@
-"""Limits of the endpoint: how much one client may send, how often, and how many at once."""
+"""Limits of the endpoint: how much one client may send, how often, and how many wait."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
+
+from engine.host import addresses
 
 ADDRESSES = 10_000
 """Most clients whose rate is remembered; the one that was silent for longest is dropped first."""
-WAITING = 16
-"""Most requests under way; more are asked to come back."""
-EACH = 8
-"""Most requests under way from one address, so that one slow client cannot block all others."""
+AT_ONCE = 2
+"""Requests that are classified at the same time; each already uses all cores."""
+WAITING = 256
+"""Most requests that are classified or wait for it; more are asked to come back."""
+EACH = WAITING // 2
+"""Most of them from one client, so that others find a place."""
+LATER = 30
+"""Most seconds after which a client is asked to come back."""
+HELD = 400_000_000
+"""Bytes of requests that are arriving, waiting or being classified (at least 4 requests of the
+largest size), half of them from one client. Files beyond a megabyte wait on the disk."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +38,8 @@ class Bounds:
     Attributes:
         file_bytes: largest image file.
         files: most files in a request.
-        request_bytes: largest request. Files beyond a megabyte wait on the disk, not in memory.
-        rate: requests a minute from one address; 0 for no limit.
+        request_bytes: largest request.
+        rate: requests a minute from one client; 0 for no limit.
     """
 
     file_bytes: int = 20_000_000
@@ -39,8 +48,13 @@ class Bounds:
     rate: int = 120
 
 
+def too_many(text: str, seconds: float = 1) -> HTTPException:
+    """The answer 429: a sentence, and after how many seconds to come back."""
+    return HTTPException(429, text, {"Retry-After": str(math.ceil(seconds))})
+
+
 class Rate:
-    """Token buckets: each address may send `per_minute` requests at once, then one per refill.
+    """Token buckets: each client may send `per_minute` requests at once, then one per refill.
 
     A bucket refills over a minute.
 
@@ -51,96 +65,110 @@ class Rate:
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic):
         self._most, self._clock = per_minute, clock
-        # address → (tokens, when counted), the longest silent first
+        # client → (tokens, when counted), the longest silent first
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait(self, address: str) -> float:
+    def wait(self, client: str) -> float:
         """Takes a token; returns 0, or the seconds until there is one."""
         if not self._most:
             return 0.0
         now = self._clock()
-        tokens, counted = self._buckets.pop(address, (self._most, now))
+        tokens, counted = self._buckets.pop(client, (self._most, now))
         tokens = min(self._most, tokens + (now - counted) * self._most / 60)
         allowed = tokens >= 1
-        self._buckets[address] = (tokens - allowed, now)
+        self._buckets[client] = (tokens - allowed, now)
         if len(self._buckets) > ADDRESSES:
             self._buckets.popitem(last=False)
         return 0.0 if allowed else (1 - tokens) * 60 / self._most
 
 
-class Places:
-    """Limits how many requests are under way, in all and from one address."""
+class Held:
+    """Counts the bytes of the requests under way.
 
-    def __init__(self) -> None:
-        self._taken: Counter[str] = Counter()
+    Args:
+        bounds: of one client.
+    """
 
-    @contextlib.contextmanager
-    def take(self, address: str) -> Iterator[None]:
-        """Holds a place for a request. Raises HTTPException (429 or 503) if there is none."""
-        if self._taken[address] >= EACH:
-            text = f"this address has {EACH} requests under way; try again when one is answered"
-            raise HTTPException(429, text, {"Retry-After": "1"})
-        if self._taken.total() >= WAITING:
-            text = "too many requests at once; try again in a moment"
-            raise HTTPException(503, text, {"Retry-After": "1"})
-        self._taken[address] += 1
+    def __init__(self, bounds: Bounds) -> None:
+        self._most = max(HELD, 4 * bounds.request_bytes)
+        self._bytes: Counter[str] = Counter()
+
+    def add(self, client: str, count: int) -> None:
+        """Counts bytes that arrived. Raises HTTPException (429) if they are too many."""
+        self._bytes[client] += count
+        if self._bytes[client] > self._most // 2 or self._bytes.total() > self._most:
+            raise too_many("too much is being sent at once; send it again in a moment")
+
+    def remove(self, client: str, count: int) -> None:
+        """A request that had so many bytes has ended."""
+        self._bytes[client] -= count
+        if self._bytes[client] <= 0:
+            del self._bytes[client]  # or clients would add up for ever
+
+
+class Queue:
+    """Requests that arrived completely wait here until it is their turn, first come, first served.
+
+    Who finds no place is asked to come back later: each one a little later than the one before, as
+    fast as requests are answered at the moment, so that they do not all come back at once.
+
+    Args:
+        clock: seconds, for tests. It decides when clients are asked to come back, nothing else.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._turn, self._clock = asyncio.Semaphore(AT_ONCE), clock
+        self._inside: Counter[str] = Counter()
+        self._every = 0.01  # seconds from answer to answer while others wait; a guess at first
+        self._ended: float | None = None  # when the last answer was given, if others waited
+        self._next = 0.0  # when the next client that finds no place may come back
+
+    def check(self, client: str) -> None:
+        """Raises HTTPException (429) if there is no place for a client."""
+        if self._inside.total() >= WAITING:
+            text = "too many requests are waiting"
+        elif self._inside[client] >= EACH:
+            text = f"{EACH} of your requests are waiting"
+        else:
+            return
+        seconds = self._later()
+        raise too_many(f"{text}; try again in {seconds} s", seconds)
+
+    def _later(self) -> int:
+        now = self._clock()
+        self._next = max(self._next, now + self._inside.total() * self._every) + self._every
+        self._next = min(self._next, now + LATER)
+        return max(1, math.ceil(self._next - now))
+
+    @contextlib.asynccontextmanager
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """Waits for a turn. Raises HTTPException (429) if there is no place to wait."""
+        self.check(client)
+        self._inside[client] += 1
         try:
-            yield
+            async with self._turn:
+                yield
         finally:
-            self._taken[address] -= 1
-            if not self._taken[address]:
-                del self._taken[address]  # or addresses would add up for ever
+            self._end(client)
+
+    def _end(self, client: str) -> None:
+        now = self._clock()
+        if self._ended is not None:
+            self._every += (now - self._ended - self._every) / 10
+        self._inside[client] -= 1
+        if not self._inside[client]:
+            del self._inside[client]
+        self._ended = now if self._inside.total() >= AT_ONCE else None
+        if not self._inside:
+            self._next = 0.0
 
 
 def address_of(scope: Scope) -> str:
     """The client's address; for IPv6, its network of 64 bits, which belongs to one client."""
-    host = (scope.get("client") or ("unknown",))[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    host = addresses.bare((scope.get("client") or ("unknown",))[0])
+    if ":" not in host:
         return host
-    if address.version == 6 and address.ipv4_mapped is None:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return host
-
-
-class Gate:
-    """Middleware that refuses requests that come too often or are too large.
-
-    It answers before the body is read, and counts the bytes that are read: a request may not state
-    its length, or state it wrongly.
-
-    Args:
-        app: the application behind it.
-        bounds: of one client.
-    """
-
-    def __init__(self, app: ASGIApp, bounds: Bounds):
-        self.app, self._bounds, self._rate = app, bounds, Rate(bounds.rate)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or answers it with 413 or 429."""
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        wait = 0.0 if scope["path"] == "/health" else self._rate.wait(address_of(scope))
-        if wait:
-            text = (
-                f"this address sent more than {self._bounds.rate} requests a minute; wait a while"
-            )
-            headers = {"Retry-After": str(math.ceil(wait))}
-            return await JSONResponse({"error": text}, 429, headers)(scope, receive, send)
-        most, read = self._bounds.request_bytes, 0
-        stated = dict(scope["headers"]).get(b"content-length", b"")
-        text = f"the request is larger than {most:,} bytes; send fewer or smaller files"
-        if stated.isdigit() and int(stated) > most:
-            return await JSONResponse({"error": text}, 413)(scope, receive, send)
-
-        async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > most:
-                raise HTTPException(413, text)
-            return message
-
-        await self.app(scope, counted, send)
+    try:
+        return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
+    except ValueError:  # words of a proxy
+        return host

@@ -6,14 +6,12 @@ has no scripts: it lists the calls with their parameters and responses, and a fo
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-}
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto;
   padding: 0 1rem; color: #1c2b2a; background: #fff }
@@ -26,6 +24,13 @@ td, th { padding: .25rem 1rem .25rem 0; text-align: left; vertical-align: top }
   body { color: #e4ecea; background: #14201f } code, pre { background: #22312f }
 }
 """
+_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+HEADERS = {
+    "content-security-policy": f"default-src 'none'; style-src 'sha256-{_HASH}'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+}
+"""Of the page, beside those of every answer (`engine.serve.gate.HEADERS`): it has one style, no
+script, and a form that sends to this endpoint."""
 
 
 def page(schema: dict) -> str:
@@ -36,7 +41,7 @@ def page(schema: dict) -> str:
         "<h2>Try it</h2><form action='/classify' method='post' enctype='multipart/form-data'>"
         "<label>Images <input type='file' name='files' multiple required accept='image/*'></label> "
         "<button>Classify</button></form>",
-        f"<pre>{escape(example('http://HOST:PORT'))}</pre>",
+        f"<pre>{escape(example('http://HOST:PORT', 'security' in schema))}</pre>",
     ]
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
@@ -49,13 +54,15 @@ def page(schema: dict) -> str:
     )
 
 
-def example(address: str) -> str:
+def example(address: str, key: bool = False) -> str:
     """A command that calls the endpoint from a shell.
 
     Args:
         address: of the endpoint, such as "http://127.0.0.1:8600".
+        key: whether it needs one.
     """
-    return f"curl -F files=@photo.jpg -F files=@another.jpg {address}/classify"
+    header = "-H 'Authorization: Bearer KEY' " if key else ""
+    return f"curl {header}-F files=@photo.jpg -F files=@another.jpg {address}/classify"
 
 
 def _operation(path: str, method: str, operation: dict, schema: dict) -> str:
