@@ -28,7 +28,7 @@ from engine.images import memory
 from engine.imports import imports
 from engine.jobs import jobs
 from engine.predict import batches, guest_images
-from pages._gate import gate, origin, sessions, signing_in, start
+from pages._gate import gate, origin, sessions, signing_in, start, uploads
 from pages._share import routes as share
 from pages._ui import common, pictures, who
 
@@ -66,9 +66,11 @@ async def memory_returned(_):
     async def clean_up():
         while True:
             await asyncio.sleep(CLEANUP_SECONDS)
+            uploads.UPLOADS.release()
             gc.collect()
             memory.return_memory()
 
+    uploads.UPLOADS.watch()
     task = asyncio.create_task(clean_up())
     try:
         yield {}

@@ -28,13 +28,18 @@ def check_disk(home: Path) -> None:
         )
 
 
-def memory_limit(home: Path) -> int:
-    """Bytes that a run's process may use on this host; the limit of a container counts."""
+def total_memory() -> int:
+    """Bytes of memory that this host has; the limit of a container counts."""
     total = psutil.virtual_memory().total
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             total = min(total, int(Path(path).read_bytes()))
-    return total * settings.get(home)["memory_limit_percent"] // 100
+    return total
+
+
+def memory_limit(home: Path) -> int:
+    """Bytes that a run's process may use on this host."""
+    return total_memory() * settings.get(home)["memory_limit_percent"] // 100
 
 
 def limit_memory(limit: int) -> None:

@@ -37,9 +37,10 @@ class Rule:
         return path == self.path
 
 
-UPLOADS = "/_stcore/upload_file/"
+HEALTH = "/_stcore/health"
+UPLOAD = "/_stcore/upload_file/"
 RULES = (
-    Rule("/_stcore/health", EVERYONE, "whether the server runs"),
+    Rule(HEALTH, EVERYONE, "whether the server runs"),
     Rule("/sign-in", EVERYONE, "the sign-in page"),
     Rule("/sign-in/provider", EVERYONE, "the way to the OpenID provider"),
     Rule("/oauth2callback", EVERYONE, "the way back from it"),
@@ -51,7 +52,7 @@ RULES = (
     Rule("/marks/…", VIEWER, "thumbnails of marked images"),
     Rule("/vendor/…", VIEWER, "the script of the charts"),
     Rule("/_stcore/stream", VIEWER, "the websocket of a page"),
-    Rule(f"{UPLOADS}…", VIEWER, "uploads, each to a page of the same user", None),
+    Rule(f"{UPLOAD}…", VIEWER, "uploads, each to a page of the same user", None),
     Rule("/_stcore/host-config", VIEWER, "settings of the frontend"),
     Rule("/_stcore/bidi-components/…", VIEWER, "scripts of Graft's own widgets"),
     Rule("/component/…", VIEWER, "scripts of other widgets; Graft has none"),

@@ -1,0 +1,64 @@
+"""What requests carry: counted as it arrives, and refused before it fills the memory."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from starlette.exceptions import HTTPException
+
+from pages._gate import origin
+
+LINGER = 30.0
+"""Seconds for which the rest of a refused body is thrown away, before the connection is closed: a
+browser shows an answer only after it has sent all (nginx, `lingering_time`)."""
+
+
+class Body:
+    """A request's body on its way in, and the answer to it.
+
+    Args:
+        receive, send: of the request.
+        grown: gets the bytes that have arrived so far; returns why that is too much, or None.
+        taken: is called when they no longer arrive, as the answer begins.
+    """
+
+    def __init__(self, receive, send, grown: Callable[[int], str | None], taken=lambda: None):
+        self._receive, self._send, self.grown, self._taken = receive, send, grown, taken
+        self._bytes, self._more, self._refused = 0, True, False
+
+    async def receive(self):
+        """The next message. Raises HTTPException (413) if it is too much."""
+        message = await self._next()
+        if not self._refused and (why := self.grown(self._bytes)):
+            self._refused = True
+            raise HTTPException(413, why)
+        return message
+
+    async def _next(self):
+        message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        self._more = message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+    async def send(self, message) -> None:
+        """Sends the answer; a refusal ends only when the browser is ready to read it."""
+        if message["type"] == "http.response.start":
+            self._taken()
+        if message["type"] == "http.response.start" and message["status"] == 413:
+            self._refused = True
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if not (self._refused and last and self._more):
+            return await self._send(message)
+        await self._send({**message, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while self._more:
+                    await self._next()
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+def stated(scope) -> int | None:
+    """Bytes of the body, as the request says before it; None if it does not."""
+    text = origin.header(scope, b"content-length") or ""
+    return int(text) if text.isascii() and text.isdigit() else None
