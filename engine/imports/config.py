@@ -66,12 +66,13 @@ class Cleaned(TypedDict):
     """Whether the last layer has no softmax."""
 
 
-def cleaned(content: bytes, image_size: int | None = None) -> Cleaned:
+def cleaned(content: bytes, image_size: int | None = None, strict: bool = True) -> Cleaned:
     """The configuration of a model, rebuilt from values that are known to be harmless.
 
     Args:
         content: of config.json.
         image_size: in pixels, for a model that accepts any; None to use the file's.
+        strict: whether a model of another size is refused.
 
     Raises:
         RunError: what is wrong, to follow "FILE is not imported: ".
@@ -85,7 +86,7 @@ def cleaned(content: bytes, image_size: int | None = None) -> Cleaned:
         data = from_json(content, allow_inf_nan=False)
     except ValueError as error:
         raise RunError(f"its config.json cannot be read ({shown(str(error))[:80]})") from None
-    reader = _Reader(image_size)
+    reader = _Reader(image_size, strict)
     config = reader.model(data, 0)
     if reader.image_size is None:
         raise RunError("it accepts images of any size; choose a size in pixels (--image-size)")
@@ -105,9 +106,9 @@ class _Reader:
         params: weights declared so far.
     """
 
-    def __init__(self, image_size: int | None):
+    def __init__(self, image_size: int | None, strict: bool):
         self.image_size: int | None = None
-        self._wanted = image_size
+        self._wanted, self._strict = image_size, strict
         self.params = self._layers = 0
 
     def model(self, data: Any, depth: int) -> dict:
@@ -186,7 +187,7 @@ class _Reader:
                 "colour channels, (any, side, side, 3)"
             )
         own, wanted = shape[1], self._wanted
-        if own and wanted and own != wanted:
+        if self._strict and own and wanted and own != wanted:
             raise RunError(f"its image size is {own} pixels; leave out --image-size {wanted}")
         size = own or wanted
         if size and not MIN_SIZE <= size <= MAX_SIZE:

@@ -18,7 +18,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, TypeVar
 
 import psutil
 from pydantic import BaseModel, Field, ValidationError
@@ -30,7 +30,7 @@ from engine.host import limits
 from engine.host.background import Report
 from engine.host.words import shown
 from engine.imports import archive
-from engine.imports.config import MAX_CONFIG, cleaned
+from engine.imports.config import MAX_CONFIG, Cleaned, cleaned
 
 SECONDS = 600
 """Limit of the process' CPU time per core; ResNet50 took 22 s on 2 cores. The same number of
@@ -42,7 +42,9 @@ PER_WEIGHT = 10
 """Bytes of memory per byte of weights: copies in file, variables, constants, converter, LiteRT."""
 _DIRECTORY = 1_000_000
 """Maximum bytes of a zip's list of members; 5,000 members take 500,000."""
-_MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
+WEIGHTS = "model.weights.h5"
+"""The member with the weights, and the file that the process reads them from."""
+_MEMBERS = {"config.json", "metadata.json", WEIGHTS}
 _RATIO_FROM, _RATIO = 50_000_000, 20
 """Weights of more than 50 MB may not be compressed to less than a 20th: real weights hardly
 compress, and Keras stores them uncompressed."""
@@ -123,38 +125,58 @@ def check(
     Raises:
         RunError: why it is refused.
     """
+    found = unpack(model, work, about.get("image_size"))
+    job = allowed(work / WEIGHTS, home) | {
+        "image_size": found["image_size"],
+        "logits": found["logits"],
+        "preprocessing": about.get("preprocessing", "included"),
+    }
+    with open(model, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return in_separate_process(work, job, report, Result), found["image_size"], digest
+
+
+def unpack(model: Path, work: Path, image_size: int | None, strict: bool = True) -> Cleaned:
+    """Writes a model's configuration, rebuilt, and its weights to a folder.
+
+    Args:
+        model, work: as for `check`.
+        image_size, strict: of `engine.imports.config.cleaned`.
+
+    Raises:
+        RunError: why it is refused.
+    """
     with opened(model) as packed:
         members = _members(packed)
         with archive.open_member(packed, members["config.json"], "config.json") as file:
             content = archive.read_all(file, "config.json", MAX_CONFIG)
-        found = cleaned(content, about.get("image_size"))
-        weights = members["model.weights.h5"]
+        found = cleaned(content, image_size, strict)
+        weights = members[WEIGHTS]
         if 2 * found["params"] > weights.file_size:  # at least two bytes per weight
             raise RunError(
                 f"its layers declare {found['params']:,} weights, but its file contains only "
                 f"{homes.size_text(weights.file_size)}"
             )
         with (
-            archive.open_member(packed, weights, "model.weights.h5") as file,
-            open(work / "model.weights.h5", "wb") as kept,
+            archive.open_member(packed, weights, WEIGHTS) as file,
+            open(work / WEIGHTS, "wb") as kept,
         ):
-            archive.copy_all(file, kept, "model.weights.h5", archive.MAX_MODEL)
-    size = (work / "model.weights.h5").stat().st_size
-    job = {
-        "image_size": found["image_size"],
-        "logits": found["logits"],
-        "preprocessing": about.get("preprocessing", "included"),
+            archive.copy_all(file, kept, WEIGHTS, archive.MAX_MODEL)
+    (work / "config.json").write_text(json.dumps(found["config"]), encoding="utf-8")
+    return found
+
+
+def allowed(weights: Path, home: Path) -> dict[str, Any]:
+    """What the process that reads a file of weights may use, for `in_separate_process`."""
+    size = weights.stat().st_size
+    return {
+        "weights": weights.name,
         "weight_bytes": size,
         "memory": min(limits.memory_limit(home), MEMORY + PER_WEIGHT * size),
         "disk": 2**28 + 4 * size,
         "seconds": SECONDS,
         "parent": os.getpid(),
     }
-    (work / "config.json").write_text(json.dumps(found["config"]), encoding="utf-8")
-    (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    with open(model, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _in_separate_process(work, job, report), found["image_size"], digest
 
 
 def _members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -169,10 +191,10 @@ def _members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         if name in members:
             raise RunError(f"it contains {name} twice")
         members[name] = info
-    for name in ("config.json", "model.weights.h5"):
+    for name in ("config.json", WEIGHTS):
         if name not in members:
             raise RunError(f"it contains no {name}; save the whole model with Keras 3")
-    weights = members["model.weights.h5"]
+    weights = members[WEIGHTS]
     if weights.file_size > max(_RATIO_FROM, _RATIO * weights.compress_size):
         raise RunError(
             f"its weights decompress from {homes.size_text(weights.compress_size)} to "
@@ -181,8 +203,22 @@ def _members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def _in_separate_process(work: Path, job: dict[str, Any], report: Report) -> Result:
-    """Runs `engine.imports.worker` on a folder. Raises RunError if it fails in any way."""
+_T = TypeVar("_T", bound=BaseModel)
+
+
+def in_separate_process(work: Path, job: dict[str, Any], report: Report, result: type[_T]) -> _T:
+    """Runs `engine.imports.worker` on a folder.
+
+    Args:
+        work: with the files that it reads.
+        job: what it is to do: `allowed`, and what the worker's function takes.
+        report: see `Report`.
+        result: what the process writes, which is not trusted.
+
+    Raises:
+        RunError: if it fails in any way.
+    """
+    (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
     kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LD_LIBRARY_PATH")}
     environment = kept | {
         "PYTHONPATH": str(homes.PROJECT),
@@ -226,7 +262,7 @@ def _in_separate_process(work: Path, job: dict[str, Any], report: Report) -> Res
             found = from_json(file.read(100_000))
         if set(found) == {"error"}:
             raise RunError(shown(str(found["error"])[:400]))
-        return Result.model_validate(found)
+        return result.model_validate(found)
     except (OSError, ValueError, TypeError, ValidationError):
         raise RunError(_why_it_failed(work / "log", process.returncode, job)) from None
 

@@ -1,8 +1,9 @@
 """The process that loads a foreign model: `python -m engine.imports.worker FOLDER`.
 
 Heavy, but only after its limits are set. `engine.imports.keras_file` has written job.json, the
-rebuilt config.json and model.weights.h5 to FOLDER. The process adds final.keras, inference.tflite,
-possibly head.npz, and result.json. Whatever happens in it, the process that started it is safe.
+rebuilt config.json and the weights to FOLDER. The process adds final.keras, inference.tflite,
+possibly head.npz, and result.json; or, for `engine.imports.weights`, the numbers of a backbone.
+Whatever happens in it, the process that started it is safe.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def main(path: str) -> int:
     processes.end_with(job["parent"])
     _limit(job)
     try:
-        _check_weights(folder / "model.weights.h5", job["weight_bytes"])
-        result: dict[str, Any] = _convert(folder, job)
+        _check_weights(folder / job["weights"], job["weight_bytes"])
+        act = _read_weights if "backbone" in job else _convert
+        result: dict[str, Any] = act(folder, job)
     except GraftError as error:
         result = {"error": str(error)}
     except Exception as error:  # Keras, TensorFlow and its converter raise almost anything
@@ -132,12 +134,7 @@ def _convert(folder, job) -> dict:
     from engine.models import convert, modeling
     from engine.predict import explanation
 
-    config = json.loads((folder / "config.json").read_bytes())
-    model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-    try:
-        model.load_weights(folder / "model.weights.h5")
-    except (ValueError, KeyError, OSError) as error:
-        raise RunError(f"its weights do not fit its layers ({_first_line(error)})") from None
+    model = _model(folder, job)
     _check_size(model)
     classes, notes = _classes(model), []
     parts, pooled = _parts(model)
@@ -172,6 +169,60 @@ def _convert(folder, job) -> dict:
         "largest_difference": _try(parts, folder / files.LITERT, size),
         "notes": notes,
     }
+
+
+def _model(folder, job) -> keras.Model:
+    """The model of the rebuilt config.json, with its weights."""
+    import keras
+
+    config = json.loads((folder / "config.json").read_bytes())
+    model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    _load(model, folder / job["weights"], "its layers")
+    return model
+
+
+def _load(model, path, what) -> None:
+    """Fills a model from a file of weights. Raises RunError if they do not fit."""
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
+        raise RunError(f"its weights do not fit {what} ({_first_line(error)})") from None
+
+
+def _read_weights(folder, job) -> dict:
+    """Writes the weights of a backbone as plain numbers (`engine.imports.weights`).
+
+    Returns:
+        The fields of `engine.imports.weights.Result`.
+    """
+    import numpy as np
+
+    from engine.models import backbones
+    from engine.models.sources import keras_applications
+
+    name, alpha, size = job["backbone"]
+    entry = backbones.get(name, alpha)
+    model = keras_applications.plain(entry, size)
+    if (folder / "config.json").exists():
+        model = _part_like(_model(folder, job), model, entry.title)
+    else:
+        _load(model, folder / job["weights"], f"{entry.title} without its top")
+    values = model.get_weights()
+    with open(folder / "numbers", "wb") as file:
+        for value in values:
+            value.astype(np.float32).tofile(file)
+    return {"shapes": [list(value.shape) for value in values]}
+
+
+def _part_like(loaded: keras.Model, model: keras.Model, title: str) -> keras.Model:
+    """`loaded` itself or the model nested in it whose weights have the shapes of `model`'s."""
+    import keras
+
+    wanted = [tuple(w.shape) for w in model.weights]
+    for part in (loaded, *(x for x in loaded.layers if isinstance(x, keras.Model))):
+        if [tuple(w.shape) for w in part.weights] == wanted:
+            return part
+    raise RunError(f"no part of it has the same weights as {title} without its top")
 
 
 def _check_size(model) -> None:

@@ -258,8 +258,8 @@ def test_a_file_that_is_missing_or_does_not_fit_is_one_sentence(shared, tmp_path
     for name, words in [
         ("absent.h5", "there is no file"),
         ("notes.txt", "must end in .weights.h5, .h5 or .keras"),
-        ("broken.keras", "does not fit MobileNetV2 0.5"),
-        ("other.weights.h5", "does not fit MobileNetV2 0.5"),
+        ("broken.keras", "broken.keras is not used: it is neither a .keras file"),
+        ("other.weights.h5", "do not fit MobileNetV2 0.5 without its top"),
         ("other.keras", "no part of it has the same weights"),
     ]:
         with pytest.raises(BackboneError) as caught:

@@ -5,9 +5,10 @@ Heavy: imports Keras.
 
 from __future__ import annotations
 
+import importlib
+import os
 import socket
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from engine import roots
 from engine.errors import BackboneError, GraftError
+from engine.home import home as graft_home
 from engine.models import backbones, graph
 from engine.models.sources.source import Backbone, check_size, first_line
 from engine.recipe import BackboneSpec
 
+READ = "engine.imports.weights:read"
+"""What reads a weights file, named like the kinds of background work: the checks of foreign files
+are those of imports, which stand on a higher floor."""
 STALLED_AFTER = 20
 """Seconds without a byte before a download counts as failed."""
 _DEVIATION = np.array([0.229, 0.224, 0.225])  # of ImageNet's pixels in 0..1, red-green-blue
@@ -31,7 +37,8 @@ def build(spec: BackboneSpec, size: int, home: Path | None = None) -> Backbone:
     Args:
         spec: the recipe's `backbone`.
         size: height and width of the images in pixels.
-        home: not used by this source.
+        home: Graft's home, where a weights file is copied to while it is checked; None for the
+            usual one.
 
     Raises:
         BackboneError: an unknown backbone, or weights that are not available.
@@ -41,7 +48,7 @@ def build(spec: BackboneSpec, size: int, home: Path | None = None) -> Backbone:
     check_size(spec.name, size, entry.min_image_size)
     blocks = backbones.blocks(entry.name, entry.alpha)
     return Backbone(
-        _renamed(_with_weights(entry, spec.weights, size), blocks),
+        _renamed(_with_weights(entry, spec, size, home), blocks),
         entry.name,
         entry.alpha,
         entry.preprocessing,
@@ -50,11 +57,13 @@ def build(spec: BackboneSpec, size: int, home: Path | None = None) -> Backbone:
     )
 
 
-def _with_weights(entry: backbones.Backbone, weights: str | None, size: int) -> keras.Model:
-    if weights == "imagenet":
+def _with_weights(
+    entry: backbones.Backbone, spec: BackboneSpec, size: int, home: Path | None
+) -> keras.Model:
+    if spec.weights == "imagenet":
         return _imagenet(entry, size)
-    model = _plain(entry, size)
-    if weights == "builtin":
+    model = plain(entry, size)
+    if spec.weights == "builtin":
         from engine.models.builtin import network
 
         try:
@@ -64,12 +73,19 @@ def _with_weights(entry: backbones.Backbone, weights: str | None, size: int) -> 
                 f"GraftSmall's built-in weights do not load ({first_line(error)}); install Graft "
                 "again, or set backbone.weights to none or a file"
             ) from error
-    elif weights and weights != "none":
-        _load_file(model, Path(weights).expanduser(), entry)
+    elif file := spec.weights_file:
+        _load_file(model, Path(os.path.expanduser(file)), entry, graft_home(home))
     return model
 
 
-def _plain(entry: backbones.Backbone, size: int, weights: str | None = None) -> keras.Model:
+def plain(entry: backbones.Backbone, size: int, weights: str | None = None) -> keras.Model:
+    """A backbone without its top, with random weights or those of ImageNet.
+
+    Args:
+        entry: of the catalogue.
+        size: height and width of the images in pixels.
+        weights: "imagenet", which Keras downloads, or None.
+    """
     shape = (size, size, 3)
     if entry.name == "GraftSmall":
         from engine.models.builtin import network
@@ -91,8 +107,8 @@ def _imagenet(entry: backbones.Backbone, size: int) -> keras.Model:
         with _stalling_fails():
             if (entry.alpha or 1) > 1:
                 # Keras would ask for a file of this size, which was never published.
-                return graph.copy(_plain(entry, entry.image_size, "imagenet"), size)
-            return _plain(entry, size, "imagenet")
+                return graph.copy(plain(entry, entry.image_size, "imagenet"), size)
+            return plain(entry, size, "imagenet")
     except Exception as error:  # Keras raises a bare Exception for a failed download
         offline = (
             f"put the file {path.name} into {path.parent}, set backbone.weights to a local weights "
@@ -120,8 +136,9 @@ def _stalling_fails() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _load_file(model: keras.Model, path: Path, entry: backbones.Backbone) -> None:
+def _load_file(model: keras.Model, path: Path, entry: backbones.Backbone, home: Path) -> None:
     """Fills `model` from a local file, or raises BackboneError in one sentence."""
+    roots.check(path, BackboneError)
     kinds = ".weights.h5, .h5 or .keras"
     if not path.is_file():
         raise BackboneError(
@@ -129,17 +146,17 @@ def _load_file(model: keras.Model, path: Path, entry: backbones.Backbone) -> Non
         )
     if path.suffix not in (".h5", ".keras"):
         raise BackboneError(f"a weights file must end in {kinds}; {path.name} does not")
+    module, function = READ.split(":")
     try:
-        if path.suffix == ".keras":
-            loaded = keras.models.load_model(path, compile=False, safe_mode=True)
-            model.set_weights(_part_like(loaded, model).get_weights())
-        else:
-            model.load_weights(path)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        read = getattr(importlib.import_module(module), function)
+        model.set_weights(read(path, entry, model.input_shape[1], home))
+    except (GraftError, ValueError) as error:  # ValueError: other shapes
         raise BackboneError(
-            f"the file {path} does not fit {entry.title} without its top "
-            f"({first_line(error)}); choose the backbone it was made for, or weights without top"
+            f"the weights file {path} is not used: {first_line(error)}; choose the backbone it was "
+            "made for, or weights without top"
         ) from error
+    except OSError as error:
+        raise BackboneError(f"the weights file {path} cannot be read ({error.strerror})") from error
     if entry.family == "EfficientNet":
         _as_imagenet_input(model)
 
@@ -155,16 +172,6 @@ def _as_imagenet_input(model: keras.Model) -> None:
         mean, variance, *count = layer.get_weights()
         layer.set_weights([mean, variance * _DEVIATION, *count])
         layer.finalize_state()  # the layer computes with a copy of its weights
-
-
-def _part_like(loaded: keras.Model, model: keras.Model) -> keras.Model:
-    """`loaded` itself or the model nested in it whose weights have the shapes of `model`'s."""
-    wanted = [tuple(w.shape) for w in model.weights]
-    parts = [loaded, *(x for x in loaded.layers if isinstance(x, keras.Model))]
-    for part in parts:
-        if [tuple(w.shape) for w in part.weights] == wanted:
-            return part
-    raise ValueError("no part of it has the same weights")
 
 
 def _renamed(backbone: keras.Model, blocks: tuple[backbones.Block, ...]) -> keras.Model:
