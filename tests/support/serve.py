@@ -6,7 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
+import numpy as np
+
+from engine.predict.classifier import Answer
+from engine.serve import app as serving
+from engine.serve import limits, server
 from tests.support.browser import free_port
 
 
@@ -39,9 +46,10 @@ def form(*files, field="files") -> tuple[bytes, str]:
     return b"".join([*parts, b"--border--\r\n"]), "multipart/form-data; boundary=border"
 
 
-def call(port, method, path, body=None, kind=None, **headers):
-    """(status, headers, JSON or text) of one request."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+def call(port, method, path, body=None, kind=None, address="127.0.0.1", source=None, **headers):
+    """(status, headers, JSON or text) of one request, from the address `source`."""
+    source = source and (source, 0)
+    connection = http.client.HTTPConnection(address, port, timeout=60, source_address=source)
     with contextlib.closing(connection):
         headers = {k.replace("_", "-"): v for k, v in headers.items()}
         connection.request(method, path, body, headers | ({"Content-Type": kind} if kind else {}))
@@ -50,3 +58,44 @@ def call(port, method, path, body=None, kind=None, **headers):
     if answer.headers["Content-Type"] == "application/json":
         content = json.loads(content)
     return answer.status, answer.headers, content
+
+
+class Fake:
+    """A classifier that says "red" to everything, without a network.
+
+    Attributes:
+        may: answers wait until it is set.
+        asked: how many requests were classified.
+    """
+
+    def __init__(self, path):
+        recipe = SimpleNamespace(name="fake", backbone=SimpleNamespace(title="none"))
+        self.run = SimpleNamespace(
+            id="fake-run", recipe=recipe, path=path, evaluation=None, checked=path.joinpath
+        )
+        self.classes, self.size, self.temperature = ["red", "green"], 32, 1.0
+        self.may, self.asked = threading.Event(), 0
+        self.may.set()
+
+    def predict(self, sources, keep_images):
+        """As `engine.predict.classifier.Classifier.predict`."""
+        self.asked += 1
+        self.may.wait(60)
+        sure = np.array([0.75, 0.25], np.float32)
+        return [Answer("image", self.classes, sure, seconds=0.001) for _ in sources]
+
+
+@contextlib.contextmanager
+def served(classifier, bounds=None, names=(), keys=None, proxies=(), host="127.0.0.1"):
+    """The endpoint in a thread of this process, on a free port; gives (port, server)."""
+    app = serving.application(classifier, bounds or limits.Bounds(rate=0), names, keys)
+    made, listening = server.server(app, proxies), server.listen(host, 0)
+    port = listening.getsockname()[1]
+    thread = threading.Thread(target=made.run, args=([listening],))
+    thread.start()
+    try:
+        yield port, made
+    finally:
+        made.should_exit = True
+        thread.join(60)
+        assert not thread.is_alive()
