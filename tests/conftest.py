@@ -4,20 +4,16 @@ Real photos are used where TFDS_DATA_DIR and KERAS_HOME are set (see README, Tes
 sample otherwise.
 """
 
-import shutil
-
-import filelock
 import pytest
 from PIL import Image
 
 from engine import home as homes
 from engine import roots
-from engine.jobs import jobs
 from engine.recipe import load_preset
-from engine.runs import runs
 from tests.support.browser import chromium
 from tests.support.pictures import picture
 from tests.support.real_data import REAL, has_real_data
+from tests.support.training import trained_once
 
 
 @pytest.fixture(scope="session")
@@ -32,32 +28,10 @@ def own_home(tmp_path):
     return homes.home(tmp_path / "home")
 
 
-def _train(recipe, home):
-    run = jobs.wait(jobs.start(recipe, home))
-    assert run.status == "finished", f"{run.error}\n{run.log_tail()}"
-    # The process of a finished run still removes its checkpoints; wait until the folder is at rest.
-    with filelock.FileLock(run.path / "worker.lock"):
-        return run
-
-
-def _trained_once(recipe, home, factory, worker):
-    """A finished run, trained once for all pytest processes; each gets a copy in its own home."""
-    if worker == "master":
-        return _train(recipe, home)
-    place = factory.getbasetemp().parent / f"trained-{recipe.name}"
-    with filelock.FileLock(f"{place}.lock"):
-        if not (place / "id").exists():
-            run = _train(recipe, homes.home(place))
-            (place / "id").write_text(run.id)
-    for part in ("datasets", "cache", f"runs/{(place / 'id').read_text()}"):
-        shutil.copytree(place / part, home / part, dirs_exist_ok=True)
-    return runs.get_run(home, (place / "id").read_text())
-
-
 @pytest.fixture(scope="session")
 def trained_run(graft_home, tmp_path_factory, worker_id):
     """A finished run of the preset sample, as a user gets it."""
-    return _trained_once(load_preset("sample"), graft_home, tmp_path_factory, worker_id)
+    return trained_once(load_preset("sample"), graft_home, tmp_path_factory, worker_id)
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +39,7 @@ def flowers_run(graft_home, tmp_path_factory, worker_id):
     """A finished run of the preset flowers on real photos, with real ImageNet weights."""
     if not has_real_data():
         pytest.skip(REAL)
-    return _trained_once(load_preset("flowers"), graft_home, tmp_path_factory, worker_id)
+    return trained_once(load_preset("flowers"), graft_home, tmp_path_factory, worker_id)
 
 
 @pytest.fixture(scope="session")
@@ -112,8 +86,8 @@ def browser_context_args():
 
 TRAINED = {"trained_run", "flowers_run", "informative_run"}
 LONG = (
-    "faults/", "features/test_features.py", "estimate/test_rate_finder.py",
-    "estimate/test_preflight.py", "train/test_training.py", "train/test_repeatable.py",
+    "train/test_training.py", "faults/", "features/test_features.py",
+    "estimate/test_rate_finder.py", "estimate/test_preflight.py", "train/test_repeatable.py",
     "browser/", "jobs/test_jobs.py", "data/test_unreadable_runs.py", "inspection/test_payback.py",
     "predict/test_catalogue_explained.py", "pages/test_hostile_uploads.py",
 )  # fmt: skip

@@ -15,14 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 
 from engine import home as homes
 from engine.jobs import executors, jobs
 from engine.recipe import load_preset
 from engine.runs import queue
 
+LONG = os.environ.get("GRAFT_FAULTS_FORM") == "long"
+long_form = pytest.mark.skipif(
+    not LONG, reason="part of make faults; what it shows of decisions has tests without a run"
+)
 INJECT = Path(__file__).parent / "inject"
 RECIPE = [
+    "name=interrupted",
     "dataset.images=160",
     "batch_size=16",
     "augmentation={flip: horizontal, rotation: 10}",

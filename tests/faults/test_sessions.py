@@ -1,6 +1,5 @@
 """Many people at one queue, in Chromium: ten sessions, thirty runs, every click a double one."""
 
-import os
 import re
 import subprocess
 
@@ -12,10 +11,10 @@ from engine.host import processes
 from engine.recipe import load_preset
 from engine.runs import queue, runs
 from tests.faults import harness
+from tests.faults.harness import LONG
 from tests.support.browser import chromium, server
 from tests.support.jobs import worker
 
-LONG = os.environ.get("GRAFT_FAULTS_FORM") == "long"
 SESSIONS, EACH = (10, 3) if LONG else (2, 2)
 
 pytestmark = [

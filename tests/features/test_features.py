@@ -1,7 +1,6 @@
 """Cached features: equal to the whole network, shared, safe, bounded, and cleared on request."""
 
 import os
-import signal
 import threading
 
 import numpy as np
@@ -9,16 +8,16 @@ import pytest
 
 from engine import home as homes
 from engine import load_preset
-from engine.data import datasets
+from engine.data import datasets, prepare_worker
 from engine.errors import GraftError
 from engine.features import cache
 from engine.features import store as features
 from engine.images import augment
-from engine.jobs import jobs
+from tests.faults import harness
 from tests.support.cli import graft
 from tests.support.pages import open_page
 from tests.support.real_data import has_real_data
-from tests.support.training import events, train
+from tests.support.training import events, train, trained_once
 
 SMALL = ["dataset.images=100", "augmentation=none"]
 TWO = (
@@ -145,24 +144,39 @@ def test_mirroring_is_exact_and_other_augmentation_is_not_cached_unasked():
     assert set(features.draw_views(views, drawn, 2).tolist()) == {1, 2, 3}
 
 
-def test_fixed_random_views_are_named_as_the_approximation_they_are(graft_home):
-    run = train(
-        graft_home, "dataset.images=100", "cached_views=2", "stages=[{name: frozen, epochs: 2}]"
-    )
+def test_fixed_random_views_are_named_as_the_approximation_they_are(
+    graft_home, tmp_path_factory, worker_id
+):
+    """In the run of the tests of faults, whose first stage is cached."""
+    run = trained_once(harness.recipe(), graft_home, tmp_path_factory, worker_id)
     start = events(run, "stage_start")[0]
     assert start["views"] == 2 and not start["exact"] and start["difference"] < 1e-4
     assert any("approximates new augmentation" in e["text"] for e in events(run, "note"))
 
 
+def prepare(recipe, home, report=lambda *_: None):
+    """What a run does before its first stage, in this process."""
+    from engine.features import compute
+    from engine.features.pixels import Pixels
+    from engine.models import modeling
+
+    dataset = prepare_worker.ingest(recipe.dataset, home)
+    split, bundle = dataset.split(recipe.split), modeling.build(recipe, list(dataset.classes))
+    modeling.apply_stage(bundle, recipe.stages[0])
+    pixels = Pixels(dataset, np.arange(len(dataset)), recipe.image_size, recipe.resize, 64)
+    images = compute.Images(dataset, pixels, split)
+    cached, why = compute.prepare(bundle, recipe, 0, images, home, report)
+    if cached:
+        cached.close()
+    return cached, why
+
+
 def test_a_second_recipe_starts_from_the_cache(pair, graft_home):
-    run = train(
-        graft_home, *SMALL, "head={hidden: 8}", "seed=3", "split.seed=1",
-        "stages=[{name: other, epochs: 1, learning_rate: 0.01}]",
-    )  # fmt: skip
-    start = events(run, "stage_start")[0]
+    sets = ["head={hidden: 8}", "seed=3", "split.seed=1", "stages=[{name: other, epochs: 1}]"]
+    facts = prepare(load_preset("sample", [*SMALL, *sets]), graft_home)[0].facts
     # Another split asks for images that were test images before; all others are there.
-    assert start["known"] > 0 and start["computed"] < 30
-    assert start["computed"] + start["known"] == 80
+    assert facts["known"] > 0 and facts["computed"] < 30
+    assert facts["computed"] + facts["known"] == 80
 
 
 def test_looking_at_a_dataset_takes_what_training_computed(pair, graft_home):
@@ -262,20 +276,19 @@ def test_two_writers_at_once_leave_a_whole_store(home):
     assert len(cache.entries(home)) == 1
 
 
-def test_a_killed_pass_goes_on_where_it_was(graft_home):
-    sets = ["dataset.images=500", "augmentation={flip: both}", "stages=[{name: one, epochs: 1}]"]
+def test_a_pass_that_broke_off_goes_on_where_it_was(home):
+    sets = ["dataset.images=100", "augmentation={flip: both}", "stages=[{name: one, epochs: 1}]"]
     recipe = load_preset("sample", sets)
-    run = jobs.start(recipe, graft_home)
-    while not any(
-        e["event"] == "phase" and e["phase"] == "features" and e["done"] for e in run.events()[0]
-    ):
-        assert run.status in ("queued", "starting", "running"), run.log_tail()
-        jobs.wait(run, 0.05)
-    os.killpg(run.state["pid"], signal.SIGKILL)
-    jobs.wait(run)
-    again = train(graft_home, *sets)
-    start = events(again, "stage_start")[0]
-    assert start["known"] > 0 and start["difference"] < 1e-4
+
+    def break_off(phase, text, done, total, always=False):
+        if phase == "features" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(recipe, home, break_off)
+    facts = prepare(recipe, home)[0].facts
+    assert facts["known"] >= 16 and facts["difference"] < 1e-4
+    assert facts["known"] + facts["computed"] == 4 * 65 + 15  # all views of training images only
 
 
 # -- the bound --------------------------------------------------------------------------------
@@ -306,19 +319,9 @@ def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(home):
 
 
 def test_features_above_the_limit_are_not_cached_and_it_is_said(home):
-    from engine.data import prepare_worker
-    from engine.features import compute
-    from engine.features.pixels import Pixels
-    from engine.models import modeling
-
     cache.set_limit(home, 0)
     recipe = load_preset("sample", ["dataset.images=60", "augmentation=none"])
-    dataset = prepare_worker.ingest(recipe.dataset, home)
-    split, bundle = dataset.split(recipe.split), modeling.build(recipe, list(dataset.classes))
-    modeling.apply_stage(bundle, recipe.stages[0])
-    pixels = Pixels(dataset, np.arange(60), recipe.image_size, recipe.resize, 64)
-    images = compute.Images(dataset, pixels, split)
-    cached, why = compute.prepare(bundle, recipe, 0, images, home, lambda *_: None)
+    cached, why = prepare(recipe, home)
     # A stage that runs the whole network notes why; see `test_a_run_records_its_path`.
     assert cached is None and "more than the cache's limit" in why
     assert not cache.entries(home)
@@ -355,8 +358,6 @@ def test_pixels_are_decoded_once_and_only_when_asked_for(graft_home):
     from engine.train.input_pipeline import Pixels
 
     spec = load_preset("sample", ["dataset.images=100"]).dataset
-    from engine.data import prepare_worker
-
     dataset = prepare_worker.ingest(spec, graft_home)
     assert datasets.state(spec, graft_home)["state"] == "ready"
     chosen = np.arange(10, 40)

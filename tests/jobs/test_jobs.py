@@ -14,6 +14,7 @@ from engine.host import processes
 from engine.jobs import jobs
 from engine.recipe import load_preset
 from engine.runs import events, runs, trash
+from tests.faults import harness
 
 LONG = ["stages.0.epochs=500", "stages.1.epochs=500"]
 
@@ -39,6 +40,7 @@ def test_stop_keeps_the_best_so_far_in_mid_epoch(graft_home):
     assert run.evaluation["test"]["n"] > 0 and run.kept_stage == "frozen"
     assert run.stages()[-1]["reason"] == "stopped"
     assert run not in jobs.active(graft_home)
+    harness.until(lambda: not harness.workers(graft_home))
     with pytest.raises(RunError, match="nothing to stop"):
         jobs.stop(run)
 
@@ -53,6 +55,7 @@ def test_stop_before_training_leaves_no_model_and_says_so(graft_home):
         jobs.wait(run)
         assert run.status == "stopped" and not run.finished
         assert "no model" in run.events()[0][-1]["text"]
+    harness.until(lambda: not harness.workers(graft_home))
 
 
 @pytest.fixture
