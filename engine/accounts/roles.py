@@ -91,7 +91,8 @@ def check(home: Path, who: str, action: str, owner: str | None = None) -> None:
     if users.ROLES.index(role) < users.ROLES.index(needed):
         raise AccountError(f"to {action}, the role {needed} is needed; {who} has the role {role}")
     if owner not in (None, who) and role != ADMIN:
-        raise AccountError(f"to {action} of {owner}, the role {ADMIN} is needed; ask {owner}")
+        ask = "an admin" if owner == LOCAL else owner
+        raise AccountError(f"to {action} of {owner}, the role {ADMIN} is needed; ask {ask}")
 
 
 def may(home: Path, who: str, action: str, owner: str | None = None) -> bool:
