@@ -37,6 +37,9 @@ NO_KEY = (
     "this endpoint needs a key that is valid: send the header Authorization: Bearer KEY; create a "
     "key with: python -m engine keys create NAME"
 )
+WAYS = (b'Bearer realm="Graft"', b'Basic realm="Graft", charset="UTF-8"')
+"""To send it, each in a header of its own: Chromium reads one way in a header. With Basic, it asks
+people for the key, as the password of any name."""
 ENDING = "the endpoint is ending; send the request again later"
 
 
@@ -110,8 +113,7 @@ class Gate:
             text = f"more than {self._bounds.rate} requests a minute; wait a while"
             raise too_many(f"this client sent {text}", wait)
         if self._keys and not key:
-            ways = 'Bearer realm="Graft", Basic realm="Graft", charset="UTF-8"'
-            raise HTTPException(401, NO_KEY, {"WWW-Authenticate": ways})
+            raise HTTPException(401, NO_KEY)
         scope_of_path = "classify" if scope["path"] == "/classify" else "about"
         if key and scope_of_path not in key.scopes:
             text = f"this key is for {' and '.join(key.scopes)}, not for {scope_of_path}"
@@ -149,7 +151,7 @@ class Gate:
             return None
         try:
             return self._keys.find(given.strip())
-        except GraftError as error:
+        except (GraftError, OSError) as error:
             logging.getLogger("uvicorn.error").error("error: %s", error)
             text = "the endpoint cannot read its keys; its log says why"
             raise HTTPException(500, text) from None
@@ -171,7 +173,10 @@ def _name(given: str) -> str:
 
 
 def _answer(error: HTTPException) -> JSONResponse:
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    answer = JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    if error.status_code == 401:
+        answer.raw_headers += [(b"www-authenticate", way) for way in WAYS]
+    return answer
 
 
 def _with_headers(message: Message) -> Message:
