@@ -7,7 +7,6 @@ from urllib.parse import quote
 from starlette.responses import PlainTextResponse, RedirectResponse
 
 from engine import home as homes
-from engine.accounts import users
 from engine.errors import GraftError
 from pages._gate import bodies, origin, sessions, sockets, table
 from pages._gate.clients import Clients, TooMany
@@ -113,7 +112,7 @@ class Gate:
             identity = await self._known.who(sessions.token(scope))
         if identity is None:
             raise Refused(401, SIGN_IN)
-        if users.ROLES.index(identity.role) < users.ROLES.index(rule.who):
+        if not table.allows(rule, identity.role):
             raise Refused(403, LOW.format(rule.who, identity.role))
         return identity
 

@@ -5,6 +5,7 @@ A route that is not in it is for people who are signed in (`REST`).
 
 from dataclasses import dataclass
 
+from engine.accounts import users
 from engine.accounts.roles import VIEWER
 
 EVERYONE, NOBODY = "everyone", "nobody"
@@ -48,8 +49,8 @@ RULES = (
     Rule("/s/…", EVERYONE, "a guest's page; needs the link's token", PHOTO),
     Rule("/wall/…", EVERYONE, "the wall of a link; needs its token"),
     Rule("/thumbs/…", VIEWER, "thumbnails of prepared datasets"),
-    Rule("/answers/…", VIEWER, "thumbnails of a batch"),
-    Rule("/marks/…", VIEWER, "thumbnails of marked images"),
+    Rule("/answers/…", VIEWER, "thumbnails of a batch, to its owner and admins"),
+    Rule("/marks/…", VIEWER, "thumbnails of marked images, to their owner and admins"),
     Rule("/vendor/…", VIEWER, "the script of the charts"),
     Rule("/_stcore/stream", VIEWER, "the websocket of a page"),
     Rule(f"{UPLOAD}…", VIEWER, "uploads, each to a page of the same user", None),
@@ -68,3 +69,22 @@ REST = Rule("/…", VIEWER, "pages and their static files")
 def rule(path: str) -> Rule:
     """The rule of a path below `server.baseUrlPath`."""
     return next((each for each in RULES if each.fits(path)), REST)
+
+
+def allows(found: Rule, role: str | None) -> bool:
+    """Whether a role may use a route; None is somebody without a session."""
+    if found.who in (EVERYONE, NOBODY):
+        return found.who == EVERYONE
+    return role is not None and users.ROLES.index(role) >= users.ROLES.index(found.who)
+
+
+def markdown() -> str:
+    """The table as docs/security.md shows it."""
+    lines = [
+        "| route | no session | viewer | trainer | admin | what it answers |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for each in (*RULES, REST):
+        may = ["yes" if allows(each, role) else "–" for role in (None, *users.ROLES)]
+        lines.append(f"| {' | '.join([f'`{each.path}`', *may, each.what])} |")
+    return "\n".join(lines)
