@@ -97,11 +97,9 @@ def _start(run, source, title, started, identity):
 def earlier(run) -> None:
     """The stored batches of this run."""
     listed = gate.batches(homes.home(), run, who.name())
-    # Only admins see the batches of others.
-    kept = owners.whose() if any(each.owner != who.name() for each in listed) else owners.EVERYONE
     wanted = st.query_params.get("batch")
     named = next((each for each in listed if each.key == wanted), None)
-    found = {batch.key: batch for batch in owners.chosen(listed, kept, named)}
+    found = {batch.key: batch for batch in owners.chosen(listed, owners.kept(), named)}
     if not found:
         st.caption(
             f"This run has no batches. A zip, a folder or more than {cards.MOST} images become "

@@ -80,6 +80,11 @@ def whose() -> str:
     return chosen
 
 
+def kept() -> str:
+    """What `whose`, drawn elsewhere on the page, was set to."""
+    return st.session_state.get("whose", EVERYONE) if accounts() else EVERYONE
+
+
 def _remember():
     # Before the address is read in this rerun: the click is newer.
     st.query_params["whose"] = st.session_state["whose"]
