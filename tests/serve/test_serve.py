@@ -160,6 +160,26 @@ def test_who_asks_too_often_is_told_when_to_come_back(trained_run):
         assert process.returncode == 0 and "Stopped." in said and "Traceback" not in said
 
 
+def test_keys_names_and_proxies_are_given_on_the_command_line(trained_run):
+    home = trained_run.path.parent.parent
+    key = graft("keys", "create", "test", home=home).stdout.strip()
+    options = ["--keys", "--allowed-host", "graft.example", "--trusted-proxy", "127.0.0.1"]
+    try:
+        with endpoint(trained_run, *options, "--rate", 1) as (port, _):
+
+            def status(address, **headers):
+                headers |= {"X-Forwarded-For": address, "Host": "graft.example"}
+                return call(port, "GET", "/about", **headers)[0]
+
+            assert [status("1.1.1.1"), status("1.1.1.1"), status("1.1.1.2")] == [401, 429, 401]
+            assert status("1.1.1.1", Authorization=f"Bearer {key}") == 200
+    finally:
+        graft("keys", "revoke", "test", home=home)
+    for option in ("--trusted-proxy", "--allowed-host"):
+        done = graft("serve", trained_run.id, option, "a/b", home=home)
+        assert done.returncode == 2 and "'a/b' was given" in done.stderr
+
+
 def test_a_bucket_fills_again_and_old_ones_are_forgotten(monkeypatch):
     now = [0.0]
     rate = serving_limits.Rate(60, lambda: now[0])
