@@ -159,8 +159,8 @@ class SigningIn:
             user: User | None = users.by_email(home, email)
             if user is None:
                 raise AccountError(
-                    f"{email} has no account here; whoever runs Graft can add one with: "
-                    f"python -m engine users add NAME --email {email}"
+                    f"nobody here has the address {email}; whoever runs Graft can add you with: "
+                    "python -m engine users add NAME --email ADDRESS"
                 )
             return stored.begin(home, user.name)
 
