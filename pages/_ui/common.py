@@ -7,14 +7,16 @@ import time
 
 import streamlit as st
 from PIL import Image, ImageDraw
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from engine import GraftError
 from engine import home as homes
 from engine.accounts import roles
+from engine.errors import DiskError, GraftError, ReadOnlyHome
 from engine.host import device, words
 from engine.jobs import jobs
 from engine.recipe import preset_names
 from engine.runs import remaining, runs
+from pages._gate.uploads import UPLOADS
 from pages._ui import clicks, who
 
 STATUS = {
@@ -39,16 +41,26 @@ def home():
 
 @contextlib.contextmanager
 def guard():
-    """Turns a GraftError into one sentence on the page."""
+    """Turns a GraftError, or an error of the disk, into one sentence on the page."""
     try:
         yield
     except GraftError as error:
         fail(error)
+    except OSError as error:
+        if (known := DiskError.of(error)) is None:
+            raise
+        fail(known)
 
 
 def fail(error) -> None:
     """Shows an error as one sentence."""
     st.error(plain(sentence(error)), icon=":material/error:")
+
+
+def read_only_notice() -> None:
+    """Says so if the home is read-only: what would write shows an error then."""
+    if homes.read_only(home()):
+        st.info(plain(sentence(ReadOnlyHome(home()))), icon=":material/lock:")
 
 
 def show_error(place: str) -> None:
@@ -116,7 +128,7 @@ def run_text(run) -> str:
     """
     recipe, when = run.recipe, time.strftime("%d %b %H:%M", time.localtime(run.created))
     own = [] if recipe.name in preset_names() else [recipe.name]
-    return " · ".join([*own, recipe.dataset.title, recipe.backbone.title, when])
+    return words.printable(" · ".join([*own, recipe.dataset.title, recipe.backbone.title, when]))
 
 
 def run_label(run) -> str:
@@ -168,6 +180,8 @@ def rail(heartbeat, soon: bool) -> None:
     about = device_text()
     icon = ":material/developer_board:" if about["kind"] == "gpu" else ":material/memory:"
     st.caption(f"{icon} {about['text']}", help="The device that runs on this host use.")
+    if refused := UPLOADS.notice(get_script_run_ctx().session_id):
+        st.toast(plain(sentence(refused)), icon=":material/upload:", duration="infinite")
     with guard():
         _account()
     with guard():
@@ -266,11 +280,12 @@ def plain(text: str) -> str:
 
     Streamlit's Markdown then shows it unchanged, and it cannot load a picture from another host.
     All text of this kind passes here before it becomes a label, heading, caption, message or
-    tooltip. Cells of tables, options of selectboxes and values of fields are not Markdown.
+    tooltip. Cells of tables, options of selectboxes and values of fields are not Markdown:
+    `engine.host.words.printable` is enough for them.
     """
-    # Bytes that are not UTF-8, as in names of files, become numbers: Streamlit cannot send them.
-    sendable = text.encode("utf-8", "backslashreplace").decode()
-    joined = _MADE_LATER.sub("\u2060", " ".join(sendable.split()))  # an invisible word joiner
+    # Also for bytes that are not UTF-8, as in names of files, which Streamlit cannot send.
+    sendable = words.printable(" ".join(text.split()))
+    joined = _MADE_LATER.sub("\u2060", sendable)  # an invisible word joiner
     return _MARKUP.sub(r"\\\1", joined)
 
 
