@@ -89,8 +89,8 @@ class DamagedModel(RunError):
 
     def __init__(self, identity: str, why: object) -> None:
         super().__init__(
-            f"the model of run {identity} is damaged ({why}); copy the run again from an intact "
-            "copy, or train it again; python -m engine doctor looks for more damage"
+            f"the model of run {identity} is damaged ({why}); python -m engine doctor --fix makes "
+            "it again, if the rest allows it; otherwise copy the run again, or train it again"
         )
 
 

@@ -258,8 +258,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
-    # A last line without its end was not written completely.
-    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+    with homes.reading(path):
+        # A last line without its end was not written completely.
+        return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ def save(home: Path, decisions: Sequence[Decision]) -> str:
         ({k: d.get(k, "") for k in ("content", "name", "do", "to")} for d in decisions),
         key=lambda d: (d["name"], d["content"], d["do"]),
     )
-    identity = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
+    identity = _identity(rows)
     path = _path(home, identity)
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
@@ -50,6 +50,9 @@ def load(home: Path, identity: str) -> dict[str, Any]:
             f"the decisions about single images (overlay {identity}) are not on this host; copy "
             f"{FILE} of a run that used them to {_path(home, identity)}, or clear dataset.overlay"
         )
+    with homes.reading(_path(home, identity)):
+        if found["id"] != identity or _identity(found["decisions"]) != identity:
+            raise ValueError("its decisions are not those that were kept")
     return found
 
 
@@ -125,6 +128,10 @@ def fingerprint(source: str, identity: str) -> str:
     if not identity:
         return source
     return hashlib.sha256(f"{source}:{identity}".encode()).hexdigest()
+
+
+def _identity(rows: Sequence[Decision]) -> str:
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _path(home: Path, identity: str) -> Path:

@@ -308,7 +308,7 @@ def _saved(spec: DatasetSpec, home: Path, report: Report) -> Source:
                 yield base.names[i], int(base.labels[i]), own, generation, read
         for row in rows:
             name, label = f"{row['label']}/{row['name']}", numbers[row["label"]]
-            yield name, label, part, first + row["batch"], found.path_of(row).read_bytes
+            yield name, label, part, first + row["batch"], partial(found.read, row)
 
     total = len(rows) + (len(base) if base else 0)
     left_out = dict(base.left_out) if base else {}

@@ -6,7 +6,8 @@
 
 `examine` changes nothing. `fix` does what loses no data: it deletes what is half-written, what is
 computed again when needed, and damaged checkpoints if there is an undamaged one; it moves folders
-that are not runs to the trash. Everything else is left to a person.
+that are not runs to the trash; it makes damaged files of runs and datasets again, or moves them to
+the folder `damaged` (`engine.doctor.restore`). Everything else is left to a person.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from engine import home as homes
-from engine.doctor import home_checks, run_checks
+from engine.doctor import data_checks, home_checks, run_checks
 from engine.doctor.home_checks import Finding
 from engine.errors import GraftError
 
@@ -25,8 +26,10 @@ CHECKS = {
     "settings": home_checks.settings_file,
     "queue": home_checks.queue,
     "runs": run_checks.check,
-    "datasets": home_checks.prepared,
-    "notes": home_checks.notes,
+    "datasets": data_checks.prepared,
+    "saved": data_checks.saved,
+    "decisions": data_checks.decisions,
+    "notes": data_checks.notes,
     "cache": home_checks.cached,
     "devices": home_checks.devices,
 }
@@ -65,15 +68,17 @@ def fix(findings: Iterable[Finding]) -> list[Finding]:
         findings: of `examine`.
 
     Returns:
-        One for each fixable finding: "ok" with what was wrong, or "error" with why it still is.
+        One for each fixable finding: "ok" with what was wrong and what was done, or "error" with
+        why it still is.
     """
     done = []
     for finding in findings:
         if finding.fix is None:
             continue
         try:
-            finding.fix()
-            done.append(Finding(finding.check, "ok", finding.text))
+            said = finding.fix()
+            text = f"{finding.text}: {said}" if isinstance(said, str) else finding.text
+            done.append(Finding(finding.check, "ok", text))
         except (OSError, GraftError) as error:
             text = f"could not be fixed ({error}): {finding.text}"
             done.append(Finding(finding.check, "error", text, finding.remedy))

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from engine import home as homes
-from engine.data import datasets
+from engine.doctor import restore
 from engine.errors import DamagedFile, GraftError
 from engine.features import cache
 from engine.home import size_text
 from engine.host import device, settings
 from engine.host.words import plural
-from engine.runs import trash
+from engine.runs import runs, trash
 
 HOUR = 3600
 """Age in seconds from which something half-written is a leftover and no longer being written."""
@@ -71,13 +71,14 @@ class Finding:
         return {name: getattr(self, name) for name in names}
 
 
-def remove(path: Path) -> None:
+def remove(path: Path) -> str:
     """Deletes a file, or a folder with its contents; one that is already gone is fine."""
     with contextlib.suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+    return "deleted"
 
 
 def age(path: Path) -> float:
@@ -142,10 +143,10 @@ def leftovers(home: Path) -> Iterator[Finding]:
     folders = [home / part for part in (*deep, *flat) if (home / part).exists()]
     for part in (part for part in deep if (home / part).exists()):
         # One level deeper: files are written beside those they replace.
-        folders += [p for p in _children(home / part) if p.is_dir() and not p.name.startswith(".")]
+        folders += [p for p in children(home / part) if p.is_dir() and not p.name.startswith(".")]
     # In the home itself only Graft's own name: the folder may hold files of other programs.
     paths = sorted(home.glob(f".{homes.SETTINGS}.*"))
-    paths += [path for folder in folders for path in _children(folder)]
+    paths += [path for folder in folders for path in children(folder)]
     found = False
     for path in paths:
         doomed = path.name.startswith(".deleted-")
@@ -167,7 +168,8 @@ def leftovers(home: Path) -> Iterator[Finding]:
         yield Finding("leftovers", "ok", "nothing is half-written or half-deleted")
 
 
-def _children(folder: Path) -> list[Path]:
+def children(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; nothing if it does not exist."""
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
@@ -177,88 +179,55 @@ def settings_file(home: Path) -> Iterator[Finding]:
     try:
         found = homes.read_json(path)
     except DamagedFile as error:
-        text = f"{path} is damaged ({error.why})"
-        yield Finding("settings", "error", text, "fix it, or delete it to use the defaults")
-        return
+        found, why = [], error.why
+    else:
+        why = "it does not contain settings"
     if found is not None and not isinstance(found, dict):
-        text = f"{path} does not contain settings"
-        yield Finding("settings", "error", text, "delete it to use the defaults")
+        text = f"{path} is damaged ({why})"
+        remedy = "fix it, or delete it to use the defaults; doctor --fix moves it aside"
+        yield Finding("settings", "error", text, remedy, partial(restore.moved, home, path))
     else:
         text = f"{homes.SETTINGS} can be read" if found else "the default settings are used"
         yield Finding("settings", "ok", text)
 
 
 def queue(home: Path) -> Iterator[Finding]:
-    """Whether the queue's database is undamaged (`PRAGMA quick_check`)."""
+    """Whether the queue's database is undamaged."""
     path = home / homes.QUEUE
     if not path.exists():
         yield Finding("queue", "ok", "there is no queue yet")
-        return
-    remedy = f"move {path} away, then resume the waiting runs: that creates a new queue"
+    elif why := torn_database(path):
+        text = f"the queue {path} is damaged ({why})"
+        remedy = (
+            "doctor --fix moves it aside once no run is in progress, and the next command creates "
+            "a new queue; then resume the waiting runs"
+        )
+        at_work = any(run.status in ("starting", "running") for run in runs.list_runs(home))
+        fix = None if at_work else partial(_new_queue, home)
+        yield Finding("queue", "error", text, remedy, fix)
+    else:
+        yield Finding("queue", "ok", "the queue is not damaged")
+
+
+def torn_database(path: Path) -> str:
+    """What is wrong with an SQLite file (`PRAGMA quick_check`); "" if nothing is."""
     try:
         connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=10)
         with contextlib.closing(connection):
             said = [row[0] for row in connection.execute("PRAGMA quick_check")]
     except sqlite3.Error as error:
-        yield Finding("queue", "error", f"the queue {path} cannot be read ({error})", remedy)
-        return
+        return str(error)
     if said == ["ok"]:
-        yield Finding("queue", "ok", "the queue is not damaged")
-    else:
-        first = said[0].splitlines()[0] if said else "no answer"
-        yield Finding("queue", "error", f"the queue {path} is damaged ({first})", remedy)
+        return ""
+    return said[0].splitlines()[0] if said else "no answer"
 
 
-def notes(home: Path) -> Iterator[Finding]:
-    """Whether the progress and result files of background work can be read."""
-    damaged = False
-    inspected = [f"{homes.INSPECTIONS}/*/{name}.json" for name in ("progress", "report")]
-    for pattern in (f"{homes.DATASETS}/*.progress.json", f"{homes.PROBES}/*.json", *inspected):
-        for path in sorted(home.glob(pattern)):
-            try:
-                homes.read_json(path)
-            except DamagedFile:
-                damaged = True
-                yield Finding(
-                    "notes",
-                    "error",
-                    f"{path} is damaged, so pages that read it cannot open",
-                    "it is created again when needed: doctor --fix deletes it",
-                    partial(remove, path),
-                )
-    if not damaged:
-        yield Finding("notes", "ok", "progress and result files can be read")
-
-
-# -- datasets -------------------------------------------------------------------------------------
-
-
-def prepared(home: Path) -> Iterator[Finding]:
-    """Whether prepared datasets can be read, and their image folders exist."""
-    folder, whole = home / homes.DATASETS, 0
-    for path in _children(folder):
-        if not path.is_dir() or path.name.startswith("."):
-            continue
-        try:
-            dataset = datasets.Dataset(path)
-            source = dataset.manifest["folder"]
-            if not source and len(dataset.gone()):
-                raise DamagedFile(path / "images.bin", "it is too short")
-        except UNREADABLE as error:
-            text = f"the prepared dataset {path.name} cannot be read ({_why(error)})"
-            remedy = f"delete {path}; the dataset is prepared again when it is next used"
-            yield Finding("datasets", "error", text, remedy)
-            continue
-        if source and not Path(source).is_dir():
-            yield Finding(
-                "datasets",
-                "warning",
-                f"the images of dataset {dataset.title} are in {source}, which does not exist",
-                "put the folder back, or mount its disk, before training on it",
-            )
-        else:
-            whole += 1
-    yield Finding("datasets", "ok", f"{plural(whole, 'prepared dataset')} can be read")
+def _new_queue(home: Path) -> str:
+    said = restore.moved(home, home / homes.QUEUE)
+    for more in ("-wal", "-shm"):  # of the old file
+        if (path := home / f"{homes.QUEUE}{more}").exists():
+            restore.aside(home, path)
+    return said
 
 
 # -- the cache ------------------------------------------------------------------------------------
@@ -280,7 +249,7 @@ def cached(home: Path) -> Iterator[Finding]:
         return
     total = count = 0
     for kind in cache.KINDS:
-        for path in _children(home / homes.CACHE / kind):
+        for path in children(home / homes.CACHE / kind):
             if path.name.startswith(".") or not path.is_dir():
                 continue
             count, total = count + 1, total + homes.folder_bytes(path)
@@ -326,11 +295,11 @@ def _cache_damage(kind: str, path: Path) -> str:
             if (path / name).stat().st_size != size:
                 return f"{name} does not have {size:,} bytes"
     except UNREADABLE as error:
-        return _why(error)
+        return why_of(error)
     return ""
 
 
-def _why(error: Exception) -> str:
+def why_of(error: Exception) -> str:
     """The cause in a few words."""
     if isinstance(error, DamagedFile):
         return f"{error.path.name}: {error.why}"

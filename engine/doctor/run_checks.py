@@ -7,10 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from engine import home as homes
+from engine.doctor import restore
+from engine.doctor.data_checks import unreadable
 from engine.doctor.home_checks import Finding, age, remove
 from engine.errors import DamagedFile, GraftError
 from engine.host import manifest, processes
 from engine.host.words import plural
+from engine.recipe import Recipe
 from engine.runs import checkpoint, events, files, queue, runs, trash
 
 MINUTE = 60
@@ -42,13 +45,26 @@ def _run(run: runs.Run, placed: set[str] | None) -> Iterator[Finding]:
         yield from _no_recipe(run)
         return
     try:
-        _ = run.recipe
+        _ = None if _torn(run) else run.recipe
     except GraftError as error:
-        yield Finding("runs", "error", str(error), _restore_or_delete(run))
+        fix = partial(restore.record, run.home, run.path / files.MANIFEST, [files.RECIPE])
+        same = _same_recipe(run)
+        remedy = "it still says what was trained: doctor --fix records it as it is now"
+        remedy = remedy if same else _restore_or_delete(run)
+        yield Finding("runs", "error", str(error), remedy, fix if same else None)
     yield from _state(run, placed)
     yield from _log(run)
-    yield from _model(run)
+    yield from _files(run)
     yield from _checkpoints(run)
+
+
+def _same_recipe(run: runs.Run) -> bool:
+    """Whether a recipe that changed still has everything that decides a result."""
+    try:
+        found = Recipe.from_yaml((run.path / files.RECIPE).read_text(encoding="utf-8"))
+        return found.hash == homes.read_json(run.path / files.STATUS, {}).get("recipe_hash")
+    except (OSError, ValueError, GraftError):
+        return False
 
 
 def _restore_or_delete(run: runs.Run) -> str:
@@ -134,7 +150,7 @@ def _no_state(run: runs.Run, why: str) -> Finding:
 
 def _from_log(run: runs.Run) -> dict | None:
     """The contents of status.json, from a log with an end; None if the log has none."""
-    found = events.effective(run.events()[0])
+    found = events.effective(events.read(run.path / files.EVENTS, 0)[0])
     end: dict = next((e for e in reversed(found) if e["event"] == "end"), {})
     if end.get("status") not in _ENDED:
         return None
@@ -167,40 +183,75 @@ def _log(run: runs.Run) -> Iterator[Finding]:
         )
 
 
-# -- models and checkpoints -----------------------------------------------------------------------
+# -- files and checkpoints ------------------------------------------------------------------------
 
 
-def _model(run: runs.Run) -> Iterator[Finding]:
+def _files(run: runs.Run) -> Iterator[Finding]:
+    """The files that a finished run keeps, as they were recorded at its end."""
     state = run.state
     # A run that was stopped before its first step has no model, and its status says so.
     if state["status"] != "finished" and not (
         state["status"] == "stopped" and state.get("kept_stage")
     ):
         return
-    for name in (files.KERAS, files.LITERT):
-        path = run.path / name
-        if not path.exists() or not path.stat().st_size:
-            yield Finding(
-                "models",
-                "error",
-                f"run {run.id} is {state['status']}, but its {name} is "
-                f"{'empty' if path.exists() else 'missing'}",
-                _restore_or_train(run),
-            )
-        elif manifest.changed(run.path / files.MANIFEST, name):
-            yield Finding(
-                "models",
-                "error",
-                f"{name} of run {run.id} is not the file that was written, so its answers cannot "
-                "be trusted",
-                _restore_or_train(run),
-            )
-    for name in (files.ARCHITECTURE, files.EVALUATION, files.ENVIRONMENT, files.MANIFEST):
-        try:
-            homes.read_json(run.path / name)
-        except DamagedFile:
-            text = f"{name} of run {run.id} is damaged"
-            yield Finding("runs", "error", text, _restore_or_delete(run))
+    path, torn = run.path / files.MANIFEST, _torn(run)
+    known = {} if torn else manifest.recorded(path) or {}
+    names = {*files.lasting(run.path), *known, files.KERAS, files.LITERT} - {files.RECIPE}
+    order = list(restore.RESTORED)
+    wrong, sound = [], []
+    for name in sorted(names, key=lambda n: (order.index(n) if n in order else len(order), n)):
+        if why := _damage(run.path / name, known.get(name)):
+            wrong.append(_damaged(run, state["status"], name, why))
+        elif name not in known:
+            sound.append(name)
+    again = partial(restore.record, run.home, path, [*sound, files.RECIPE])
+    if torn:
+        text = f"{files.MANIFEST} of run {run.id} is damaged, so its files cannot be checked"
+        remedy = "doctor --fix records those that can be read, as they are now"
+        yield Finding("runs", "error", text, remedy, again)
+    yield from wrong
+    if sound and not torn:
+        count = plural(len(sound), "file")
+        text = f"{count} of run {run.id} have no record, as in earlier versions of Graft"
+        yield Finding("runs", "ok", text, "doctor --fix records them as they are now", again)
+
+
+def _torn(run: runs.Run) -> bool:
+    """Whether its record is damaged; what is wrong with the other files is not known then."""
+    try:
+        manifest.recorded(run.path / files.MANIFEST)
+    except DamagedFile:
+        return True
+    return False
+
+
+def _damage(path: Path, digest: str | None) -> str:
+    """What is wrong with a file; "" if nothing is."""
+    if digest and manifest.digest(path) == digest:
+        return ""
+    if not path.exists() or not path.stat().st_size:
+        return "empty" if path.exists() else "missing"
+    return manifest.CHANGED if digest else unreadable(path)
+
+
+def _damaged(run: runs.Run, status: str, name: str, why: str) -> Finding:
+    path, model = run.path / name, name in (files.KERAS, files.LITERT)
+    text = f"{name} of run {run.id} is damaged ({why})"
+    if model and why == manifest.CHANGED:
+        text = (
+            f"{name} of run {run.id} is not the file that was written, so its answers cannot be "
+            "trusted"
+        )
+    elif why in ("empty", "missing"):
+        text = f"run {run.id} is {status}, but its {name} is {why}"
+    remedy = _restore_or_train(run) if model else "restore it from a backup"
+    if name in restore.RESTORED:
+        remedy = f"doctor --fix makes it again from the rest, if it can; otherwise {remedy}"
+    elif path.exists():
+        remedy += "; doctor --fix moves it aside, so that the rest of the run can be used"
+    fixable = name in restore.RESTORED or name != files.KERAS or path.exists()
+    fix = partial(restore.run_file, run, name) if fixable else None
+    return Finding("models" if model else "runs", "error", text, remedy, fix)
 
 
 def _restore_or_train(run: runs.Run) -> str:

@@ -106,6 +106,7 @@ KINDS = {
         "the answers so far are kept, so classify the other images again",
     ),
     "export": Kind("engine.exports.worker:measure", "the export"),
+    "restore": Kind("engine.doctor.restore_worker:restore", "the restoring"),
 }
 
 

@@ -102,7 +102,7 @@ class Batch:
         """The answers so far; None before the first."""
         loaded = []
         for part in sorted(self.path.glob("part-*.npz")):
-            with np.load(part, allow_pickle=False) as found:
+            with homes.reading(part), np.load(part, allow_pickle=False) as found:
                 loaded.append(Rows(**{name: found[name] for name in COLUMNS}))
         if not loaded:
             return None
@@ -126,7 +126,7 @@ class Batch:
 
     def _value(self, column: str, row: int) -> Any:
         part = self.path / f"part-{row // PART:05d}.npz"
-        with np.load(part, allow_pickle=False) as found:
+        with homes.reading(part), np.load(part, allow_pickle=False) as found:
             return found[column][row % PART]
 
     def image(self, row: int) -> bytes | Path:

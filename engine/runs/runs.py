@@ -81,6 +81,8 @@ class Run:
         """The recipe. Raises RunError if it cannot be read."""
         try:
             return Recipe.from_yaml(self.checked(files.RECIPE).read_text(encoding="utf-8"))
+        except DamagedFile as error:
+            raise RunError(f"the recipe of run {self.id} cannot be read: {error}") from None
         except (OSError, ValueError, RecipeError) as error:  # ValueError: not even text
             raise RunError(f"the recipe of run {self.id} cannot be read ({error})") from None
 
@@ -128,9 +130,8 @@ class Run:
             return {"status": "failed", "error": str(error)}
         if isinstance(found, dict) and found.get("status") in STATUSES:
             return found
-        why = "is missing" if found is None else "has no status"
-        text = f"{path} {why}; python -m engine doctor says what to do"
-        return {"status": "failed", "error": text}
+        why = f"{path} {'is missing' if found is None else 'has no status'}"
+        return {"status": "failed", "error": f"{why}; python -m engine doctor says what to do"}
 
     @property
     def status(self) -> str:
@@ -245,10 +246,8 @@ class Run:
 
     @property
     def evaluation(self) -> dict | None:
-        """Figures on the test and validation images; see `engine.predict.evaluation`.
-
-        Kept in memory, not to be changed: with 1,000 classes, reading them takes half a second.
-        """
+        """Figures on the test and validation images; see `engine.predict.evaluation`. Kept in
+        memory, not to be changed: with 1,000 classes, reading them takes half a second."""
         path = self.checked(files.EVALUATION)
         try:
             found = path.stat()
@@ -279,9 +278,8 @@ class Run:
     def examples(self) -> list[dict]:
         """Test images kept with the run: dicts of path, label (the true one) and name."""
         rows = homes.read_json(self.checked(f"{files.EXAMPLES}/{files.EXAMPLES_LIST}"), [])
-        # One that was damaged, and that the doctor has moved away, is no longer there.
-        paths = [self.checked(f"{files.EXAMPLES}/{row['file']}") for row in rows]
-        return [row | {"path": p} for row, p in zip(rows, paths, strict=True) if p.exists()]
+        found = [row | {"path": self.checked(f"{files.EXAMPLES}/{row['file']}")} for row in rows]
+        return [row for row in found if row["path"].exists()]  # the doctor moves damaged ones away
 
     def stages(self) -> list[dict]:
         """The `stage_end` events, one for each stage that ended."""
@@ -385,14 +383,17 @@ def get_run(home: Path, identity: str) -> Run:
             raise RunError("there is no finished run yet; train one first")
         return found
     valid = _ID.match(identity) and identity not in (".", "..")
-    if not valid or not (at(home, identity).path / files.RECIPE).exists():
+    path = at(home, identity).path / files.RECIPE
+    if not valid or not path.exists():
         # Named as `engine.runs.trash` does.
         if valid and any((Path(home) / homes.TRASH).glob(f"*Z.{identity}")):
             raise RunError(
                 f"run {identity} is in the trash; restore it there, or with: "
                 f"python -m engine restore {identity}"
             )
+        if valid and (path.parent / files.EVENTS).exists():
+            raise DamagedFile(path, manifest.MISSING)
         raise RunError(
             f"there is no run {identity!r} in {home}; list them with: python -m engine runs"
         )
-    return at(home, identity)
+    return Run(path.parent)

@@ -14,9 +14,9 @@ from engine.doctor import doctor, home_checks
 from engine.errors import GraftError
 from engine.features import cache
 from engine.home import home as make_home
-from engine.host import processes
+from engine.host import manifest, processes
 from engine.recipe import DatasetSpec, load_preset
-from engine.runs import events, runs, trash
+from engine.runs import events, files, runs, trash
 from tests.support.cli import graft
 
 
@@ -33,6 +33,7 @@ def run(home):
     made.update(status="finished", kept_stage="frozen")
     for name in ("final.keras", "inference.tflite"):
         (made.path / name).write_bytes(b"model")
+    manifest.write(made.path / files.MANIFEST, files.lasting(made.path))
     return made
 
 
@@ -407,7 +408,7 @@ def test_the_queues_database_is_checked(home):
     finding = only(home)
     assert (finding.check, finding.severity) == ("queue", "error")
     (home / "queue.db").write_bytes(b"this is no database, and never was one")
-    assert "cannot be read" in only(home).text
+    assert "is not a database" in only(home).text
 
 
 def test_a_damaged_queue_hides_no_run(home, run):

@@ -20,6 +20,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import filelock
 from engine import home as homes
 from engine.accounts.roles import LOCAL
 from engine.data.sources import folders
-from engine.errors import DamagedFile, DatasetError
+from engine.errors import DamagedFile, DatasetError, ImageError
 from engine.host import words
 from engine.host.words import shown
 from engine.recipe import SAVED_NAME, DatasetSpec
@@ -92,6 +93,13 @@ class Saved:
     def path_of(self, row: dict[str, Any]) -> Path:
         """The file of an added image."""
         return self.path / "images" / row["file"]
+
+    def read(self, row: dict[str, Any]) -> bytes:
+        """The encoded image of an added image. Raises ImageError if it is not what was added."""
+        data = self.path_of(row).read_bytes()
+        if sha256(data).hexdigest() != row["content"]:
+            raise ImageError("it has changed since it was added; restore it from a backup")
+        return data
 
     def listing(self) -> str:
         """A hash that changes with every addition, and back with `undo`."""
