@@ -127,7 +127,8 @@ class ReadOnlyHome(GraftError):
         )
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of writing to a disk, a quota or a limit that is full."""
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -142,7 +143,7 @@ class DiskError(GraftError):
         if not isinstance(error, OSError):
             return None
         where = f"{error.filename!s} could not be" if error.filename else "a file could not be"
-        if error.errno in _FULL:
+        if error.errno in FULL:
             return cls(
                 f"{where} written ({error.strerror}); free some space, for example with python -m "
                 "engine cache --clear, or use another disk"

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,17 @@ def writable(home: Path) -> None:
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts a file's path into an OSError that names none, as those of writing to it."""
+    try:
+        yield
+    except OSError as error:
+        if not error.filename:
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a file beside `path`, and moves it to `path` only when all of it is on the disk.
 
@@ -109,17 +121,28 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with (
+            naming(path),
+            os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file,
+        ):
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(aside, 0o644)
         os.replace(aside, path)
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
-        if isinstance(error, OSError) and not error.filename:  # as those of writing
-            error.filename = os.fspath(path)
+        raise
+
+
+@contextlib.contextmanager
+def whole(folder: Path) -> Iterator[None]:
+    """Deletes a new folder if what fills it fails: it is there as a whole or not at all."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

@@ -10,7 +10,7 @@ import typer
 from engine import actions
 from engine import home as homes
 from engine.cli.dataset_argument import HELP, Layout, spec_of
-from engine.cli.options import AsJson, Home, Sets, json_out, line, path_of, table
+from engine.cli.options import AsJson, Home, Sets, json_out, line, path_of, table, write_file
 from engine.cli.runs import date
 from engine.cli.terminal import watched
 from engine.errors import DatasetError
@@ -70,7 +70,7 @@ def curate(
         actions.undo(folder, spec, redo or None, again=True)
     overlay, steps = curation.current(folder, spec), curation.steps(folder, spec)
     if csv:
-        csv.write_text(curation.to_csv(folder, spec), encoding="utf-8")
+        write_file(csv, curation.to_csv(folder, spec))
     if json_:
         return json_out({"overlay": overlay, "steps": [vars(step) for step in steps]})
     table(

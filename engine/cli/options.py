@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine import home as homes
+from engine.errors import FULL, GraftError
 from engine.recipe import paths
 
 # A pipe has no width; 160 columns keep a row of a table on one line.
@@ -67,6 +69,24 @@ def data_out(text: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     print(text, end="")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a file that was asked for, as UTF-8; on a full disk, what was there stays.
+
+    Raises GraftError if it cannot be written, or OSError if the disk is full.
+    """
+    try:
+        if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
+            path.write_text(text, encoding="utf-8")
+            return
+        with homes.replacing(path.resolve()) as file:
+            file.write(text)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        text = f"{path} cannot be written ({error.strerror}); give another file"
+        raise GraftError(text) from None
 
 
 def json_out(data: dict | list) -> None:

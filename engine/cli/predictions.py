@@ -11,7 +11,17 @@ import typer
 
 from engine import actions
 from engine import home as homes
-from engine.cli.options import AsJson, Home, RunId, data_out, json_out, line, path_of, table
+from engine.cli.options import (
+    AsJson,
+    Home,
+    RunId,
+    data_out,
+    json_out,
+    line,
+    path_of,
+    table,
+    write_file,
+)
 from engine.cli.runs import per_class
 from engine.cli.terminal import progress, say
 from engine.errors import DatasetError, GraftError
@@ -227,11 +237,7 @@ def batch(
     if csv == "-":
         return data_out(answers.to_csv(table))
     if csv:
-        try:
-            path_of(csv).write_text(answers.to_csv(table), encoding="utf-8")
-        except OSError as error:
-            text = f"{csv} cannot be written ({error.strerror}); give another file"
-            raise DatasetError(text) from None
+        write_file(path_of(csv), answers.to_csv(table))
     _print_batch(table, drift, verdicts is not None)
     if figures:
         _print_figures(figures)

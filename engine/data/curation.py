@@ -265,7 +265,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _append(path: Path, line: dict[str, Any]) -> None:
     """Adds a line, synced to the disk, after removing an incomplete one."""
-    with open(path, "ab+") as file:
+    with homes.naming(path), open(path, "ab+") as file:
         file.seek(0)
         data = file.read()
         file.truncate(data.rfind(b"\n") + 1)

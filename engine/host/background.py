@@ -12,6 +12,7 @@ plain data. Training runs need more, a queue and devices, and have their own pac
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -68,6 +69,10 @@ class JobState(Progress):
     state: str
     error: str | None
     result: Any
+
+
+ROOM = 2**20
+"""Bytes of free disk below which a job that stopped unexpectedly had no room for its results."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,9 @@ class Job:
         elif "kind" in found:
             kind, state = KINDS[self.kind], "failed"
             error = f"{kind.noun} stopped unexpectedly; {kind.remedy}"
+            if shutil.disk_usage(self.path.parent).free < ROOM:
+                error = f"{kind.noun} stopped because the disk is full; free some space, then "
+                error += kind.remedy
         else:
             state = "missing"
         return JobState(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -10,7 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import GraftError, ReadOnlyHome
+from engine.errors import DiskError, GraftError, ReadOnlyHome
+
+_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_WRITE")
+"""Names of errors that a full disk causes."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,13 @@ class Database:
 
         Raises:
             GraftError: if the file cannot be used.
+            DiskError: if the disk is full.
             ReadOnlyHome: if something is to be written where nothing can be.
         """
         try:
             connection = _connected(path, write)
             try:
                 connection.row_factory = sqlite3.Row
-                _write_ahead(connection)
                 connection.execute("PRAGMA synchronous=FULL")
                 if version(connection) < self.version:
                     with _begun(connection, "BEGIN IMMEDIATE"):
@@ -57,20 +61,34 @@ class Database:
             finally:
                 connection.close()
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorname", "") in _FULL:
+                known = DiskError.of(OSError(errno.ENOSPC, str(error), str(path)))
+                raise known or error from None
             raise GraftError(
                 f"{self.name} {path} cannot be used ({error}); python -m engine doctor says more"
             ) from None
 
 
 def _connected(path: Path, write: bool) -> sqlite3.Connection:
-    """The file, open; where it may only be read, a copy in memory: readers write beside it too."""
+    """The file, open; where nothing can be written, a copy in memory: readers write beside it too.
+
+    Raises ReadOnlyHome or sqlite3.Error if it is to be written.
+    """
     if os.access(path.parent, os.W_OK):
-        return sqlite3.connect(path, timeout=30, isolation_level=None)
-    if write:
+        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+        try:
+            _write_ahead(connection)
+            version(connection)  # the first look at the file needs room beside it
+            return connection
+        except sqlite3.Error as error:
+            connection.close()
+            if write or getattr(error, "sqlite_errorname", "") not in _FULL:
+                raise
+    elif write:
         raise ReadOnlyHome(path.parent)
     # A log beside it has the latest changes. Without one, SQLite must not try to create it.
     log = path.with_name(f"{path.name}-wal")
-    mode = "mode=ro" if log.exists() else "mode=ro&immutable=1"
+    mode = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
     copy = sqlite3.connect(":memory:", isolation_level=None)
     address = f"{path.absolute().as_uri()}?{mode}"
     with contextlib.closing(sqlite3.connect(address, uri=True)) as file:

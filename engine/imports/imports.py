@@ -35,7 +35,7 @@ from typing import Any, Unpack
 
 from engine import home as homes
 from engine import roots
-from engine.errors import GraftError, RecipeError, RunError
+from engine.errors import DiskError, GraftError, RecipeError, RunError
 from engine.host import limits, manifest, processes
 from engine.host.background import Report
 from engine.host.words import plural, shown
@@ -125,9 +125,8 @@ def add(
     except GraftError as error:
         raise RunError(f"{title} is not imported: {error}") from None
     except OSError as error:
-        raise RunError(
-            f"{title} is not imported: a file could not be read or written ({error.strerror})"
-        ) from None
+        why = DiskError.of(error) or f"a file could not be read or written ({error.strerror})"
+        raise RunError(f"{title} is not imported: {why}") from None
 
 
 def read_labels(path: str | Path) -> list[str]:

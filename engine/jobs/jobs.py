@@ -8,7 +8,6 @@ of them can die and start again, and finds everything as it was.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import time
@@ -82,13 +81,10 @@ def _queued(
 ) -> runs.Run:
     """A new run at the end of the queue; nothing is left of it if that fails."""
     run = runs.create(recipe, home, owner)
-    try:
+    with homes.whole(run.path):
         prepare(run)
         run.update(creator=None)
         queue.add(home, run.id)
-    except BaseException:
-        shutil.rmtree(run.path, ignore_errors=True)
-        raise
     supervise(home)
     return run
 

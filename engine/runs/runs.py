@@ -339,12 +339,13 @@ def create(recipe: Recipe, home: Path, owner: str = LOCAL) -> Run:
     who = processes.identity()
     reads = roots.recorded()  # for its worker, which any process may start
     known = {"owner": owner, "recipe_hash": recipe.hash, "reads": reads}
-    run.update(status="queued", created=time.time(), creator=who, **known)
-    if decisions:  # the run keeps what it is trained on
-        homes.write_json(run.path / overlay.FILE, decisions)
-    # Last: a folder with a recipe is listed as a run, and then needs a status.
-    with homes.replacing(run.path / files.RECIPE) as file:
-        file.write(recipe.to_yaml())
+    with homes.whole(run.path):
+        run.update(status="queued", created=time.time(), creator=who, **known)
+        if decisions:  # the run keeps what it is trained on
+            homes.write_json(run.path / overlay.FILE, decisions)
+        # Last: a folder with a recipe is listed as a run, and then needs a status.
+        with homes.replacing(run.path / files.RECIPE) as file:
+            file.write(recipe.to_yaml())
     return run
 
 

@@ -1,22 +1,32 @@
-"""Rights on files that bind the tests too, also where root runs them."""
+"""What the kernel refuses: rights on files that bind the tests too, also where root runs them, and
+disks without space."""
 
 import ctypes
 import json
 import os
+import resource
 import traceback
 
 
 def without_rights(ask):
-    """What `ask` returns (as JSON) in a process that no right lets write where files forbid it.
+    """What `ask` returns (as JSON) in a process that no right lets write where files forbid it."""
+    return _forked(_drop_capabilities, ask)
 
-    Args:
-        ask: called without arguments, in a forked process.
+
+def without_space(ask):
+    """What `ask` returns (as JSON) in a process that can create files, and write nothing to them.
+
+    The same holds for the processes that it starts (RLIMIT_FSIZE, setrlimit(2)).
     """
+    return _forked(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)), ask)
+
+
+def _forked(prepare, ask):
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            _drop_capabilities()
+            prepare()
             said = {"answer": ask()}
         except BaseException:
             said = {"error": traceback.format_exc()}
