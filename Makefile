@@ -1,4 +1,5 @@
 # make app        install what is missing, start Graft and print its address
+#                 LAN=1: for everybody with an account on this network, at this host's address
 # make test       install what is missing, run the whole suite
 # make test-fast  only tests without a browser that train for a few seconds at most
 # make check      style, types and the floors of the packages
@@ -21,8 +22,12 @@ PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reord
 .PHONY: app test test-fast check upgrade benchmark faults clean
 
 app: $(VENV)/.app
+ifdef LAN
+	@exec $(VENV)/bin/python -m pages._gate.lan $(PORT)
+else
 	@echo "Starting Graft on http://127.0.0.1:$(PORT) (Ctrl-C ends the server; training goes on)"
 	@exec $(VENV)/bin/streamlit run app.py --server.port $(PORT) --server.headless true
+endif
 
 test: $(VENV)/.test
 	$(PYTEST)

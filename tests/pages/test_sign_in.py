@@ -4,7 +4,7 @@ import http.client
 import re
 import sys
 from http.cookies import SimpleCookie
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from joserfc.jwk import RSAKey
@@ -16,7 +16,7 @@ from engine.host import settings
 from pages._gate import provider as openid
 from pages._gate.signing_in import local_path
 from tests.support.browser import server
-from tests.support.gate import PASSWORD, App, people
+from tests.support.gate import PASSWORD, App, people, sign_in
 from tests.support.openid import provider
 
 MAIL = {"email": "Zoe@School.example", "email_verified": True}
@@ -46,13 +46,6 @@ def app(home, elsewhere, tmp_path_factory):
             patch.setenv(name, value)
         with server(home, tmp_path_factory.mktemp("log") / "log") as (address, _):
             yield App(address)
-
-
-def sign_in(app, name, password, wanted="", **headers):
-    """(status, headers, text) of the form, sent."""
-    body = urlencode({"name": name, "password": password}).encode()
-    headers |= {"Content-Type": "application/x-www-form-urlencoded"}
-    return app.ask("POST", f"/sign-in{wanted}", body=body, **headers)
 
 
 def kept(headers):

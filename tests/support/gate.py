@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import re
 import secrets
+from urllib.parse import urlencode
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -141,6 +142,13 @@ def upload_headers(cookie=None) -> dict[str, str]:
         "X-Xsrftoken": token,
         "cookie": "; ".join([*kept, f"_streamlit_xsrf={token}"]),
     }
+
+
+def sign_in(app, name, password, wanted="", **headers):
+    """(status, headers, text) of the form, sent."""
+    body = urlencode({"name": name, "password": password}).encode()
+    headers |= {"Content-Type": "application/x-www-form-urlencoded"}
+    return app.ask("POST", f"/sign-in{wanted}", body=body, **headers)
 
 
 def sample(path) -> str:

@@ -1,0 +1,78 @@
+"""When Graft starts: others on the network reach it only if they need an account."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from engine import home as homes
+from engine.accounts import users
+from engine.errors import GraftError
+from engine.host import settings
+from pages._gate import lan
+from pages._gate.sessions import LOCAL, look
+from tests.support import ROOT
+from tests.support.browser import free_port, server
+from tests.support.gate import PASSWORD, App, cookie, sign_in
+
+ELSEWHERE = "--server.address=0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    "options, proxies, reason",
+    [
+        ([ELSEWHERE], None, "it listens on 0.0.0.0"),
+        (["--server.allowedHosts=graft.example"], None, "it answers under the name graft.example"),
+        ([], ["10.0.0.7"], "it is behind the proxy 10.0.0.7"),
+    ],
+)
+def test_without_accounts_it_does_not_start_where_others_reach_it(
+    own_home, options, proxies, reason
+):
+    settings.change(own_home, trusted_proxies=proxies)
+    port = f"--server.port={free_port()}"
+    ended = subprocess.run(
+        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", port,
+         *options],
+        cwd=ROOT, env=os.environ | {"GRAFT_HOME": str(own_home)}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert f"Graft does not start: {reason}, so others can reach it" in ended.stderr
+    assert "python -m engine users add NAME --role admin" in ended.stderr
+
+
+def test_for_the_network_it_answers_under_the_hosts_own_names_to_people_with_accounts(tmp_path):
+    home = homes.home(tmp_path / "home")
+    users.add(home, "ada", "admin", PASSWORD)
+    options = lan.command("1", "lab-7.school.example", ["192.0.2.5", "127.0.0.1"])
+    options = [each for each in options if each.startswith("--server.a") or "--browser" in each]
+    with server(home, tmp_path / "log", *options) as (address, _):
+        app = App(address)
+        for name in ("192.0.2.5", "lab-7.school.example", "lab-7.local", "127.0.0.1"):
+            assert app.ask("GET", "/runs", Host=f"{name}:{app.port}")[0] == 401, name
+            mine = cookie(home, "ada")
+            assert app.ask("GET", "/runs", mine, Host=f"{name}:{app.port}")[0] == 200, name
+        assert app.ask("GET", "/runs", mine, Host=f"192.0.2.6:{app.port}")[0] == 403
+        # Without a user, everybody on the network would be the person on this host.
+        users.remove(home, "ada")
+        assert app.ask("GET", "/runs")[0] == 401
+        assert "There are no accounts here" in sign_in(app, "ada", PASSWORD)[2]
+
+
+def test_without_accounts_only_the_person_on_this_host_is_let_in(own_home, monkeypatch):
+    monkeypatch.setenv("GRAFT_HOME", str(own_home))
+    assert look("", alone=True) is LOCAL and look("", alone=False) is None
+
+
+def test_the_addresses_of_this_host_are_its_own_and_not_loopback():
+    assert all(not each.startswith("127.") for each in lan.addresses())
+
+
+@pytest.mark.parametrize(
+    "given", ["proxy.example", "10.0.0.0/33", "*", ["10.0.0.1", 7], 12, ""], ids=str
+)
+def test_a_proxy_is_an_address_or_a_network(own_home, given):
+    with pytest.raises(GraftError, match="trusted_proxies must be addresses or networks"):
+        settings.change(own_home, trusted_proxies=given)
