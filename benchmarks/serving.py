@@ -14,7 +14,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 REQUESTS = 1_000
+TIMES = 5
 
 
 @dataclass
@@ -79,8 +82,25 @@ async def burst(port: int, request: bytes, number: int) -> tuple[list[Asked], li
     return answers, health
 
 
+async def steadily(port: int, request: bytes, number: int, clients: int = 8) -> float:
+    """Requests a second of a few clients that each wait for an answer before they ask again."""
+
+    async def client() -> None:
+        for _ in range(number // clients):
+            await ask(port, request)
+
+    began = time.monotonic()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return number // clients * clients / (time.monotonic() - began)
+
+
 def _at(share: float, asked: list[Asked]) -> float:
     return sorted(each.seconds for each in asked)[int(share * (len(asked) - 1))]
+
+
+def _used(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def main(run: str, photo: str) -> None:
@@ -93,16 +113,23 @@ def main(run: str, photo: str) -> None:
     request = post(*form((path.name, path.read_bytes())))
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr and any("Serving run" in line for line in process.stderr)
-        asyncio.run(ask(port, request))
-        for number in (1, REQUESTS):
-            answers, health = asyncio.run(burst(port, request, number))
-            lost = sum(each.statuses[-1] != 200 for each in answers)
-            later = sum(len(each.statuses) > 1 for each in answers)
+        server = psutil.Process(process.pid)
+        for _ in range(TIMES):
+            before = asyncio.run(steadily(port, request, 400))
+            used = _used(server)
+            answers, health = asyncio.run(burst(port, request, REQUESTS))
+            used = _used(server) - used
+            steady = (before + asyncio.run(steadily(port, request, 400))) / 2
+            p95 = _at(0.95, answers)
             print(
-                f"{number} at once: {lost} lost, {later} asked to come back; seconds: median "
-                f"{_at(0.5, answers):.2f}, p95 {_at(0.95, answers):.2f}, last "
-                f"{_at(1, answers):.2f}; /health: {len(health)} answers, p95 "
-                f"{_at(0.95, health):.3f}, slowest {_at(1, health):.3f}"
+                f"{sum(each.statuses[-1] != 200 for each in answers)} of {REQUESTS} lost, "
+                f"{sum(len(each.statuses) > 1 for each in answers)} asked to come back; "
+                f"median {_at(0.5, answers):.1f} s, p95 {p95:.1f} s, last {_at(1, answers):.1f} s; "
+                f"8 clients in turn get {steady:.0f} answers/s, so p95 is "
+                f"{p95 * steady / (0.95 * REQUESTS):.2f} of the least possible; "
+                f"{used:.1f} s of a core; /health: {len(health)} answers, "
+                f"median {_at(0.5, health):.3f} s, p95 {_at(0.95, health):.3f} s, "
+                f"slowest {_at(1, health):.1f} s"
             )
         process.terminate()
 

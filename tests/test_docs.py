@@ -20,6 +20,7 @@ DOCUMENTS = ["README.md"] + [
         "export",
         "inspection",
         "reliability",
+        "serving",
         "testing",
     )
 ]
