@@ -23,7 +23,7 @@ function begin(file) {
   for (const id of ["answer", "verdict", "top"]) $(id).hidden = true
   show("working", "Looking at your photo")
   $("card").hidden = false
-  $("card").scrollIntoView({ block: "nearest" })
+  document.body.classList.add("answered")
 }
 
 function answer(found) {
@@ -103,6 +103,7 @@ async function chosen(event) {
     refuse("The photo could not be sent. Check the connection and try again.")
   }
   document.body.classList.remove("busy")
+  $("card").scrollIntoView({ block: "nearest" })
 }
 
 $("photo").onerror = () => { $("photo").hidden = true } // a format that only the server reads

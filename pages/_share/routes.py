@@ -192,7 +192,7 @@ def _wall_texts(home, token) -> dict[str, str]:
 def _texts(home, share) -> dict[str, str]:
     classifier, _ = guests.opened(home, share.run)
     test = (classifier.run.evaluation or {}).get("test")
-    accuracy = test and f"Right about {words.percent(test['accuracy'], 0)} of its test photos. "
+    accuracy = test and f"It was right on {words.percent(test['accuracy'], 0)} of its test images. "
     return {
         "title": words.shown(classifier.run.recipe.name),
         "knows": f"Tells apart {words.listed(classifier.classes, CLASSES)}.",

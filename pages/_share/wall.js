@@ -15,13 +15,16 @@ function card(hung) {
   const head = make("h2")
   const certain = !["unlike", "far"].includes(hung.kind)
   head.append(make("span", hung.heading))
-  if (certain) head.append(make("small", `${Math.round(100 * hung.probability)}%`))
-  const bar = make("div")
-  bar.className = "bar"
-  const fill = make("i")
-  fill.style.width = certain ? `${100 * hung.probability}%` : "0"
-  bar.append(fill)
-  said.append(head, bar)
+  said.append(head)
+  if (certain) {
+    head.append(make("small", `${Math.round(100 * hung.probability)}%`))
+    const bar = make("div")
+    bar.className = "bar"
+    const fill = make("i")
+    fill.style.width = `${100 * hung.probability}%`
+    bar.append(fill)
+    said.append(bar)
+  }
   if (hung.word) said.append(Object.assign(make("span", hung.word), { className: "badge" }))
   article.append(image, said)
   return article
@@ -30,7 +33,9 @@ function card(hung) {
 function draw(found) {
   const there = new Set(found.ids)
   for (const article of [...wall.children]) if (!there.has(article.dataset.id)) article.remove()
-  for (const hung of found.fresh.reverse()) wall.prepend(card(hung))
+  // All come again once the newest was taken down.
+  const shown = new Set([...wall.children].map((article) => article.dataset.id))
+  for (const hung of found.fresh.reverse()) if (!shown.has(hung.id)) wall.prepend(card(hung))
   document.body.classList.toggle("empty", !wall.children.length)
   const photos = `${found.used.toLocaleString("en")} ${found.used === 1 ? "photo" : "photos"} so far`
   const full = found.used >= found.uses ? ": the link takes no more" : ""

@@ -47,7 +47,7 @@ def show(run) -> None:
 
 def _form(run, user):
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.number_input("Hours", 1, shares.MOST_HOURS, shares.HOURS, key=FIELDS["hours"], width=120)
+        st.number_input("Hours", 1, shares.MOST_HOURS, shares.HOURS, key=FIELDS["hours"], width=130)
         st.number_input(
             "Images",
             1,
@@ -100,7 +100,9 @@ def _link(link, user):
     facts += [f"by {common.plain(link.by)}"] if link.by != user else []
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(" · ".join(facts))
-        if link.wall and st.button("Wall", key=f"wall_{link.id}", icon=":material/grid_view:"):
+        if link.wall and st.button(
+            "Wall pictures", key=f"wall_{link.id}", icon=":material/grid_view:"
+        ):
             _wall(link, user)
         st.button(
             "Revoke",
