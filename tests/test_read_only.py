@@ -52,7 +52,8 @@ WRITING = (
     "find-rate sample", "inspect sample", "stop {waiting}", "pause {waiting}", "resume {run}",
     "continue {run} --epochs 1", "queue-move {waiting} 1", "delete {run}", "restore {run}",
     "trash --empty", "calibrate {run}", "import {home}/runs/{run}", "settings runs_per_device=2",
-    "cache --clear", "cache --limit 3", "export {run} --format keras", "curate sample --undo 0",
+    "cache --clear", "cache --limit 3", "export {run} --format keras --again",
+    "curate sample --undo 0",
 )  # fmt: skip
 
 

@@ -104,6 +104,11 @@ class Batch:
         for part in sorted(self.path.glob("part-*.npz")):
             with homes.reading(part), np.load(part, allow_pickle=False) as found:
                 loaded.append(Rows(**{name: found[name] for name in COLUMNS}))
+            if not np.isfinite(loaded[-1].probabilities).all():
+                raise DatasetError(
+                    f"{part} has answers that are not probabilities; delete this batch and "
+                    "classify its images again"
+                )
         if not loaded:
             return None
         return joined(loaded)

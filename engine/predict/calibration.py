@@ -171,6 +171,17 @@ def damaged(run: Run, path: Path, why: object) -> RunError:
 def summary(run: Run) -> dict | None:
     """A run's calibration (`calibrate.measured`), or None. Raises DamagedFile."""
     kept = homes.read_json(run.checked(FILE))
-    if kept and not 0 < kept["temperature"] < math.inf:
+    if not kept:
+        return kept
+    if not _above(kept.get("temperature"), 0):
         raise DamagedFile(run.path / FILE, "its temperature is not a number above 0")
+    # Earlier versions kept no distance for sure answers.
+    for name in ("threshold", "usual") if "usual" in kept else ("threshold",):
+        if not _above(kept.get(name), -1):
+            raise DamagedFile(run.path / FILE, f"its {name} is not a distance")
     return kept
+
+
+def _above(value: object, least: float) -> bool:
+    """Whether a value is a finite number above another."""
+    return isinstance(value, int | float) and least < value < math.inf

@@ -169,7 +169,8 @@ class Classifier:
         try:
             probabilities, features, feature_map = self._network(pixels)
         except (ValueError, RuntimeError) as error:
-            raise DamagedModel(self.run.id, str(error).strip() or "it does not run") from None
+            why = str(error).strip() or "it does not run"
+            raise DamagedModel(self.run.id, f"{files.LITERT}: {why}") from None
         # Comparisons with what is not a number are false.
         if (
             probabilities.shape != (len(self.classes),)
@@ -177,7 +178,9 @@ class Classifier:
             or not abs(float(probabilities.sum()) - 1) <= OFF
             or not np.isfinite(features).all()
         ):
-            raise DamagedModel(self.run.id, "its answers are not probabilities that add up to 1")
+            raise DamagedModel(
+                self.run.id, f"{files.LITERT}: its answers are not probabilities that add up to 1"
+            )
         return probabilities, features, feature_map
 
     def probabilities(self, sources: Iterable[Source]) -> np.ndarray:

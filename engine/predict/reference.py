@@ -105,6 +105,9 @@ def _read(run, _time, _size) -> Reference:
     try:
         with np.load(path, allow_pickle=False) as found:
             stored = {name: found[name] for name in found.files}
+        for name in ("probabilities", "features"):
+            if not np.isfinite(stored[name]).all():
+                raise ValueError(f"its {name} are not all numbers")
         return Reference(
             run=run,
             classes=stored["classes"].tolist(),

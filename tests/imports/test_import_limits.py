@@ -58,4 +58,6 @@ def test_a_busy_host_may_take_as_long_as_it_needs_to_load_a_model(tmp_path, monk
     (tmp_path / "result.json").write_text('{"error": "it was read to its end"}')
     said = "read to its end" if computes else "longer than the limit"
     with pytest.raises(RunError, match=said):
-        keras_file._in_separate_process(tmp_path, {"seconds": 600}, lambda *_: None)
+        keras_file.in_separate_process(
+            tmp_path, {"seconds": 600}, lambda *_: None, keras_file.Result
+        )

@@ -126,6 +126,7 @@ def test_commands_end_with_1_and_one_sentence(silly, own_home, photo, class_fold
         assert done.stdout == "", arguments
         last = done.stderr.strip().splitlines()[-1]
         assert last.startswith("error: ") and NO_ANSWER in last, arguments
+        assert "(inference.tflite: " in last, arguments
         assert "Traceback" not in done.stderr, arguments
     assert not out.exists()
 
