@@ -80,7 +80,7 @@ class App:
         headers |= {"Cookie": cookie} if cookie else {}
         with client.connect(
             f"ws://{self.host}/_stcore/stream", origin=self.origin, subprotocols=["streamlit"],
-            additional_headers=headers, max_size=None,
+            additional_headers=headers, max_size=None, max_queue=None,
         ) as socket:  # fmt: skip
             yield Page(self, socket, cookie, name)
 
@@ -104,6 +104,10 @@ class Page:
     def _messages(self):
         for data in self.socket:
             yield ForwardMsg.FromString(data)
+
+    def wait_for(self, find):
+        """What `find` makes of the first message of which it makes something."""
+        return next(found for each in self._messages() if (found := find(each)))
 
     def closed(self) -> int:
         """The code with which the server closes the page, waiting for it."""
