@@ -67,6 +67,16 @@ def test_a_guest_reads_the_page_and_an_answer(run, web, photo):
     assert shares.by_token(run.home, token).used == 1
 
 
+def test_below_a_base_path_the_same_routes_answer(run, monkeypatch, photo):
+    monkeypatch.setenv("GRAFT_HOME", str(run.home))
+    _, token, wall = actions.share(run, wall=True)
+    with TestClient(Starlette(routes=routes.routes("/graft"))) as client:
+        assert client.get(f"/graft/s/{token}").status_code == 200
+        assert client.post(f"/graft/s/{token}/classify", content=photo).status_code == 200
+        assert client.get(f"/graft/wall/{wall}/answers").json()["used"] == 1
+        assert client.get(f"/s/{token}").status_code == 404
+
+
 def test_the_page_says_who_keeps_the_photos_and_that_others_see_them(run, web):
     _, token, _ = actions.share(run, collect=True, wall=True)
     said = web.get(f"/s/{token}").text
