@@ -67,7 +67,7 @@ def _folded():
 
 def _table(everything):
     rows = [_row(run) for run in everything]
-    if owners.accounts():
+    if who.accounts():
         rows = [row | {"Owner": run.owner} for row, run in zip(rows, everything, strict=True)]
     # Keyed by the list: a row number from another list would open the wrong run.
     picked = st.dataframe(

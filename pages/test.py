@@ -7,7 +7,7 @@ import streamlit as st
 from engine.host import words
 from engine.images.decode import EXTENSIONS
 from pages._test import answers, batch, cards, confidence, export, marks, share
-from pages._ui import common, owners
+from pages._ui import common, owners, who
 
 SOURCES = ["Upload", "Folder", "Webcam", "Test images of this run", "Earlier batches"]
 CLASSES = 10  # named above the uploader, which stays in view
@@ -170,7 +170,7 @@ def _choose(finished):
 def _choice(run) -> str:
     """A run with its test accuracy; its interval, for which there is no room, is on Runs."""
     test = (run.evaluation or {}).get("test")
-    owner = f" · {run.owner}" if owners.accounts() else ""
+    owner = f" · {run.owner}" if who.accounts() else ""
     return f"{common.run_text(run)} · {words.percent(test and test['accuracy'])}{owner}"
 
 

@@ -87,12 +87,24 @@ def check(home: Path, who: str, action: str, owner: str | None = None) -> None:
         action: a key of `NEEDED`.
         owner: of what it is done to; None if it has none.
     """
-    role, needed = of(home, who), NEEDED[action]
+    if refused := refusal(of(home, who), who, action, owner):
+        raise AccountError(refused)
+
+
+def refusal(role: str, who: str, action: str, owner: str | None = None) -> str | None:
+    """Why somebody with a role may not do an action, one sentence; None if they may.
+
+    Args:
+        role: of `who`.
+        who, action, owner: as for `check`.
+    """
+    needed = NEEDED[action]
     if users.ROLES.index(role) < users.ROLES.index(needed):
-        raise AccountError(f"to {action}, the role {needed} is needed; {who} has the role {role}")
+        return f"to {action}, the role {needed} is needed; {who} has the role {role}"
     if owner not in (None, who) and role != ADMIN:
         ask = "an admin" if owner == LOCAL else owner
-        raise AccountError(f"to {action} of {owner}, the role {ADMIN} is needed; ask {ask}")
+        return f"to {action} of {owner}, the role {ADMIN} is needed; ask {ask}"
+    return None
 
 
 def may(home: Path, who: str, action: str, owner: str | None = None) -> bool:

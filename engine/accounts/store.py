@@ -51,6 +51,23 @@ def exists(home: Path) -> bool:
     return (Path(home) / homes.ACCOUNTS).exists()
 
 
+def stamp(home: Path) -> tuple[int, ...]:
+    """Changes whenever the file does: for what is drawn often and may be some milliseconds old.
+
+    SQLite writes to its log, accounts.db-wal, and later from there to the file.
+    """
+    found: tuple[int, ...] = ()
+    path = Path(home) / homes.ACCOUNTS
+    for each in (path, path.with_name(f"{path.name}-wal")):
+        try:
+            status = each.stat()
+        except FileNotFoundError:
+            continue
+        if status.st_size:  # an empty log comes and goes with each reader
+            found += (status.st_size, status.st_mtime_ns)
+    return found
+
+
 def transaction(
     home: Path, write: bool = True
 ) -> contextlib.AbstractContextManager[sqlite3.Connection]:
@@ -60,10 +77,10 @@ def transaction(
         GraftError: if it cannot be used.
     """
     path = Path(home) / homes.ACCOUNTS
-    try:
-        path.touch(mode=0o600)  # SQLite gives its log the same permissions
-    except OSError as error:
-        if not path.exists():
+    if not path.exists():  # touching it each time would change its `stamp`
+        try:
+            path.touch(mode=0o600)  # SQLite gives its log the same permissions
+        except OSError as error:
             raise GraftError(f"{path} cannot be written ({error.strerror})") from None
     return _ACCOUNTS.transaction(path, write)
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from engine import actions as gate
 from engine.accounts import users
-from pages._ui import clicks, common, owners, who
+from pages._ui import clicks, common, who
 
 PLACE = "users"
 
@@ -16,7 +16,7 @@ def section() -> None:
     if not who.may("change users"):
         return
     with st.expander("Users", key="users"):
-        if not owners.accounts():
+        if not who.accounts():
             st.caption(
                 "There are no accounts, so Graft listens on this host only, and whoever opens it "
                 "may do everything. Create the first one with: "

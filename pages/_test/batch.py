@@ -114,8 +114,9 @@ def earlier(run) -> None:
         key="earlier",
         on_change=lambda: st.query_params.pop("batch", None),
         format_func=lambda k: (
-            f"{found[k].title}, {time.strftime('%d %b %H:%M', time.localtime(found[k].created))}"
-            + (f", {found[k].owner}" if owners.accounts() else "")
+            f"{words.printable(found[k].title)}, "
+            f"{time.strftime('%d %b %H:%M', time.localtime(found[k].created))}"
+            + (f", {found[k].owner}" if who.accounts() else "")
         ),
         width=520,
     )

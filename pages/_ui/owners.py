@@ -5,18 +5,11 @@ from typing import Any
 
 import streamlit as st
 
-from engine import home as homes
-from engine.accounts import roles, users
-from engine.accounts.store import AccountError
+from engine.accounts import roles
 from pages._ui import common, who
 
 MINE, EVERYONE = "mine", "everyone"
 LABELS = {MINE: "Mine", EVERYONE: "Everyone's"}
-
-
-def accounts() -> bool:
-    """Whether this home has accounts: without them, nothing says who owns what."""
-    return users.needed(homes.home())
 
 
 def why_not(action: str, owner: str | None = None) -> str | None:
@@ -26,11 +19,8 @@ def why_not(action: str, owner: str | None = None) -> str | None:
         action: a key of `roles.NEEDED`.
         owner: of what it is done to.
     """
-    try:
-        roles.check(homes.home(), who.name(), action, owner)
-    except AccountError as error:
-        return common.plain(common.sentence(error))
-    return None
+    refused = who.why_not(action, owner)
+    return refused and common.plain(common.sentence(refused))
 
 
 def allowed(action: str) -> bool:
@@ -56,10 +46,10 @@ def whose() -> str:
 
     Trainers see their own things first; viewers have no runs, and admins look after all.
     """
-    if not accounts():
+    if not who.accounts():
         return EVERYONE
-    trainer = roles.of(homes.home(), who.name()) == roles.TRAINER
-    usual, named = MINE if trainer else EVERYONE, st.query_params.get("whose")
+    usual = MINE if who.role() == roles.TRAINER else EVERYONE
+    named = st.query_params.get("whose")
     if named in LABELS:
         st.session_state["whose"] = named
     st.session_state.setdefault("whose", usual)
@@ -82,7 +72,7 @@ def whose() -> str:
 
 def kept() -> str:
     """What `whose`, drawn elsewhere on the page, was set to."""
-    return st.session_state.get("whose", EVERYONE) if accounts() else EVERYONE
+    return st.session_state.get("whose", EVERYONE) if who.accounts() else EVERYONE
 
 
 def _remember():
@@ -105,4 +95,4 @@ def chosen(things: Iterable[Any], kept: str, also: Any = None) -> list:
 
 def of(thing: Any) -> str:
     """ "of ada", as Markdown; "" without accounts."""
-    return f"of {common.plain(thing.owner)}" if accounts() else ""
+    return f"of {common.plain(thing.owner)}" if who.accounts() else ""

@@ -181,3 +181,22 @@ def test_marks_and_batches_of_others_are_not_shown(home, as_user):
         assert any("toms batch" in option for option in offered) == sees
         app = open_page("test", run=run.id, batch=batch)
         assert ("toms batch" in said(app)) == sees and not app.exception
+
+
+def test_a_page_shows_the_role_of_now_though_it_reads_the_file_once(home, as_user, monkeypatch):
+    reads, listed = [], users.listed
+    monkeypatch.setattr(users, "listed", lambda home: reads.append(home) or listed(home))
+    as_user("tom")
+    app = open_page("train")
+    assert labels(app)
+    app.run()
+    assert len(reads) <= 1  # it may know the file from a page before
+    for change, sees in (
+        (lambda: users.set_role(home, "tom", roles.VIEWER), False),
+        (lambda: users.set_role(home, "tom", roles.ADMIN), True),
+        (lambda: users.remove(home, "tom"), False),
+        (lambda: users.add(home, "tom", roles.TRAINER, email="tom@example.org"), True),
+    ):
+        change()
+        app.run()
+        assert bool(labels(app)) == sees and not app.exception
