@@ -24,6 +24,8 @@ WAITING = 256
 """Most requests that are classified or wait for it; more are asked to come back."""
 EACH = WAITING // 2
 """Most of them from one client, so that others find a place."""
+ENOUGH = 16
+"""Answers in a row, while requests wait, that say how fast answers are given."""
 LATER = 30
 """Most seconds after which a client is asked to come back."""
 HELD = 400_000_000
@@ -119,8 +121,8 @@ class Queue:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._turn, self._clock = asyncio.Semaphore(AT_ONCE), clock
         self._inside: Counter[str] = Counter()
-        self._every = 0.01  # seconds from answer to answer while others wait; a guess at first
-        self._ended: float | None = None  # when the last answer was given, if others waited
+        self._every = 0.01  # seconds from answer to answer while requests wait; a guess at first
+        self._busy = (0.0, 0)  # since when requests wait, and how many were answered since
         self._next = 0.0  # when the next client that finds no place may come back
 
     def check(self, client: str) -> None:
@@ -145,6 +147,8 @@ class Queue:
         """Waits for a turn. Raises HTTPException (429) if there is no place to wait."""
         self.check(client)
         self._inside[client] += 1
+        if self._inside.total() == AT_ONCE + 1:
+            self._busy = self._clock(), 0
         try:
             async with self._turn:
                 yield
@@ -152,13 +156,14 @@ class Queue:
             self._end(client)
 
     def _end(self, client: str) -> None:
-        now = self._clock()
-        if self._ended is not None:
-            self._every += (now - self._ended - self._every) / 10
+        if self._inside.total() > AT_ONCE:
+            since, answered = self._busy
+            self._busy = since, answered + 1
+            if answered >= ENOUGH:
+                self._every = (self._clock() - since) / (answered + 1)
         self._inside[client] -= 1
         if not self._inside[client]:
             del self._inside[client]
-        self._ended = now if self._inside.total() >= AT_ONCE else None
         if not self._inside:
             self._next = 0.0
 
