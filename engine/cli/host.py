@@ -8,11 +8,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from engine import actions
 from engine import home as homes
-from engine.cli.options import AsJson, Home, console, json_out, line, table
+from engine.cli.options import AsJson, Home, console, json_out, line, safe, table
 from engine.cli.terminal import say
 from engine.errors import GraftError
 from engine.host import words
@@ -130,6 +129,6 @@ def _finding(word, finding):
     style = STYLES.get(word, "green")
     text = finding.text[:1].upper() + finding.text[1:]
     head = f"[{style}]{word:8}[/{style}] {finding.check:12}"
-    console.print(f"{head}{escape(text)}.", highlight=False, soft_wrap=True)
+    console.print(f"{head}{safe(text)}.", highlight=False, soft_wrap=True)
     if finding.remedy and word != "fixed":
         line(f"{'':21}{finding.remedy}")

@@ -27,6 +27,7 @@ from engine.cli import (
     share,
 )
 from engine.errors import DiskError, GraftError
+from engine.host import words
 
 COMMANDS: dict[str, list[tuple[Callable[..., None], str]]] = {
     "Main steps, in this order": [
@@ -124,7 +125,7 @@ def main() -> int:
 
 def _failed(error: GraftError) -> int:
     """Says what went wrong; returns the exit code."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {words.printable(str(error))}", file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:  # its file is on a full disk: Python must not try again when it ends

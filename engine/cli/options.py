@@ -16,10 +16,11 @@ from rich.table import Table
 
 from engine import home as homes
 from engine.errors import FULL, GraftError
+from engine.host import words
 from engine.recipe import paths
 
 # A pipe has no width; 160 columns keep a row of a table on one line.
-console = Console(width=None if sys.stdout.isatty() else 160)
+console = Console(width=None if sys.stdout.isatty() else 160, emoji=False)
 
 Home = Annotated[
     Path | None,
@@ -43,6 +44,12 @@ Sets = Annotated[
 ]
 
 
+def safe(text: object) -> str:
+    """What Rich prints character by character: mark-up in a name is escaped, and what a terminal
+    would obey becomes its number."""
+    return escape(words.printable(str(text)))
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Prints rows under column names.
 
@@ -55,13 +62,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for number, column in enumerate(columns):
         shown.add_column(column, no_wrap=number == 0, overflow="fold" if number else "ignore")
     for row in rows:
-        shown.add_row(*(escape(str(value)) for value in row))
+        shown.add_row(*map(safe, row))
     console.print(shown)
 
 
 def line(text: str, style: str | None = None) -> None:
     """Prints one line of the answer, whatever the width of the terminal."""
-    console.print(escape(text), style=style, highlight=False, soft_wrap=True)
+    console.print(safe(text), style=style, highlight=False, soft_wrap=True)
 
 
 def data_out(text: str) -> None:

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from engine import actions
+from engine.cli.options import safe
 from engine.errors import GraftError
 from engine.host import words
 from engine.jobs import jobs
@@ -21,7 +22,7 @@ from engine.recipe import DatasetSpec
 from engine.runs import queue, remaining, runs
 
 # Scripts read standard output, so progress goes to standard error.
-NOTES = Console(stderr=True)
+NOTES = Console(stderr=True, emoji=False)
 
 WHOLE = "Whole run"
 """The bar of a run's time; those of its phases count items."""
@@ -30,16 +31,23 @@ State = TypeVar("State", bound=Mapping[str, Any])
 
 def say(text: str, style: str | None = None) -> None:
     """A note on one line however narrow the terminal is: it may hold a command."""
-    NOTES.print(escape(text), style=style, highlight=False, soft_wrap=True)
+    NOTES.print(safe(text), style=style, highlight=False, soft_wrap=True)
+
+
+class _Plain(TextColumn):
+    """A column that prints names as they are."""
+
+    def render(self, task: Task) -> Text:
+        return Text(words.printable(self.text_format.format(task=task)))
 
 
 def progress_bars() -> Progress:
     """Bars with a description, elapsed time and, in the field `eta`, the time left."""
     return Progress(
-        TextColumn("{task.description}"),
+        _Plain("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[eta]}"),
+        _Plain("{task.fields[eta]}"),
         console=NOTES,
     )
 
@@ -180,7 +188,7 @@ def _show(bar, tasks, e):
             over = e["status"] in ("finished", "stopped")
             bar.update(tasks[WHOLE], eta="", **{"completed": 1} if over else {})
         style = "yellow" if kind == "warning" else None
-        bar.console.print(escape(e["text"]), highlight=False, style=style)
+        bar.console.print(safe(e["text"]), highlight=False, style=style)
 
 
 def show_place(bar: Progress, run: runs.Run, before: int | None) -> int | None:

@@ -1,5 +1,6 @@
 """How numbers, names and lists of names are written for people. Light."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -65,7 +66,20 @@ def grouped(number: int) -> str:
 def printable(name: str) -> str:
     """A name that is safe to print: characters that cannot be seen or that reverse the text, and
     bytes that are no UTF-8, become their numbers."""
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in name)
+    if name.isprintable():
+        return name
+    return "".join(c if _seen(c) else f"\\u{ord(c):04x}" for c in name)
+
+
+def _seen(c: str) -> bool:
+    """Whether a character may be printed: spaces of any width may, and the joiners that Persian
+    words and some emoji need."""
+    return c.isprintable() or c in "\u200c\u200d" or unicodedata.category(c) == "Zs"
+
+
+def file_name(name: str) -> str:
+    """A name as a part of a file's name: letters, digits, dashes and underscores; may be ""."""
+    return re.sub(r"[^\w-]+", "-", name).strip("-_")[:60]
 
 
 def shown(name: str) -> str:

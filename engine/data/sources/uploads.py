@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from engine import home as homes
 from engine.data.sources import archive
 from engine.errors import DatasetError
 from engine.host import processes
-from engine.host.words import shown
+from engine.host.words import file_name, shown
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Called with (bytes done, bytes in total or None)."""
@@ -122,7 +121,7 @@ def _writing(uploads: Path) -> Iterator[None]:
 def _safe(name: str) -> str:
     """A safe file name from a user's."""
     stem = str(name).replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".zip")
-    return re.sub(r"[^\w-]+", "-", stem).strip("-_")[:60] or "upload"
+    return file_name(stem) or "upload"
 
 
 def _sweep(uploads: Path) -> None:
