@@ -236,7 +236,10 @@ def _row(views, dataset, chosen):
         for view, index in zip(views, chosen.tolist(), strict=True):
             name = dataset.classes[dataset.labels[index]]
             st.image(
-                view, width=112, caption=common.plain(name), alt=f"{name} as the network sees it"
+                view,
+                width=112,
+                caption=common.plain(name),
+                alt=words.printable(f"{name} as the network sees it"),
             )
 
 

@@ -220,7 +220,7 @@ def _recipe(run):
     st.download_button(
         "Download the recipe",
         text,
-        f"{run.recipe.name}.yaml",
+        f"{words.file_name(run.recipe.name) or run.id}.yaml",
         "application/yaml",
         on_click="ignore",
         icon=":material/download:",

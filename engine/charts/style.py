@@ -12,6 +12,8 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from engine.host import words
+
 TRAIN, VALIDATION, TEST, ACCENT = "#3d7fe0", "#e0822d", "#9168cf", "#2a8f6d"
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 GREY, SHADE = "#7d8794", "rgba(128,138,150,0.13)"
@@ -82,5 +84,5 @@ def figure(title: str = "", x: str = "", y: str = "", **layout: Any) -> go.Figur
 
 
 def shown(name: str) -> str:
-    """A name given by a user, escaped: Plotly reads HTML in every text."""
-    return html.escape(name, quote=False)
+    """A name given by a user, safe to print, and escaped: Plotly reads HTML in every text."""
+    return html.escape(words.printable(name), quote=False)

@@ -6,6 +6,7 @@ import streamlit as st
 import yaml
 
 from engine.errors import RecipeError
+from engine.host import words
 from pages._ui import common, draft
 
 
@@ -18,7 +19,7 @@ def editor() -> None:
         st.download_button(
             "Download the recipe",
             text,
-            f"{draft.get('name') or 'recipe'}.yaml",
+            f"{words.file_name(str(draft.get('name'))) or 'recipe'}.yaml",
             "application/yaml",
             on_click="ignore",
             key="download_recipe",

@@ -62,7 +62,7 @@ def pick_class(view: View, key: str, width=None):
         [-1, *range(len(dataset.classes))],
         key=f"{key}_{dataset.source_fingerprint[:12]}_{len(dataset.classes)}",
         persist_state="session",
-        format_func=lambda i: "All classes" if i < 0 else dataset.classes[i],
+        format_func=lambda i: "All classes" if i < 0 else words.printable(dataset.classes[i]),
         width=width or "stretch",
     )
     return None if chosen < 0 else chosen
@@ -176,7 +176,12 @@ def _actions(view, chosen, marked, key, preselect, suggested):
                 [suggested(i) for i in about.tolist()],
             )  # fmt: skip
         with st.popover("Relabel", icon=":material/label:", disabled=not len(about)):
-            to = st.selectbox("Correct class", dataset.source_classes, key=f"to_{key}")
+            to = st.selectbox(
+                "Correct class",
+                dataset.source_classes,
+                key=f"to_{key}",
+                format_func=words.printable,
+            )
             text = f"{count} as {to}"
             _button(
                 view, f"re {key}", f"Relabel {text}", f"Relabelled {text}", about, "relabel", to

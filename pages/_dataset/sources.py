@@ -145,7 +145,7 @@ def _make(home, spec, names):
         bases = [None, *([spec] if spec else [])]
         base = st.selectbox(
             "Start from", bases, key="saved_base",
-            format_func=lambda s: f"the images of {s.title}" if s else "no images",
+            format_func=lambda s: f"the images of {words.printable(s.title)}" if s else "no images",
             help="Its images come first and stay in their parts (train, validation, test).",
         )  # fmt: skip
         if st.button("Create", key="saved_make", icon=":material/add:"):
@@ -165,7 +165,9 @@ def _add(home, name):
         st.caption("Existing images keep their part; each addition is divided separately.")
         left, right = st.columns(2)
         with left:
-            choice = st.selectbox("Class", [*classes, NEW], key=f"add_class_{name}")
+            choice = st.selectbox(
+                "Class", [*classes, NEW], key=f"add_class_{name}", format_func=words.printable
+            )
             label = (
                 st.text_input("Name of the new class", key=f"add_new_{name}")
                 if choice == NEW

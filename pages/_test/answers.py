@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from engine.errors import GraftError
+from engine.host import words
 from engine.images.memory import return_memory
 from engine.predict import calibration, confidence
 from engine.predict.classifier import Answer, Classifier
@@ -111,7 +112,7 @@ def picture(run, image: Shown, name: str = "") -> None:
     _, encoded, (width, height) = _answered(run, image)
     if encoded:
         width = max(1, round(min(BOX[0], BOX[1] * width / height)))
-        st.image(encoded, width=width, alt=name or "image")
+        st.image(encoded, width=width, alt=words.printable(name) or "image")
 
 
 def _answered(run, image):

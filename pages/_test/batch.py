@@ -263,7 +263,13 @@ def _verdicts(run, batch, rows):
 def _filtered(run, table, kinds):
     """Draws the filters; returns (the chosen rows, sorted; "Grid" or "Table")."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        label = st.selectbox("Answer", ["every class", *run.classes], key="batch_class", width=160)
+        label = st.selectbox(
+            "Answer",
+            ["every class", *run.classes],
+            key="batch_class",
+            format_func=words.printable,
+            width=160,
+        )
         kind = st.selectbox(
             "Confidence", ["any", *kinds], key="batch_kind", width=150, disabled=not kinds
         )

@@ -58,7 +58,7 @@ def _folders(run, batch, folders):
                 "Counts as",
                 options,
                 index=options.index(now),
-                format_func=lambda label: label or "not counted",
+                format_func=lambda label: words.printable(label) or "not counted",
                 width=300,
                 key=f"counts_{chosen}_{now}",  # else the next folder would take over this answer
             )

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from engine import actions as gate
+from engine.host import words
 from engine.images import decode
 from engine.predict import confidence, explanation, feedback
 from pages._test import answers
@@ -39,6 +40,7 @@ def _why(run, name, image):
     label = controls[0].selectbox(
         "Explain",
         classes,
+        format_func=words.printable,
         key=f"look_class_{_own(run, image)}",
         help="Which regions support this class?",
     )
@@ -49,12 +51,12 @@ def _why(run, name, image):
     heat = _heat(run, image, label, method)
     left, right = st.columns(2)
     with left:
-        st.image(explanation.overlay(found.image, heat * 0, 0.0), alt=name)
+        st.image(explanation.overlay(found.image, heat * 0, 0.0), alt=words.printable(name))
         st.caption(common.plain(name))
     with right:
         st.image(
             explanation.overlay(found.image, heat, opacity / 100),
-            alt=f"{method} for {label}",
+            alt=words.printable(f"{method} for {label}"),
         )
         share = dict(found.top(len(found.classes)))[label]
         st.caption(f"**{common.plain(label)}**, {100 * share:.1f}%. {METHODS[method]}")
@@ -107,7 +109,8 @@ def _nearest(run, image):
     rows = explanation.nearest(known.reference, _seen(run, image).features)
     for column, row in zip(st.columns(len(rows)), rows, strict=True):
         with column:
-            st.image(known.reference.thumbnail(row["row"]), alt=row["name"], width="stretch")
+            alt = words.printable(row["name"])
+            st.image(known.reference.thumbnail(row["row"]), alt=alt, width="stretch")
             st.caption(f"{common.plain(row['label'])}, distance {row['distance']:.2f}")
     verdict = known.verdicts([_seen(run, image)], answers.coverage())[0]
     st.caption(
@@ -130,6 +133,7 @@ def _mark(run, name, image):
             "No, it is",
             run.classes,
             index=None,
+            format_func=words.printable,
             key=f"mark_label_{_own(run, image)}",
             accept_new_options=True,
             placeholder="a class, or type a new one",

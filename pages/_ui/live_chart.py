@@ -9,6 +9,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from engine.host import words
+
 _HERE = Path(__file__)
 _COMPONENT = st.components.v2.component(
     "graft_chart",
@@ -37,7 +39,7 @@ def payload(figure, alt: str = "") -> dict:
     return {
         "figure": figure.to_json(),
         "height": figure.layout.height or figure.layout.template.layout.height or 320,
-        "alt": alt or figure.layout.title.text or "chart",
+        "alt": words.printable(alt or figure.layout.title.text or "chart"),
     }
 
 
