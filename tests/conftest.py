@@ -84,7 +84,7 @@ def browser_context_args():
     return {"viewport": {"width": 1440, "height": 1000}}
 
 
-TRAINED = {"trained_run", "flowers_run", "informative_run"}
+TRAINED = {"trained_run", "flowers_run", "informative_run", "undisturbed", "inspected"}
 LONG = (
     "train/test_training.py", "faults/", "features/test_features.py",
     "estimate/test_rate_finder.py", "estimate/test_preflight.py", "train/test_repeatable.py",

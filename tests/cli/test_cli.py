@@ -14,6 +14,7 @@ from tests.support.cli import graft, graft_process
 from tests.support.pictures import picture
 
 
+@pytest.mark.slow
 def test_train_follow_show_predict_evaluate(graft_home, tmp_path, class_folder):
     done = graft_process("train", "sample", "--set", "stages.0.epochs=1",
                          "--set", "stages.1.epochs=1", "--set", "dataset.images=200",

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
-from engine.data import additions, prepare_worker
+from engine.data import additions, datasets, prepare_worker
 from engine.data.sources import archive, collection, layout
 from engine.data.sources import tree as layout_tree
-from engine.errors import DatasetError
+from engine.errors import DatasetError, TrainingError
 from engine.jobs import jobs
 from engine.recipe import DatasetSpec, Recipe, load_preset
+from engine.runs import files, runs
 from tests.support.pictures import encode, picture
 
 PARTS = ["train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/4.png"]
@@ -252,10 +254,14 @@ def pets(tmp_path_factory):
     return root
 
 
-def finished(recipe, home):
-    run = jobs.wait(jobs.start(recipe, home))
-    assert run.status == "finished", f"{run.error}\n{run.log_tail()}"
-    return run, json.loads((run.path / "split.json").read_text())
+def begun(recipe, home):
+    """(run, its split by contents, what it notes) with its dataset open, before any training."""
+    from engine.train import training
+
+    run, said = runs.create(recipe, home), []
+    log = SimpleNamespace(write=lambda kind, text: said.append(text))
+    training._open_data(run, home, lambda *_: None, log, False)
+    return run, json.loads((run.path / files.SPLIT).read_text()), said
 
 
 def recipe_for(pets, *sets):
@@ -263,27 +269,31 @@ def recipe_for(pets, *sets):
 
 
 def test_training_tests_on_the_sources_own_test_images_alone(pets, own_home):
-    run, split = finished(recipe_for(pets), own_home)
+    _, split, notes = begun(recipe_for(pets), own_home)
     for part, own in (("train", "train"), ("validation", "valid"), ("test", "test")):
         assert set(split[part]) == {
             hashlib.sha256(file.read_bytes()).hexdigest() for file in (pets / own).rglob("*.png")
         }
-    notes = [event["text"] for event in run.events()[0] if event["event"] == "note"]
     assert "The source has its own train, validation and test." in notes
-    assert run.evaluation["test"]["n"] == 40
 
 
 def test_a_run_whose_recipe_says_stratified_stays_so_and_can_be_continued(pets, own_home):
     """As runs are that were made when this was the default."""
+    from engine.train import continuing
+
     before = recipe_for(pets, "split.method=stratified")
     kept = Recipe.from_yaml(before.to_yaml())
     assert kept.split.method == "stratified"
-    run, split = finished(kept, own_home)
+    run, split, _ = begun(kept, own_home)
+    run.update(status="finished")
+    (run.path / files.LITERT).write_bytes(b"stands for a model")
     stage = kept.stages[-1].model_dump(mode="json") | {"name": "more"}
-    _, again = finished(jobs.continued(run, [stage]), own_home)
-    assert again == split
+    more = jobs.continued(run, [stage])
+    assert begun(more, own_home)[1] == split
     assert {len(split[part]) for part in ("train", "validation", "test")} == {78, 18, 24}
     # Divided otherwise, images it has learnt from would be tested on.
-    other = jobs.continued(run, [stage]).model_copy(update={"split": recipe_for(pets).split})
-    refused = jobs.wait(jobs.start(other, own_home))
-    assert refused.status == "failed" and "keep the split" in refused.error
+    dataset, other = datasets.open_dataset(more.dataset, own_home), recipe_for(pets).split
+    more = more.model_copy(update={"split": other})
+    work = SimpleNamespace(home=own_home, recipe=more, dataset=dataset, split=dataset.split(other))
+    with pytest.raises(TrainingError, match="keep the split"):
+        continuing.begin(work)

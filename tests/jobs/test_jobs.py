@@ -31,7 +31,7 @@ def training(run):
 
 
 def test_stop_keeps_the_best_so_far_in_mid_epoch(graft_home):
-    run = jobs.start(load_preset("sample", [*LONG, "dataset.images=1500"]), graft_home)
+    run = jobs.start(load_preset("sample", LONG), graft_home)
     assert run.status == "queued" and run in jobs.active(graft_home)
     until(lambda: training(run), run)
     jobs.stop(run)
@@ -60,7 +60,17 @@ def test_stop_before_training_leaves_no_model_and_says_so(graft_home):
 
 @pytest.fixture
 def killed_run(graft_home):
-    run = jobs.start(load_preset("sample", LONG), graft_home)
+    """A run that outlived the process that started it, and whose worker was killed."""
+    code = (
+        "import sys; from pathlib import Path; from engine import jobs; "
+        "from engine.recipe import load_preset;"
+        f"print(jobs.start(load_preset('sample', {LONG}), Path(sys.argv[1])).id)"
+    )
+    started = subprocess.run(
+        [sys.executable, "-c", code, str(graft_home)], capture_output=True, text=True
+    )
+    run = runs.get_run(graft_home, started.stdout.strip())
+    assert run in jobs.active(graft_home)
     until(lambda: training(run), run)
     until(lambda: any(e["event"] == "epoch" for e in run.events()[0]), run)
     os.killpg(run.state["pid"], signal.SIGKILL)
@@ -68,7 +78,9 @@ def killed_run(graft_home):
     return run
 
 
-def test_a_worker_that_was_killed_is_found_interrupted_with_its_log(killed_run, graft_home):
+def test_a_run_outlives_what_started_it_and_a_killed_worker_is_found_interrupted_with_its_log(
+    killed_run, graft_home
+):
     assert killed_run.status == "interrupted" and "worker stopped unexpectedly" in killed_run.error
     assert killed_run.log_tail() is not None and killed_run.ended
     assert killed_run not in jobs.active(graft_home)
@@ -108,21 +120,6 @@ def test_another_process_with_the_same_number_is_left_alone(graft_home):
         other.kill()
         other.wait()
     trash.delete(run)
-
-
-def test_a_run_outlives_the_process_that_started_it(graft_home):
-    code = (
-        "import sys; from pathlib import Path; from engine import jobs; "
-        "from engine.recipe import load_preset;"
-        f"print(jobs.start(load_preset('sample', {LONG}), Path(sys.argv[1])).id)"
-    )
-    started = subprocess.run(
-        [sys.executable, "-c", code, str(graft_home)], capture_output=True, text=True
-    )
-    run = runs.get_run(graft_home, started.stdout.strip())
-    assert run in jobs.active(graft_home)
-    until(lambda: training(run), run)
-    jobs.kill(run)
 
 
 def test_unknown_runs_get_a_sentence(graft_home):

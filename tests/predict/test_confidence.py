@@ -262,7 +262,7 @@ def test_grad_cam_goes_back_through_a_hidden_layer(tmp_path):
             logit = head(tf.reduce_mean(given, axis=(1, 2)))[0, place]
         weights = tape.gradient(logit, given).numpy()[0].mean(axis=(0, 1))
         heat = np.maximum(0, maps @ weights)
-        found = explanation.grad_cam(SimpleNamespace(path=tmp_path, id="x"), answer, label)
+        found = explanation.grad_cam(runs.Run(tmp_path), answer, label)
         assert np.abs(found - heat / max(heat.max(), 1e-12)).max() < 1e-4
 
 

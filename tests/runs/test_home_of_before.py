@@ -77,6 +77,7 @@ def test_its_trash_is_restored(before):
     assert trash.restore(home, notes["trashed"]).status == "stopped"
 
 
+@pytest.mark.slow
 def test_its_waiting_run_starts_and_its_paused_run_continues(before):
     home, notes = before
     assert queue.waiting(home) == [notes["waiting"]]

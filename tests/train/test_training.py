@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from engine.data.datasets import open_dataset
+from engine.jobs import jobs
 from engine.predict import calibration, evaluation
 from engine.predict.classifier import Classifier
 from engine.runs import runs
 from tests.support.pictures import encode, picture
 from tests.support.real_data import real_data
-from tests.support.training import events, train
+from tests.support.training import events, train, trained
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +163,15 @@ def test_a_finished_run_is_a_backbone_and_mixed_precision_ends_in_float32(traine
     assert run.evaluation["parity"]["same_answers"] >= 0.95
     # It begins with what the earlier run has learnt.
     assert run.evaluation["test"]["accuracy"] > 0.7
+
+
+def test_a_continued_run_keeps_the_split_and_is_no_worse(trained_run, graft_home):
+    stage = trained_run.recipe.stages[0].model_dump(mode="json") | {"name": "more", "epochs": 1}
+    run = trained(jobs.continued(trained_run, [stage]), graft_home)
+    assert (run.path / "split.json").read_text() == (trained_run.path / "split.json").read_text()
+    assert any(f"Continues run {trained_run.id}" in e["text"] for e in events(run, "note"))
+    before, after = (r.evaluation["validation"]["loss_before_scaling"] for r in (trained_run, run))
+    assert after <= before + 2e-3
 
 
 def test_wilson_interval_matches_published_values():
