@@ -2,13 +2,17 @@
 
 import functools
 import re
-import time
+import shutil
+import tempfile
+from pathlib import Path
 
 from streamlit.components.v2 import manifest_scanner
+from streamlit.runtime.scriptrunner import script_runner
 from streamlit.testing.v1 import AppTest
 
+from engine import home as homes
 from engine import load_preset
-from engine.data import datasets
+from engine.data import datasets, prepare_worker
 from tests.support import ROOT
 
 SHELL = str(ROOT / "pages" / "_shell.py")  # on the st.App file an AppTest passes with an empty tree
@@ -17,6 +21,8 @@ SHELL = str(ROOT / "pages" / "_shell.py")  # on the st.App file an AppTest passe
 manifest_scanner.scan_component_manifests = functools.cache(
     manifest_scanner.scan_component_manifests
 )
+# Where Keras is loaded, as by other tests and never in Graft's server, each rerun would clear it.
+script_runner._clean_problem_modules = lambda: None
 
 
 def open_page(name, **query):
@@ -30,13 +36,17 @@ def open_page(name, **query):
 
 
 def prepared(home, name="sample"):
-    """Waits for the preparation of a preset's dataset."""
-    spec = load_preset(name).dataset
-    datasets.prepare(spec, home)
-    until = time.monotonic() + 60
-    while datasets.state(spec, home)["state"] == "preparing" and time.monotonic() < until:
-        time.sleep(0.05)  # another process prepares; there is nothing on screen to wait for
-    return datasets.open_dataset(spec, home)
+    """A preset's dataset, prepared in a home; the work is done once for all homes."""
+    done = Path(_prepared_once(name).name) / "datasets"
+    shutil.copytree(done, home / "datasets", dirs_exist_ok=True)
+    return datasets.open_dataset(load_preset(name).dataset, home)
+
+
+@functools.cache
+def _prepared_once(name):
+    place = tempfile.TemporaryDirectory(prefix="graft-prepared-")  # deleted when Python ends
+    prepare_worker.ingest(load_preset(name).dataset, homes.home(place.name))
+    return place
 
 
 def as_read(text) -> str:
