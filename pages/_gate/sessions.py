@@ -1,9 +1,9 @@
 """Who is signed in: looked up once a second for each cookie, however many requests carry it."""
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 
 import anyio.to_thread
 
@@ -37,12 +37,12 @@ LOCAL = Identity(None, roles.ADMIN)
 
 
 def token(scope) -> str:
-    """The token in a request's cookie; "" if there is none."""
-    try:
-        found = SimpleCookie(header(scope, b"cookie") or "").get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    """The token in a request's cookie, the one of the longest path; "" if there is none."""
+    found = _TOKEN.findall(header(scope, b"cookie") or "")
+    return found[0] if found else ""
+
+
+_TOKEN = re.compile(rf"(?:^|;) *{COOKIE}=([\w-]+)", re.ASCII)  # of store.new_token
 
 
 def look(secret: str, alone: bool) -> Identity | None:
@@ -57,10 +57,10 @@ def look(secret: str, alone: bool) -> Identity | None:
         GraftError: if the file of accounts cannot be read.
     """
     home = homes.folder()
-    if not users.needed(home):
-        return LOCAL if alone else None
     user = stored.user_of(home, secret)
-    return Identity(user.name, user.role) if user else None
+    if user:
+        return Identity(user.name, user.role)
+    return LOCAL if alone and not users.needed(home) else None
 
 
 class Sessions:
