@@ -126,6 +126,11 @@ def _detail(run):
                 icon=":material/center_focus_strong:",
             ):
                 st.switch_page("test.py", query_params={"run": run.id})
+            if who.may("share a run", run.owner) and st.button(
+                "Share", key="open_share", icon=":material/qr_code_2:"
+            ):
+                st.session_state["test_view"] = "Share"
+                st.switch_page("test.py", query_params={"run": run.id})
         elif run.status in common.ACTIVE:
             if st.button("Watch", type="primary", key="open_train", icon=":material/monitoring:"):
                 st.switch_page("train.py", query_params={"run": run.id})

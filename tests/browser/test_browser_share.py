@@ -56,8 +56,9 @@ def send(phone, path):
 def test_a_link_is_created_used_on_a_phone_shown_on_the_wall_and_revoked(
     address, run, page, phone, context, tmp_path
 ):
-    page.goto(f"{address}/test?run={run.id}")
-    page.get_by_role("tab", name="Share").click()
+    page.goto(f"{address}/runs?run={run.id}")
+    page.get_by_role("button", name="Share", exact=True).click()
+    expect(page.get_by_role("tab", name="Share", selected=True)).to_be_visible()
     page.get_by_test_id("stCheckbox").filter(has_text="Wall").locator("label").click()
     page.get_by_role("button", name="Create a link").click()
     expect(page.get_by_role("img", name="QR code of the link")).to_be_visible()
