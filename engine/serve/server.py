@@ -34,6 +34,8 @@ CONNECTIONS = 4096
 """Most open connections; half the files that the system lets a process open, if that is less."""
 BACKLOG = 2048
 """Connections that the system accepts before the server looks."""
+UNREAD = 1
+"""Seconds after the port was closed in which requests on open connections are still read."""
 GRACE = 30
 """Seconds for requests under way to be answered before the process ends."""
 
@@ -54,7 +56,9 @@ class Patient(H11Protocol):
         self._stalled: asyncio.TimerHandle | None = None
         self._expect()
         if len(self.connections) > self.most:
-            next(iter(self.waiting)).transport.abort()
+            longest = next(iter(self.waiting))
+            longest._arrived()  # now, as many connections may open before it is lost
+            longest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
@@ -73,6 +77,17 @@ class Patient(H11Protocol):
         super().on_response_complete()
         self._expect()
         self._look()
+
+    def shutdown(self) -> None:
+        """The server ends: what was sent before may not be read yet."""
+        if self._under_way():
+            super().shutdown()
+        else:
+            self.loop.call_later(UNREAD, self._shut)
+
+    def _shut(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def pause_writing(self) -> None:
         """The client reads slower than the answer is sent."""

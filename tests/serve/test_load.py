@@ -90,6 +90,7 @@ def test_a_connection_without_a_request_makes_room_for_a_new_one(fake, monkeypat
             slow = stack.enter_context(sockets(port, 30, POST[:-10]))
             assert call(port, "GET", "/health")[0] == 200
             assert read(slow[0]) == ""  # the oldest
+            until(lambda: len(made.server_state.connections) <= 20)
             fake.may.set()
             slow[-1].sendall(POST[-10:])
             for each in (*asking, slow[-1]):  # requests under way are answered
@@ -253,6 +254,16 @@ def test_requests_under_way_are_answered_before_it_ends(trained_run):
             assert '"label":' in read(connection)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 0 and "Stopped." in said and "Traceback" not in said
+
+
+def test_a_request_that_was_not_read_before_the_end_is_answered(fake, monkeypatch):
+    monkeypatch.setattr(server, "UNREAD", 60)
+    with served(fake) as (port, made), sockets(port, 1, POST[:9]) as [connection]:
+        call(port, "GET", "/health")  # so that it has accepted the connection
+        made.should_exit = True
+        until(lambda: not made.servers[0].is_serving())
+        connection.sendall(POST[9:])
+        assert read(connection).startswith("HTTP/1.1 200")
 
 
 def test_what_takes_too_long_at_the_end_is_said(fake, monkeypatch):
