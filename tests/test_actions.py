@@ -19,7 +19,6 @@ from tests.support.cli import graft
 from tests.support.home_of_before import unpacked
 from tests.support.pages import button, open_page
 
-
 PASSWORD = "correct horse battery"
 
 
