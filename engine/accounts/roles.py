@@ -17,6 +17,7 @@ LOCAL = "local"
 
 VIEWER, TRAINER, ADMIN = users.ROLES
 NEEDED = {
+    "sign in": VIEWER,
     "classify images": VIEWER,
     "change a batch": VIEWER,
     "delete a batch": VIEWER,

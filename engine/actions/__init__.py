@@ -24,6 +24,7 @@ from engine.actions.datasets import (
 )
 from engine.actions.host import (
     add_user,
+    begin_session,
     change_settings,
     clear_cache,
     create_key,
@@ -85,6 +86,7 @@ __all__ = [
     "add_zip",
     "batch",
     "batches",
+    "begin_session",
     "calibrate",
     "cancel_export",
     "cancel_measurement",

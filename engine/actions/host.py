@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.accounts import users
+from engine.accounts import sessions, users
 from engine.accounts.users import User
 from engine.actions.log import LOCAL, logged
 from engine.host import settings
@@ -83,6 +83,12 @@ def set_password(home: Path, name: str, password: str, who: str = LOCAL) -> None
     """`engine.accounts.users.set_password`; the log does not contain the password."""
     with logged(home, who, "change users", user=name, changed="password"):
         users.set_password(home, name, password)
+
+
+def begin_session(home: Path, name: str, address: str) -> str:
+    """`engine.accounts.sessions.begin`: somebody has signed in, from an address."""
+    with logged(home, name, "sign in", address=address):
+        return sessions.begin(home, name)
 
 
 # -- keys of the endpoint --------------------------------------------------------------------------

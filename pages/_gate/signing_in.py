@@ -18,6 +18,7 @@ import anyio.to_thread
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from engine import actions
 from engine import home as homes
 from engine.accounts import sessions as stored
 from engine.accounts import users
@@ -104,13 +105,14 @@ class SigningIn:
         wanted = local_path(request.query_params.get("next"), self._base)
         form = await request.form()
         name, password = str(form.get("name", "")), str(form.get("password", ""))
-        address = request.client.host if request.client else ""
+        address = _address(request)
 
         def check() -> str:
             home = homes.folder()
             if not users.needed(home):
                 raise AccountError(NOBODY)
-            return stored.begin(home, users.sign_in(home, name, password, address).name)
+            user = users.sign_in(home, name, password, address)
+            return actions.begin_session(home, user.name, address)
 
         try:
             secret = await anyio.to_thread.run_sync(check, limiter=self._threads)
@@ -162,7 +164,7 @@ class SigningIn:
                     f"nobody here has the address {email}; whoever runs Graft can add you with: "
                     "python -m engine users add NAME --email ADDRESS"
                 )
-            return stored.begin(home, user.name)
+            return actions.begin_session(home, user.name, _address(request))
 
         try:
             email, wanted = await self._provider.back(request)
@@ -208,6 +210,10 @@ class SigningIn:
             label = html.escape(f"Sign in at {urlsplit(self._provider.metadata_url).hostname}")
             body += f'<a class="button" href="{address}">{label}</a>'
         return _page("Sign in", body, status)
+
+
+def _address(request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _page(title: str, body: str, status: int) -> Response:

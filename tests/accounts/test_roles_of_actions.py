@@ -56,6 +56,11 @@ ANY, OWN = False, True
 # Action: (the call, the function of the engine behind it or "" for a method, whether it has an
 # owner).
 CALLS = {
+    "sign in": (
+        lambda w, who: actions.begin_session(w.home, who, "127.0.0.1"),
+        "engine.accounts.sessions.begin",
+        ANY,
+    ),
     "start a run": (lambda w, who: actions.start(w.recipe, w.home, who), f"{RUN}.start", ANY),
     "stop a run": (lambda w, who: actions.stop(w.run, who), f"{RUN}.stop", OWN),
     "pause a run": (lambda w, who: actions.pause(w.run, who), f"{RUN}.pause", OWN),

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 from joserfc.jwk import RSAKey
 
+from engine import actions
 from engine import home as homes
 from engine.accounts import users
 from engine.errors import GraftError
@@ -62,13 +63,15 @@ def said(text):
 # -- with a password -------------------------------------------------------------------------------
 
 
-def test_a_right_password_opens_the_page_that_was_asked_for(app):
+def test_a_right_password_opens_the_page_that_was_asked_for(app, home):
     status, headers, _ = sign_in(app, "Vera", PASSWORD, "?next=%2Fruns%3Frun%3Da")
     assert (status, headers["Location"]) == (303, "/runs?run=a")
     cookie = kept(headers)
     assert cookie["httponly"] and cookie["samesite"] == "lax" and cookie["path"] == "/"
     assert not cookie["secure"]  # it came by HTTP
     mine = f"graft_session={cookie.value}"
+    logged = actions.log.entries(home, 1)[0]
+    assert (logged["who"], logged["action"], logged["address"]) == ("vera", "sign in", "127.0.0.1")
     assert app.ask("GET", "/runs", mine)[0] == 200
     assert app.ask("GET", "/sign-in?next=/test", mine)[1]["Location"] == "/test"
     status, headers, _ = app.ask("POST", "/sign-out", mine)
