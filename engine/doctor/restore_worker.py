@@ -55,12 +55,12 @@ def _architecture(run: runs.Run, home: Path) -> None:
 
 
 def _from_keras(run: runs.Run, name: str) -> None:
+    path = run.checked(files.KERAS)
     import keras
 
     from engine.models import convert
     from engine.predict import explanation
 
-    path = run.checked(files.KERAS)
     with homes.reading(path):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     if not {"features", "logits"} <= {layer.name for layer in model.layers}:

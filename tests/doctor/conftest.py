@@ -1,0 +1,41 @@
+"""A home with a file of each kind, for the tests that damage them."""
+
+import pytest
+
+from engine import home as homes
+from engine.data import curation, datasets
+from engine.host import background
+from engine.runs import queue
+from tests.support.cli import graft
+from tests.support.damage import SPEC, linked, worse_than_ok
+from tests.support.pictures import encode, picture
+
+
+@pytest.fixture(scope="session")
+def whole(trained_run, tmp_path_factory):
+    """A home with the trained run, two datasets, a decision about an image, and settings."""
+    home = homes.home(tmp_path_factory.mktemp("whole"))
+    linked(trained_run.path, home / "runs" / trained_run.id)
+    linked(trained_run.home / "datasets", home / "datasets")
+    datasets.prepare(SPEC, home)
+    background.wait_for(lambda: datasets.job(SPEC, home).state())
+    dataset = datasets.open_dataset(SPEC, home)
+    curation.decide(home, SPEC, "no", curation.decisions(dataset, [0], "exclude"))
+    curation.decide(home, SPEC, "no", curation.decisions(dataset, [1], "exclude"))
+    photos = home.parent / "photos"
+    photos.mkdir(exist_ok=True)
+    for number, label in enumerate(("cat", "dog")):
+        path = photos / f"{label}.png"
+        path.write_bytes(encode(picture(seed=number)))
+        assert graft("add", "mine", path, "--label", label, home=home).returncode == 0
+    assert graft("settings", "runs_per_device=2", home=home).returncode == 0
+    queue.add(home, "another")
+    queue.remove(home, "another")
+    assert worse_than_ok(home) == []
+    return home
+
+
+@pytest.fixture
+def damaged_home(whole, tmp_path):
+    """A copy of the whole home, to damage."""
+    return homes.home(linked(whole, tmp_path / "home"))
