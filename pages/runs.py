@@ -67,8 +67,6 @@ def _folded():
 
 def _table(everything):
     rows = [_row(run) for run in everything]
-    if who.accounts():
-        rows = [row | {"Owner": run.owner} for row, run in zip(rows, everything, strict=True)]
     # Keyed by the list: a row number from another list would open the wrong run.
     picked = st.dataframe(
         rows,
@@ -102,6 +100,7 @@ def _row(run):
     return {
         "Status": common.STATUS[run.shown_status].split(": ", 1)[1],
         "Name": run.recipe.name,
+        **({"Owner": run.owner} if who.accounts() else {}),
         "Test accuracy": round(100 * test["accuracy"], 1) if test else None,
         "95% interval": interval,
         "Dataset": run.recipe.dataset.title,
