@@ -13,6 +13,7 @@ from engine.cli.main import app
 from engine.data import prepare_worker
 from engine.errors import DatasetError
 from engine.recipe import DatasetSpec
+from engine.runs import files
 from tests.support.cli import graft_process
 from tests.support.pictures import picture
 
@@ -82,13 +83,15 @@ def latin(tmp_path_factory):
 @pytest.fixture
 def cats(trained_run, own_home):
     """A copy of the trained run, one of whose classes has a name that Latin 1 lacks."""
-    shutil.copytree(trained_run.path, own_home / "runs" / trained_run.id)
+    kept = shutil.ignore_patterns("manifest.json")  # of the name that it has now
+    shutil.copytree(trained_run.path, own_home / "runs" / trained_run.id, ignore=kept)
     for name in ("architecture.json", "evaluation.json"):
         path = own_home / "runs" / trained_run.id / name
         text = path.read_text(encoding="utf-8").replace(
             '"balloon"', json.dumps("\u732b \U0001f339")
         )
         path.write_text(text, encoding="utf-8")
+    (own_home / "runs" / trained_run.id / files.MANIFEST).unlink()  # its sums are of other names
     return own_home
 
 

@@ -57,7 +57,8 @@ def unpacked(exported, tmp_path):
 def moved_run(informative_run, own_home):
     """A copy of the run on a host without its dataset, with another temperature."""
     path = own_home / "runs" / informative_run.id
-    shutil.copytree(informative_run.path, path, ignore=shutil.ignore_patterns("exports"))
+    changing = shutil.ignore_patterns("exports", "manifest.json")
+    shutil.copytree(informative_run.path, path, ignore=changing)
     found = homes.read_json(path / "confidence.json", {})
     homes.write_json(path / "confidence.json", found | {"temperature": 2.0})
     return runs.Run(path)

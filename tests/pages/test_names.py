@@ -100,7 +100,8 @@ def named(trained_run, tmp_path_factory):
             (folder / label / f"{seed} {PICTURE[:6]}.png").write_bytes(data)
     recipe = hostile_recipe(folder)
     prepare_worker.ingest(DatasetSpec.model_validate(recipe["dataset"]), home)
-    shutil.copytree(trained_run.path, home / "runs" / trained_run.id)
+    kept = shutil.ignore_patterns("manifest.json")  # of the names that it has now
+    shutil.copytree(trained_run.path, home / "runs" / trained_run.id, ignore=kept)
     found = {"finished": runs.get_run(home, trained_run.id)}
     growing = GrowingRun(home)
     growing.grow(50)

@@ -9,7 +9,7 @@ from engine.data.sources import sample
 from engine.errors import RunError
 from engine.predict import calibrate, calibration, confidence, evaluation, explanation, reference
 from engine.predict.classifier import Classifier
-from engine.runs import runs
+from engine.runs import files, runs
 from tests.support import ROOT
 from tests.support.off_topic import off_topic
 from tests.support.pictures import picture
@@ -159,7 +159,7 @@ def test_a_run_of_an_earlier_version_is_judged_by_distances_as_they_are_measured
     import shutil
 
     path = own_home / "runs" / trained_run.id
-    shutil.copytree(trained_run.path, path)
+    shutil.copytree(trained_run.path, path, ignore=shutil.ignore_patterns("manifest.json"))
     run = runs.get_run(own_home, trained_run.id)
     kept = calibration.summary(run)
     old = {name: value for name, value in kept.items() if name != "usual"}
@@ -199,8 +199,8 @@ def test_calibrating_again_finds_the_same(trained_run, own_home, graft_home):
         shutil.copytree(graft_home / part, own_home / part, dirs_exist_ok=True)
     run = runs.get_run(own_home, trained_run.id)
     before = calibration.summary(run)
-    (run.path / reference.FILE).unlink()
-    (run.path / calibration.FILE).unlink()
+    for name in (reference.FILE, calibration.FILE, files.MANIFEST):
+        (run.path / name).unlink()
     seen = []
     calibrate.remember(run, own_home, lambda done, total: seen.append((done, total)))
     assert seen[-1][0] == seen[-1][1]

@@ -22,6 +22,7 @@ def leaking(trained_run, graft_home, monkeypatch):
     """A run, as if 20 of its test images had a near copy in its training part."""
     path = trained_run.path.parent / "leaking"
     shutil.copytree(trained_run.path, path)
+    (path / files.MANIFEST).unlink()  # its evaluation is about to be another
     run = runs.Run(path)
     dataset = datasets.open_dataset(run.recipe.dataset, graft_home)
     split = dataset.split(run.recipe.split)
