@@ -77,35 +77,39 @@ def digests(folder) -> dict:
     }
 
 
-@pytest.mark.parametrize("moment", ["events and checkpoints", "final save"])
-def test_full_disk_pauses_the_run_and_harms_nothing(small_disk, moment):
+def trains_on(run):
+    """Whether a run is in its second stage and has a checkpoint."""
+    return checkpoint.Checkpoints(run.path).listed() and any(
+        e["event"] == "stage_start" and e["stage"] == 1 for e in run.events()[0]
+    )
+
+
+def saves(run):
+    """Whether a run has ended its last stage, and writes its model."""
+    return any(e["event"] == "stage_end" and e["stage"] == 1 for e in run.events()[0])
+
+
+def test_full_disk_pauses_the_run_and_harms_nothing(small_disk):
+    """At events and checkpoints, and once more at the final save."""
     home, other = small_disk
     with harness.faults(home):
         before = digests(other.path), digests(home / "datasets")
-        run = jobs.start(harness.recipe(), home)
-
-        def reached():
-            found = run.events()[0]
-            if moment == "final save":
-                return any(e["event"] == "stage_end" and e["stage"] == 1 for e in found)
-            return checkpoint.Checkpoints(run.path).listed() and any(
-                e["event"] == "stage_start" and e["stage"] == 1 for e in found
-            )
-
-        harness.until(reached, every=0.002)
-        filler = fill(home)
-        harness.until(lambda: not harness.workers(home), 60)
-        harness.until(lambda: fill(home) and run.status not in runs.ACTIVE, 60)
-        assert run.status in ("paused", "interrupted"), f"{run.status} {run.error}"
-        position = checkpoint.Checkpoints(run.path).position()
-        assert position is not None
-        assert (digests(other.path), digests(home / "datasets")) == before
-        said = run.error
-        filler.unlink()
-        jobs.wait(jobs.resume(run))
+        run, said = jobs.start(harness.recipe(), home), []
+        for reached in (trains_on, saves):
+            harness.until(lambda reached=reached: reached(run), every=0.002)
+            filler = fill(home)
+            harness.until(lambda: not harness.workers(home), 60)
+            harness.until(lambda: fill(home) and run.status not in runs.ACTIVE, 60)
+            assert run.status in ("paused", "interrupted"), f"{run.status} {run.error}"
+            assert checkpoint.Checkpoints(run.path).position() is not None
+            assert (digests(other.path), digests(home / "datasets")) == before
+            said.append(run.error)
+            filler.unlink()
+            jobs.resume(run)
+        jobs.wait(run)
         assert run.status == "finished", f"{run.error}\n{run.log_tail()}"
         assert harness.same_weights(run, other)
-    harness.observed(f"full disk during {moment}", status="paused", said=said)
+    harness.observed("full disk during events and checkpoints, and the final save", said=said)
 
 
 def test_nearly_full_disk_refuses_a_start_with_a_sentence(home):
