@@ -107,41 +107,43 @@ def test_code_that_asks_the_engine_gets_the_same_sentence(still, trained_run):
     assert not (still / homes.SUPERVISOR_LOG).exists()
 
 
-def page(home, name, act=None, **query):
-    """(errors, notes, everything else) that are written on a page, opened without the right to
-    write to the home; after `act` on it, if given."""
+def opened(home, *pages):
+    """(errors, notes, everything else) that are written on each page, opened without the right to
+    write to the home.
+
+    Args:
+        home: Graft's home.
+        pages: (name, parameters of the address, what to do there or None).
+    """
 
     def ask():
+        found = []
         with mock.patch.dict(os.environ, {"GRAFT_HOME": str(home)}):
-            app = open_page(name, **query)
-            if act:
-                act(app)
-            assert not app.exception, app.exception
-            errors, notes = ([as_read(x.value) for x in kind] for kind in (app.error, app.info))
-            return errors, notes, said(app)
+            for name, query, act in pages:
+                app = open_page(name, **query)
+                if act:
+                    act(app)
+                assert not app.exception, app.exception
+                errors, notes = ([as_read(x.value) for x in kind] for kind in (app.error, app.info))
+                found.append((errors, notes, said(app)))
+        return found
 
     return without_rights(ask)
 
 
-def test_pages_show_everything_and_one_notice(still, trained_run):
-    before, run = contents(still), trained_run.id
-    for name, query, content in (
-        ("dataset", {}, "600"),
-        ("train", {"run": run}, "Finished"),
-        ("test", {"run": run}, "Classes: balloon"),
-        ("runs", {"run": run}, "Finished"),
-    ):
-        errors, notes, text = page(still, name, **query)
+def test_pages_show_everything_with_one_notice_and_classify(still, trained_run):
+    before, run = contents(still), {"run": trained_run.id}
+    pages = (
+        ("dataset", {}, None, "600"),
+        ("train", run, None, "Finished"),
+        ("test", run, lambda app: from_source(app, "Test images of this run"), "%"),
+        ("runs", run, None, "Finished"),
+    )
+    shown = opened(still, *(page[:3] for page in pages))
+    for (name, _, _, content), (errors, notes, text) in zip(pages, shown, strict=True):
         assert errors == [] and content in text, name
         assert [SENTENCE in note for note in notes].count(True) == 1, name
     assert contents(still) == before
-
-
-def test_a_page_classifies_there(still, trained_run):
-    errors, _, text = page(
-        still, "test", lambda app: from_source(app, "Test images of this run"), run=trained_run.id
-    )
-    assert errors == [] and "%" in text
 
 
 def click(key):
@@ -166,7 +168,7 @@ def test_a_click_that_would_write_says_the_sentence(still, trained_run, name, ke
             click("again")(app)
             click(key)(app)
 
-    errors, _, _ = page(still, name, act, **query)
+    ((errors, _, _),) = opened(still, (name, query, act))
     assert len(errors) == 1 and SENTENCE in errors[0]
     assert contents(still) == before
 
