@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from engine import roots
 from engine.host import processes
 from engine.jobs import worker
 from engine.recipe import load_preset
@@ -37,6 +38,27 @@ def test_a_worker_whose_run_was_ended_before_it_began_does_nothing(run, status, 
     assert worker.main(str(run.path)) == 3
     assert run.status == status and run.events()[0] == []
     assert "another process has ended it" in capsys.readouterr().err
+
+
+def test_a_worker_reads_what_the_page_that_started_its_run_may_read(run, tmp_path, monkeypatch):
+    wanted, seen = {"home": str(run.home), "below": [str(tmp_path / "photos")]}, []
+    run.update(status="starting", reads=wanted)
+    claimed(run, processes.identity())
+
+    def execute(*_):
+        seen.append(roots.recorded())
+        return {"status": "failed", "error": "not now", "text": "not now"}
+
+    monkeypatch.setattr(worker, "_execute", execute)
+    monkeypatch.setattr(worker, "_beat", lambda path: None)
+    monkeypatch.setattr(worker.limits, "limit_memory", lambda most: None)  # of this process
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker.jobs, "supervise", lambda home: None)
+    try:
+        assert worker.main(str(run.path)) == 1
+    finally:
+        roots.restore(None)
+    assert seen == [wanted]
 
 
 def test_a_worker_waits_until_its_place_is_written_however_long_that_takes(run):
