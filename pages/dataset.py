@@ -142,6 +142,8 @@ def _look(view):
     if view.problem:
         common.fail(view.problem)
     dataset, parts = view.dataset, view.parts
+    if why := dataset.cut_off:
+        common.fail(why)
     sizes = {
         p.capitalize(): words.grouped(len(parts[p])) if parts else "–"
         for p in ("train", "validation", "test")

@@ -27,6 +27,8 @@ def show() -> None:
         "Try the classifier on images it has never seen. It runs on this host, with exactly "
         "the model that was saved.",
     )
+    for _, why in common.all_runs()[1]:
+        common.fail(why)
     finished = common.finished_runs()
     if not finished:
         common.empty(

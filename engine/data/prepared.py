@@ -146,6 +146,17 @@ class Dataset:
         sizes = [_size(self._path(index)) for index in range(len(self))]
         return np.flatnonzero(np.array(sizes, np.int64) != self._lengths)
 
+    @property
+    def cut_off(self) -> str:
+        """One sentence if images.bin is too short for its images; "" if it is not."""
+        if self._packed is None or not (lost := len(self.gone())):
+            return ""
+        return (
+            f"{words.plural(lost, 'image')} of {len(self):,} can no longer be read, because "
+            f"{self.path / 'images.bin'} is cut off; python -m engine doctor --fix prepares the "
+            "dataset again"
+        )
+
     def image_bytes(self, index: int) -> bytes:
         """The encoded image, the same bytes that were prepared.
 

@@ -64,6 +64,14 @@ def recorded(record: Path) -> dict[str, str] | None:
     return None if state is None else dict(_read(record, state))
 
 
+def has(record: Path, name: str) -> bool:
+    """Whether a file exists, or should: it is recorded, as far as the record can be read."""
+    try:
+        return (record.parent / name).exists() or name in (recorded(record) or {})
+    except DamagedFile:
+        return False
+
+
 def check(record: Path, *names: str) -> None:
     """Raises DamagedFile if the record, or a recorded file among `names`, was damaged since.
 

@@ -87,11 +87,8 @@ class Run:
             raise RunError(f"the recipe of run {self.id} cannot be read ({error})") from None
 
     def checked(self, name: str) -> Path:
-        """The path of one of its files, whose content is still what was written.
-
-        Raises:
-            DamagedFile: if it was recorded at the run's end, and has changed since or is missing.
-        """
+        """The path of one of its files. Raises DamagedFile if it was recorded at the run's end, and
+        has changed since or is missing."""
         manifest.check(self.path / files.MANIFEST, name)
         return self.path / name
 
@@ -150,8 +147,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a model to use; also true for a run that was stopped with one."""
-        return self.status in ("finished", "stopped") and (self.path / files.LITERT).exists()
+        """Whether it has a model, also if it was stopped; one that was lost is said when used."""
+        has = manifest.has(self.path / files.MANIFEST, files.LITERT)
+        return has and self.status in ("finished", "stopped")
 
     @property
     def created(self) -> float:
