@@ -24,7 +24,6 @@ ALLOWED = {
     "engine.doctor.doctor.examine": "tries whether the home can be written",
     "engine.imports.imports.sweep": "deletes what killed imports have left",
     "engine.accounts.users.sign_in": "the gate: counts attempts",
-    "engine.accounts.sessions.begin": "the gate: signing in",
     "engine.accounts.sessions.end": "the gate: signing out",
     "engine.accounts.sessions.user_of": "the gate: when a session was last used",
     "engine.predict.guests.classify": "a share link counts its images",
