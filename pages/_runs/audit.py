@@ -6,6 +6,7 @@ import streamlit as st
 
 from engine import home as homes
 from engine.actions import log
+from engine.host import words
 from pages._ui import common, who
 
 SHOWN = 100
@@ -32,6 +33,6 @@ def section() -> None:
 def _row(each):
     return {
         "When": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each["t"])),
-        "Who": each["who"],
-        "What": log.in_words(each),
+        "Who": words.printable(each["who"]),
+        "What": words.printable(log.in_words(each)),
     }

@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 
 from engine import home as homes
 from engine import load_preset
+from engine.accounts import users
 from engine.charts import dataset as charts_dataset
 from engine.charts import evaluation, training
 from engine.charts import freezing as charts_freezing
@@ -25,7 +26,7 @@ from engine.models import backbones, freezing
 from engine.predict import batches
 from engine.recipe import DatasetSpec, Recipe
 from engine.runs import checkpoint, files, queue, runs, trash
-from pages._ui import common
+from pages._ui import common, who
 from tests.support.browser import GrowingRun, chromium, server
 from tests.support.pages import as_read, open_page
 from tests.support.pictures import encode, picture
@@ -254,6 +255,19 @@ def test_a_bad_link_is_quoted_as_it_is(opened, where):
     sets = [f"name={2 * NAME}", f"backbone.name={NAME}"]
     check(opened(where, preset="sample", set=sets), SHOWN)
     check(opened("runs", run=PICTURE), PICTURE)
+
+
+def test_addresses_of_users_and_the_log_of_actions_are_text(own_home, monkeypatch):
+    monkeypatch.setenv("GRAFT_HOME", str(own_home))
+    monkeypatch.setattr(who, "name", lambda: "ada")
+    email = "![x](http://evil.example/p)<b>\u202e@x"
+    users.add(own_home, "ada", "admin", email=email)
+    entry = {"t": 1.0, "who": NAME, "action": "start a run", "recipe": LONG, "refused": LONG}
+    (own_home / homes.AUDIT).write_text(json.dumps(entry) + "\n")
+    app = open_page("runs")
+    check(app, words.printable(email))
+    check(view(app, "audit", True))
+    assert [list(frame.value.get("Who", ())) for frame in app.dataframe] == [[SHOWN]]
 
 
 def test_charts_show_names_as_they_are(named):
