@@ -120,6 +120,8 @@ class Gate:
         if refused.status == 403:
             host, page = origin.header(scope, b"host"), origin.header(scope, b"origin")
             logging.getLogger("graft").warning("refused (%r from %r): %s", host, page, refused)
+        if scope["type"] == "websocket" and refused.status == 401:
+            return await sockets.send_away(scope, receive, send)
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})  # a policy was violated
         later = {"Retry-After": "1"} if refused.status == 429 else None

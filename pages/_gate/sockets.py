@@ -21,6 +21,15 @@ def _reload() -> bytes:
     return message.SerializeToString()
 
 
+async def send_away(scope, receive, send) -> None:
+    """Answers a page whose session ended while it was not connected, after a night perhaps."""
+    await receive()  # the handshake
+    offered = scope.get("subprotocols") or [None]  # a browser wants one of those that it offers
+    await send({"type": "websocket.accept", "subprotocol": offered[0]})
+    await send({"type": "websocket.send", "bytes": _reload()})
+    await send({"type": "websocket.close", "code": SIGNED_OUT})
+
+
 class Watched:
     """A websocket that stays open only as long as `allowed` says.
 

@@ -42,6 +42,7 @@ HEALTH = "/_stcore/health"
 UPLOAD = "/_stcore/upload_file/"
 RULES = (
     Rule(HEALTH, EVERYONE, "whether the server runs"),
+    Rule("/_stcore/host-config", EVERYONE, "settings of the frontend, the same for all"),
     Rule("/sign-in", EVERYONE, "the sign-in page"),
     Rule("/sign-in/provider", EVERYONE, "the way to the OpenID provider"),
     Rule("/oauth2callback", EVERYONE, "the way back from it"),
@@ -52,9 +53,12 @@ RULES = (
     Rule("/answers/…", VIEWER, "thumbnails of a batch, to its owner and admins"),
     Rule("/marks/…", VIEWER, "thumbnails of marked images, to their owner and admins"),
     Rule("/vendor/…", VIEWER, "the script of the charts"),
-    Rule("/_stcore/stream", VIEWER, "the websocket of a page"),
+    Rule(
+        "/_stcore/stream",
+        VIEWER,
+        "the websocket of a page; else it sends the page to sign in",
+    ),
     Rule(f"{UPLOAD}…", VIEWER, "uploads, each to a page of the same user", None),
-    Rule("/_stcore/host-config", VIEWER, "settings of the frontend"),
     Rule("/_stcore/bidi-components/…", VIEWER, "scripts of Graft's own widgets"),
     Rule("/component/…", VIEWER, "scripts of other widgets; Graft has none"),
     Rule("/media/…", VIEWER, "files of a page, under the hash of their content"),

@@ -69,8 +69,10 @@ def tried(app, method, path, who=None, **headers):
 
 def refused(app, home, method, path, name):
     """Whether the gate refuses somebody a route."""
-    status, text = tried(app, method, path, name and cookie(home, name))
-    return status == 403 if method == "WEBSOCKET" else text in REFUSALS
+    key = name and cookie(home, name)
+    if method == "WEBSOCKET":
+        return app.sent_away(key)
+    return tried(app, method, path, key)[1] in REFUSALS
 
 
 def test_each_route_of_the_app_is_in_the_table(routes):
@@ -147,7 +149,7 @@ def test_an_open_page_ends_with_its_session(app, home, end):
         else:
             users.remove(home, name)
         assert page.closed() == sockets.SIGNED_OUT
-    assert app.handshake(key)[0] == 403
+    assert app.sent_away(key)
 
 
 def test_pages_lead_to_the_sign_in_page_and_parts_of_them_do_not(app):

@@ -7,6 +7,7 @@ import re
 import secrets
 from urllib.parse import urlencode
 
+import pytest
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import ConnectionClosedError
@@ -74,15 +75,32 @@ class App:
         }
         return self.ask("GET", "/_stcore/stream", cookie, **upgrade | headers)
 
+    def sent_away(self, cookie=None) -> bool:
+        """Whether a page that connects is only asked to load again, to sign in."""
+        message = BackMsg()
+        message.rerun_script.page_name = "runs"
+        with self._socket(cookie) as socket:
+            with contextlib.suppress(ConnectionClosedError):  # already
+                socket.send(message.SerializeToString())
+            first = ForwardMsg.FromString(socket.recv(60))
+            if first.WhichOneof("type") != "auth_redirect":
+                return False
+            with pytest.raises(ConnectionClosedError) as closed:
+                socket.recv(60)
+        return first.auth_redirect.url == "" and closed.value.rcvd.code == 4401
+
     @contextlib.contextmanager
     def page(self, cookie=None, name="runs", **headers):
         """An open page; gives a Page."""
+        with self._socket(cookie, **headers) as socket:
+            yield Page(self, socket, cookie, name)
+
+    def _socket(self, cookie=None, **headers):
         headers |= {"Cookie": cookie} if cookie else {}
-        with client.connect(
+        return client.connect(
             f"ws://{self.host}/_stcore/stream", origin=self.origin, subprotocols=["streamlit"],
             additional_headers=headers, max_size=None, max_queue=None,
-        ) as socket:  # fmt: skip
-            yield Page(self, socket, cookie, name)
+        )  # fmt: skip
 
 
 class Page:
