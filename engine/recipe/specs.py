@@ -198,8 +198,8 @@ class BackboneSpec(Model):
     )
     weights: PathText | None = described(
         None,
-        "imagenet, builtin, none (random), or the path of a local weights file; if left out, the "
-        "backbone's own pretrained weights.",
+        "imagenet, builtin, none (random), or the path of a local weights file, which is checked "
+        "and read in a separate process; if left out, the backbone's own pretrained weights.",
         max_length=4096,
     )
 
