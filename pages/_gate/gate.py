@@ -40,7 +40,7 @@ class Gate:
     """
 
     def __init__(self, app, hosts: list[str], base: str, known: Sessions):
-        self._app, self._hosts, self._base, self._known = app, hosts, base, known
+        self._app, self._hosts, self._base, self._known = app, tuple(hosts), base, known
         self._clients = Clients()
 
     async def __call__(self, scope, receive, send):

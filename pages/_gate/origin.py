@@ -7,6 +7,7 @@ in `Origin`.
 """
 
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import streamlit as st
@@ -50,7 +51,7 @@ def allowed_hosts() -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def why_not(scope, hosts: list[str]) -> str | None:
+def why_not(scope, hosts: tuple[str, ...]) -> str | None:
     """Why a request is refused, whoever sends it; None if it comes from a page of Graft's own.
 
     Args:
@@ -68,7 +69,8 @@ def why_not(scope, hosts: list[str]) -> str | None:
     return None
 
 
-def _allows(host: str | None, hosts: list[str]) -> bool:
+@lru_cache(maxsize=64)
+def _allows(host: str | None, hosts: tuple[str, ...]) -> bool:
     found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\[\]:@/\s]+)(:\d+)?", (host or "").lower())
     if not found:
         return False
@@ -86,18 +88,21 @@ def with_headers(send, keep: bool = True):
         keep: whether a browser may keep pages, for its Back button.
     """
 
-    async def sending(message):
+    def sending(message):  # an awaitable, like that of `send`
         if message["type"] == "http.response.start":
             there = {name.lower(): value for name, value in message["headers"]}
-            more = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in there]
-            found = message["headers"]
+            found = [each for each in _HEADERS if each[0] not in there]
             if not keep and there.get(b"content-type", b"").startswith(b"text/html"):
-                found = [each for each in found if each[0].lower() != b"cache-control"]
-                more.append((b"cache-control", b"no-store"))
-            message = {**message, "headers": [*found, *more]}
-        await send(message)
+                found.append((b"cache-control", b"no-store"))
+                kept = [each for each in message["headers"] if each[0].lower() != b"cache-control"]
+                message = {**message, "headers": kept}
+            message = {**message, "headers": [*message["headers"], *found]}
+        return send(message)
 
     return sending
+
+
+_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 def header(scope, name: bytes) -> str | None:

@@ -31,12 +31,6 @@ class Rule:
     what: str
     most: int | None = FEW
 
-    def fits(self, path: str) -> bool:
-        """Whether a path is of this route."""
-        if self.path.endswith("/…"):
-            return path.startswith(self.path[:-1])
-        return path == self.path
-
 
 HEALTH = "/_stcore/health"
 UPLOAD = "/_stcore/upload_file/"
@@ -72,7 +66,12 @@ REST = Rule("/…", VIEWER, "pages and their static files")
 
 def rule(path: str) -> Rule:
     """The rule of a path below `server.baseUrlPath`."""
-    return next((each for each in RULES if each.fits(path)), REST)
+    found = _EXACT.get(path)
+    return found or next((each for start, each in _BELOW if path.startswith(start)), REST)
+
+
+_EXACT = {each.path: each for each in RULES if not each.path.endswith("/…")}
+_BELOW = [(each.path[:-1], each) for each in RULES if each.path.endswith("/…")]
 
 
 def allows(found: Rule, role: str | None) -> bool:
