@@ -4,6 +4,7 @@ from collections import Counter
 
 import streamlit as st
 
+from engine.errors import GraftError
 from engine.host import words
 from engine.images.decode import EXTENSIONS
 from pages._test import answers, batch, cards, confidence, export, marks, share
@@ -171,9 +172,13 @@ def _choose(finished):
 
 def _choice(run) -> str:
     """A run with its test accuracy; its interval, for which there is no room, is on Runs."""
-    test = (run.evaluation or {}).get("test")
+    try:
+        test = (run.evaluation or {}).get("test")
+        accuracy = words.percent(test and test["accuracy"])
+    except GraftError:  # Runs says why; the other runs can still be chosen
+        accuracy = "accuracy damaged"
     owner = f" · {run.owner}" if who.accounts() else ""
-    return f"{common.run_text(run)} · {words.percent(test and test['accuracy'])}{owner}"
+    return f"{common.run_text(run)} · {accuracy}{owner}"
 
 
 def _remember():
