@@ -14,6 +14,7 @@ inspection   inspecting a dataset beyond one feature pass, and with 1,000 to 50,
 labels       planted label errors: how many are found, and which share of the lists is wrong
 time_left    the time left that a run shows, against the true one
 long_run     opening the page of a run of one hour, and of ten
+gate         thumbnails, reruns and 60 open pages, with the gate and without
 
 `reference` is the plain Keras code, `viewer` an open page on another computer, `common` what the
 parts share, and `report` the document.
@@ -32,5 +33,6 @@ PARTS = {
     "labels": 6,
     "time_left": 8,
     "long_run": 0.4,
+    "gate": 1,
 }
 """Names, and about how many minutes each part takes on two slow cores."""

@@ -40,7 +40,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def server(home, log, *options):
+def server(home, log, *options, script="app.py"):
     """Starts the app on a free port with its own home and Streamlit's options.
 
     Gives (address, process).
@@ -51,7 +51,7 @@ def server(home, log, *options):
         "-m",
         "streamlit",
         "run",
-        "app.py",
+        script,
         f"--server.port={port}",
         "--server.headless=true",
         "--server.fileWatcherType=none",

@@ -1,0 +1,12 @@
+"""Graft's app without its gate, on loopback, for `benchmarks.gate` alone."""
+
+import streamlit as st
+
+import app as graft
+
+app = st.App(
+    graft.ROOT / "pages" / "_shell.py",
+    routes=graft.app._user_routes,
+    lifespan=graft.memory_returned,
+    on_script_error=graft.explain,
+)
