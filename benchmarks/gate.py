@@ -17,7 +17,7 @@ import websockets
 from benchmarks import common
 from benchmarks.viewer import BackMsg, ForwardMsg
 from engine import home as homes
-from engine.accounts import sessions, users
+from engine.accounts import sessions, store, users
 from engine.data import datasets
 from engine.recipe import load_preset
 
@@ -57,11 +57,11 @@ def run(home, quick) -> dict:
 
 
 class Server:
-    """One of the servers: its address, process and the cookie that it wants."""
+    """One of the servers: its address, process and the cookie that it gets."""
 
     def __init__(self, address, process, cookie):
         self.address, self.process, self.cookie = address, psutil.Process(process.pid), cookie
-        self.headers = {"Cookie": cookie} if cookie else {}
+        self.headers = {"Cookie": cookie}
 
     def block(self, names) -> tuple[float, float]:
         """(seconds, processor seconds of the server) for each of some thumbnails."""
@@ -96,8 +96,9 @@ def served(home, kind, script):
     from tests.support.browser import server
 
     with server(home, home / f"{kind}.log", script=script) as (address, process):
-        cookie = f"graft_session={sessions.begin(home, 'ada')}" if kind == "accounts" else ""
-        yield Server(address, process, cookie)
+        # Streamlit and Starlette read it too, so each server gets one.
+        token = sessions.begin(home, "ada") if kind == "accounts" else store.new_token()
+        yield Server(address, process, f"graft_session={token}")
 
 
 def alternately(made, measure, times) -> dict:
