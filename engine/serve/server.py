@@ -222,6 +222,7 @@ def server(app: ASGIApp, proxies: Iterable[str] = ()) -> uvicorn.Server:
             app,
             http=Patient,
             ws="none",
+            log_config=None,  # uvicorn's would close the handlers of the whole process
             log_level="error",  # who sends nonsense must not fill the log
             access_log=False,
             server_header=False,

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import logging
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ from engine.images import decode
 from engine.predict import confidence
 from engine.predict.classifier import Classifier
 from engine.serve import limits as serving_limits
+from engine.serve import server
 from tests.support.cli import graft
 from tests.support.pictures import encode, picture
 from tests.support.serve import call, endpoint, form
@@ -190,3 +192,17 @@ def test_a_bucket_fills_again_and_old_ones_are_forgotten(monkeypatch):
     monkeypatch.setattr(serving_limits, "ADDRESSES", 2)
     rate.wait("c")
     assert rate.wait("a") > 0  # "b", silent for longest, was forgotten
+
+
+def test_making_a_server_leaves_the_logs_of_the_process_alone():
+    """Keras' log closes its stream, the standard error, when it is closed."""
+    closed = []
+
+    class Handler(logging.StreamHandler):
+        def close(self):
+            closed.append(self)
+            super().close()
+
+    handler = Handler()
+    server.server(lambda scope, receive, send: None)
+    assert handler not in closed
