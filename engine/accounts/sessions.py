@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from engine.accounts import store, users
+from engine.accounts.store import AccountError
 from engine.accounts.users import User
 
 IDLE, MOST = 12 * 3600, 7 * 24 * 3600
@@ -16,11 +17,23 @@ SEEN_EVERY = 60
 """Seconds between two writes of when a session was last used."""
 
 
-def begin(home: Path, user: str) -> str:
-    """Starts a session and returns its token, which only the browser keeps."""
+def begin(home: Path, user: str, proof: str | None = None) -> str:
+    """Starts a session and returns its token, which only the browser keeps.
+
+    Args:
+        home: Graft's home.
+        user: a user's name.
+        proof: theirs (`User.proof`) when they signed in; None asks for no proof.
+
+    Raises:
+        AccountError: if the user was removed, or their password changed, since then.
+    """
     token, now = store.new_token(), time.time()
     with store.transaction(home) as db:
         db.execute("DELETE FROM sessions WHERE created < ? OR seen < ?", (now - MOST, now - IDLE))
+        found = db.execute("SELECT * FROM users WHERE name = ?", (user,)).fetchone()
+        if proof is not None and (found is None or users.of_row(found).proof != proof):
+            raise AccountError(f"the account of {user} has just changed; sign in again")
         row = (store.digest(token), user, now, now)
         db.execute("INSERT INTO sessions VALUES (?, ?, ?, ?)", row)
     return token

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +53,7 @@ class User:
         email: address at the OpenID provider, if they sign in there.
         created: unix seconds.
         password: whether they have a password here.
+        proof: changes with the password, and with a new user of the same name.
     """
 
     name: str
@@ -60,6 +61,7 @@ class User:
     email: str | None
     created: float
     password: bool
+    proof: str = field(default="", repr=False, compare=False)
 
 
 def needed(home: Path) -> bool:
@@ -72,7 +74,7 @@ def listed(home: Path) -> list[User]:
     if not store.exists(home):
         return []
     with store.transaction(home, write=False) as db:
-        return [_user(row) for row in db.execute("SELECT * FROM users ORDER BY name")]
+        return [of_row(row) for row in db.execute("SELECT * FROM users ORDER BY name")]
 
 
 def get(home: Path, name: str) -> User | None:
@@ -90,11 +92,14 @@ def _one(home: Path, column: str, value: str) -> User | None:
         return None
     with store.transaction(home, write=False) as db:
         row = db.execute(f"SELECT * FROM users WHERE {column} = ?", (value,)).fetchone()
-    return _user(row) if row else None
+    return of_row(row) if row else None
 
 
-def _user(row) -> User:
-    return User(row["name"], row["role"], row["email"], row["created"], row["password"] is not None)
+def of_row(row) -> User:
+    """The user of a row of the table."""
+    email, created, password = row["email"], row["created"], row["password"]
+    proof = store.digest(f"{created} {password}")
+    return User(row["name"], row["role"], email, created, password is not None, proof)
 
 
 def add(
@@ -186,20 +191,21 @@ def sign_in(home: Path, name: str, password: str, address: str) -> User:
     """
     from argon2.exceptions import VerificationError
 
-    name = name.strip()
+    # No user's name is longer, or has other characters.
+    name = name.strip()[:41].encode("ascii", "replace").decode()
     _count_attempt(home, name.lower(), address)  # before the check: parallel ones count too
     with store.transaction(home, write=False) as db:
         row = db.execute("SELECT * FROM users WHERE lower(name) = ?", (name.lower(),)).fetchone()
     known = row["password"] if row and row["password"] else _nobody()
     try:
-        _hasher().verify(known, password[: MOST + 1])
+        _hasher().verify(known, password[: MOST + 1].encode(errors="surrogatepass"))
     except VerificationError:
         row = None
     if row is None or row["password"] is None:
         raise AccountError("the name or the password is wrong")
     with store.transaction(home) as db:
         db.execute("DELETE FROM attempts WHERE name = ? AND address = ?", (name.lower(), address))
-    return _user(row)
+    return of_row(row)
 
 
 def _count_attempt(home: Path, name: str, address: str) -> None:

@@ -85,10 +85,10 @@ def set_password(home: Path, name: str, password: str, who: str = LOCAL) -> None
         users.set_password(home, name, password)
 
 
-def begin_session(home: Path, name: str, address: str) -> str:
+def begin_session(home: Path, name: str, address: str, proof: str | None = None) -> str:
     """`engine.accounts.sessions.begin`: somebody has signed in, from an address."""
     with logged(home, name, "sign in", address=address):
-        return sessions.begin(home, name)
+        return sessions.begin(home, name, proof)
 
 
 # -- keys of the endpoint --------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class SigningIn:
             if not users.needed(home):
                 raise AccountError(NOBODY)
             user = users.sign_in(home, name, password, address)
-            return actions.begin_session(home, user.name, address)
+            return actions.begin_session(home, user.name, address, user.proof)
 
         try:
             secret = await anyio.to_thread.run_sync(check, limiter=self._threads)
@@ -164,7 +164,7 @@ class SigningIn:
                     f"nobody here has the address {email}; whoever runs Graft can add you with: "
                     "python -m engine users add NAME --email ADDRESS"
                 )
-            return actions.begin_session(home, user.name, _address(request))
+            return actions.begin_session(home, user.name, _address(request), user.proof)
 
         try:
             email, wanted = await self._provider.back(request)

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from engine import actions
 from engine import home as homes
 from engine.accounts import roles, sessions, shares, users
 from engine.accounts.store import AccountError
@@ -102,6 +103,27 @@ def test_a_session_ends_by_signing_out_and_with_its_user(home, ada):
     users.remove(home, "bob")
     assert sessions.user_of(home, third) is None
     assert sessions.user_of(home, "guess") is None
+
+
+def test_who_signs_in_while_the_password_changes_gets_no_session(home, ada):
+    users.add(home, "bob", "viewer", PASSWORD)
+    found = users.sign_in(home, "bob", PASSWORD, "10.0.0.1")
+    users.set_password(home, "bob", PASSWORD + "!")
+    with pytest.raises(AccountError, match="has just changed"):
+        actions.begin_session(home, "bob", "10.0.0.1", found.proof)
+    found = users.sign_in(home, "bob", PASSWORD + "!", "10.0.0.1")
+    assert sessions.user_of(home, sessions.begin(home, "bob", found.proof)).name == "bob"
+    users.remove(home, "bob")
+    users.add(home, "bob", "viewer", PASSWORD + "!")
+    with pytest.raises(AccountError, match="has just changed"):
+        sessions.begin(home, "bob", found.proof)
+
+
+@pytest.mark.parametrize("typed", ["ada\ud800", "a" * 1000, "\0"])
+def test_a_name_that_nobody_can_have_is_wrong_like_any_other(home, ada, typed):
+    for name, password in ((typed, PASSWORD), ("ada", typed)):
+        with pytest.raises(AccountError, match="the name or the password is wrong"):
+            users.sign_in(home, name, password, "10.0.0.1")
 
 
 @pytest.mark.parametrize("age", [sessions.IDLE + 1, sessions.MOST + 1])
