@@ -5,6 +5,8 @@ browser may be anyone's: the app restricts its process with `restrict`, and pass
 to each process that works for a page (`environment`, `recorded`). What a page names is checked in
 the functions through which every folder, zip and weights file is opened.
 
+Graft's home has other users' batches and guests' photos: a folder around it does not open it.
+
 Nothing of a path outside is looked at before `check`, so its sentence is the same whether there is
 something or not. Paths are resolved first: a link inside that leads outside is outside.
 """
@@ -95,8 +97,13 @@ def _allows(limits: Limits, path: str | os.PathLike[str]) -> bool:
         found = Path(os.path.realpath(os.path.expanduser(text)))
     except ValueError:  # a null byte
         return False
-    below = any(found.is_relative_to(os.path.realpath(root)) for root in limits["below"])
-    return below or _kept(found, Path(limits["home"]).resolve())
+    home = Path(limits["home"]).resolve()
+    for root in map(os.path.realpath, limits["below"]):
+        if found.is_relative_to(root) and not (
+            found.is_relative_to(home) and home.is_relative_to(root)
+        ):
+            return True
+    return _kept(found, home)
 
 
 def _kept(path: Path, home: Path) -> bool:

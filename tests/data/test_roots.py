@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import home as homes
 from engine import load_preset, roots
 from engine.data import additions, datasets
 from engine.data.sources import archive, collection, folders, reading, uploads
@@ -120,6 +121,24 @@ def test_a_link_inside_that_leads_outside_is_outside(allowed, outside, own_home)
     (allowed / "own" / "up").symlink_to("..")
     images(allowed / "own" / "pets")
     assert len(folders.look(allowed / "own" / "up" / "own" / "pets").images) == 6
+
+
+def test_a_folder_around_the_home_does_not_open_it(own_home, tmp_path):
+    theirs = images(own_home / homes.GUESTS / "a-run")
+    images(own_home / "data" / "pets")
+    images(tmp_path / "pets")
+    below = [str(tmp_path), str(own_home / "data")]
+    roots.restore({"home": str(own_home), "below": below})
+    try:
+        assert "only folders and files below" in said(folders.check, theirs)
+        assert "only folders and files below" in said(folders.check, own_home)
+        assert len(folders.look(own_home / "data" / "pets").images) == 6
+        found = folders.look(tmp_path)
+        assert {image.name.split("/")[-2] for image in found.images} == set(CLASSES)
+        assert not any(homes.GUESTS in image.name for image in found.images)
+        assert found.left_out[folders.OWN] == [f"{own_home.name}/"]
+    finally:
+        roots.restore(None)
 
 
 def test_links_in_a_folder_are_left_out_where_they_lead_outside(allowed, outside, own_home):

@@ -22,6 +22,7 @@ from engine.images.decode import EXTENSIONS
 
 HEAD = 64
 """Bytes that recognise an image without a usual ending."""
+OWN = "it is Graft's home, which pages may not read"
 READ_ALREADY = "it is a link to a folder that is read already"
 
 
@@ -132,6 +133,8 @@ def _walk(top: Path) -> Iterator[File]:
     visited once, and folders that are there without a link come first."""
     around = {_identity(os.stat(folder)) for folder in top.parents}
     seen = {_identity(os.stat(top))}
+    limits = roots.recorded()
+    own = limits and _identity(os.stat(limits["home"]))
     folders: list[tuple[str, ...]] = [()]
     links: list[tuple[str, ...]] = []
     while folders or links:
@@ -160,7 +163,9 @@ def _walk(top: Path) -> Iterator[File]:
                 except OSError as error:
                     yield _closed(inside, error)
                     continue
-                if tree.is_system(entry.name) or identity in seen:
+                if identity == own:
+                    yield _file((*place, f"{entry.name}/"), path, OWN)
+                elif tree.is_system(entry.name) or identity in seen:
                     yield _file((*place, f"{entry.name}/"), path, READ_ALREADY)
                 else:
                     seen.add(identity)
