@@ -89,6 +89,7 @@ config.set_option("server.allowedHosts", HOSTS)
 config.set_option("server.trustedUserHeaders", who.HEADERS)
 
 PROXIES = start.proxies(home.folder())
+start.answer_at_once()
 start.believe(PROXIES)
 OTHERS = start.open_to_others(HOSTS, PROXIES)
 start.check(home.folder(), OTHERS)

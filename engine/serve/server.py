@@ -167,7 +167,8 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind)
+        # With its protocol named, asyncio sends each answer at once (TCP_NODELAY).
+        found = socket.socket(family, kind, socket.IPPROTO_TCP)
     except OSError as error:
         raise GraftError(f"this host has no address {host} ({error.strerror})") from None
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,10 +1,12 @@
 """When Graft may start: whoever can reach it from elsewhere must need an account."""
 
+import socket
 from collections.abc import Sequence
 
 import streamlit as st
 import uvicorn.config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from engine.accounts import users
 from engine.errors import GraftError
@@ -36,6 +38,23 @@ def believe(trusted: Sequence[str]) -> None:
     uvicorn.config.ProxyHeadersMiddleware = lambda app, trusted_hosts: ProxyHeadersMiddleware(
         app, list(trusted)
     )
+
+
+def answer_at_once() -> None:
+    """Lets the server send the end of an answer without waiting for the client (TCP_NODELAY).
+
+    asyncio does so itself, but not for the socket that Streamlit opens, which does not name its
+    protocol: on a connection that stays open, each answer then took 40 ms longer.
+    """
+    made = AutoHTTPProtocol.connection_made
+
+    def connection_made(self, transport):
+        sock = transport.get_extra_info("socket")
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made(self, transport)
+
+    AutoHTTPProtocol.connection_made = connection_made
 
 
 def open_to_others(hosts: list[str], trusted: Sequence[str]) -> str | None:

@@ -1,16 +1,20 @@
 """When Graft starts: others on the network reach it only if they need an account."""
 
+import asyncio
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
+import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from engine import home as homes
 from engine.accounts import users
 from engine.errors import GraftError
 from engine.host import settings
-from pages._gate import lan
+from pages._gate import lan, start
 from pages._gate.sessions import LOCAL, look
 from tests.support import ROOT
 from tests.support.browser import free_port, server
@@ -76,3 +80,35 @@ def test_the_addresses_of_this_host_are_its_own_and_not_loopback():
 def test_a_proxy_is_an_address_or_a_network(own_home, given):
     with pytest.raises(GraftError, match="trusted_proxies must be addresses or networks"):
         settings.change(own_home, trusted_proxies=given)
+
+
+def test_answers_on_an_open_connection_are_sent_at_once(monkeypatch):
+    """Streamlit's socket does not name its protocol, so asyncio leaves the option alone."""
+    monkeypatch.setattr(AutoHTTPProtocol, "connection_made", AutoHTTPProtocol.connection_made)
+    start.answer_at_once()
+    seen = []
+
+    async def app(scope, receive, send):
+        connections = running.server_state.connections
+        seen.extend(each.transport.get_extra_info("socket") for each in connections)
+        seen[0] = seen[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    listening = socket.socket(socket.AF_INET)
+    listening.bind(("127.0.0.1", 0))
+    running = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+
+    async def ask():
+        serving = asyncio.create_task(running.serve(sockets=[listening]))
+        _, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not seen:
+            await asyncio.sleep(0.01)
+        writer.close()
+        running.should_exit = True
+        await serving
+
+    listening.listen()
+    asyncio.run(ask())
+    assert seen[0] == 1
