@@ -28,7 +28,7 @@ def show() -> None:
         "The recipe: which pretrained network, what is trained in each stage, and how "
         "fast. The defaults work well; you can change everything.",
     )
-    if not owners.allowed("measure a recipe"):
+    if not owners.allowed("start a run"):
         return
     _start_from()
     _wrong()

@@ -117,6 +117,7 @@ def _detail(run):
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(common.STATUS[run.shown_status])
         st.caption(f"Run {common.plain(run.id)} {owners.of(run)}")
+    with st.container(horizontal=True, vertical_alignment="center"):
         if run.finished:
             if st.button(
                 "Test this model",

@@ -19,13 +19,13 @@ def section() -> None:
         if not who.accounts():
             st.caption(
                 "There are no accounts, so Graft listens on this host only, and whoever opens it "
-                "may do everything. Create the first one with: "
-                "`python -m engine users add NAME --role admin`"
+                "may do everything. Create the first account with this command:"
             )
+            st.code("python -m engine users add NAME --role admin", language=None)
             return
         st.caption(
             "Viewers test models. Trainers also prepare datasets and train runs of their own. "
-            "Admins may do everything. A change holds from the next click on."
+            "Admins may do everything. Changes apply from the next click."
         )
         common.show_error(PLACE)
         _new_password()
@@ -131,3 +131,4 @@ def _create(kept, name, role, email, user):
     password = users.new_password()
     gate.add_user(common.home(), name, role, password, email or None, who=user)
     kept.update(name=name, password=password)
+    st.session_state.update(user_name="", user_email="")  # ready for the next user

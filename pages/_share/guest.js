@@ -39,7 +39,7 @@ function answer(found) {
   $("answer").hidden = false
   $("word").textContent = reply.word
   $("verdict").hidden = !reply.word
-  show("sentence", reply.sentence)
+  show("sentence", reply.kind === "sure" ? null : reply.sentence) // the word says it all
   $("top").replaceChildren(...reply.top.map(([label, share]) => {
     const item = document.createElement("li")
     const line = document.createElement("div")
@@ -61,7 +61,7 @@ function answer(found) {
   if (found.note) show("kept", found.note)
 }
 
-const left = (count) => (count ? `${count.toLocaleString("en")} more to try.` : "That was the last photo of this link.")
+const left = (count) => (count ? `${count.toLocaleString("en")} ${count === 1 ? "photo" : "photos"} left.` : "That was the last photo of this link.")
 
 // Photos are sent as they are; only one that the server would refuse is made smaller here.
 async function smaller(file) {

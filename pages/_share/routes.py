@@ -180,8 +180,8 @@ def _guest_texts(home, token) -> dict[str, str]:
     if share.collect:
         kept = f"Your photos are kept by {who}, without where and when they were taken."
     wall = " A small picture of each is shown on a wall with its answer." if share.wall else ""
-    left = share.uses - share.used
-    texts = _texts(home, share) | {"kept": kept, "wall": wall, "left": f"{left:,} more to try."}
+    left = f"{words.plural(share.uses - share.used, 'photo')} left."
+    texts = _texts(home, share) | {"kept": kept, "wall": wall, "left": left}
     return texts | {"most": str(guests.MOST_BYTES)}
 
 
@@ -192,11 +192,11 @@ def _wall_texts(home, token) -> dict[str, str]:
 def _texts(home, share) -> dict[str, str]:
     classifier, _ = guests.opened(home, share.run)
     test = (classifier.run.evaluation or {}).get("test")
-    accuracy = test and f"It was right on {words.percent(test['accuracy'], 0)} of its test images. "
+    correct = test and words.percent(test["accuracy"], 0)
     return {
         "title": words.shown(classifier.run.recipe.name),
-        "knows": f"Tells apart {words.listed(classifier.classes, CLASSES)}.",
-        "accuracy": accuracy or "",
+        "knows": f"Recognises {words.listed(classifier.classes, CLASSES)}.",
+        "accuracy": f"It classified {correct} of its test images correctly. " if correct else "",
     }
 
 

@@ -28,7 +28,7 @@ def allowed(action: str) -> bool:
     refused = why_not(action)
     if refused:
         st.info(
-            f"{refused} An admin can change your role. Models are tried on **Test**.",
+            f"{refused} An admin can change your role. You can try models on **Test**.",
             icon=":material/lock:",
         )
     return refused is None

@@ -81,7 +81,7 @@ def test_a_link_is_created_used_on_a_phone_shown_on_the_wall_and_revoked(
     heading = phone.locator("#heading").inner_text()
     assert heading.removeprefix("perhaps ") in [*run.classes, "none of these"]
     expect(phone.locator("#top li")).to_have_count(3)
-    expect(phone.get_by_text("99 more to try")).to_be_visible()
+    expect(phone.get_by_text("99 photos left")).to_be_visible()
     assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert not faults  # the policy of the page stops nothing that it needs
 

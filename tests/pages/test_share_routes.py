@@ -58,7 +58,7 @@ def test_a_guest_reads_the_page_and_an_answer(run, web, photo):
     assert page.status_code == 200 and run.recipe.name in page.text
     assert all(label in page.text for label in run.classes)
     assert "Your photos are not kept." in page.text and "wall" not in page.text.split("<main>")[1]
-    assert 'capture="environment"' in page.text and "3 more to try" in page.text
+    assert 'capture="environment"' in page.text and "3 photos left" in page.text
     found = web.post(f"/s/{token}/classify", content=photo)
     assert found.status_code == 200 and found.json()["left"] == 2
     reply = found.json()["reply"]
