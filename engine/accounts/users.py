@@ -183,7 +183,8 @@ def sign_in(home: Path, name: str, password: str, address: str) -> User:
         home: Graft's home.
         name: as typed.
         password: as typed.
-        address: of the browser, to limit attempts.
+        address: of the browser, to limit attempts; for IPv6 its network, as one client has all of
+            its addresses.
 
     Raises:
         AccountError: if they do not match; the sentence does not say which was wrong.

@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 
 from engine import home as homes
 from engine.errors import GraftError
+from engine.serve.limits import address_of
 from pages._gate import bodies, origin, sessions, sockets, table
 from pages._gate.clients import Clients, TooMany
 from pages._gate.sessions import Identity, Sessions
@@ -101,7 +102,8 @@ class Gate:
         if why := origin.why_not(scope, self._hosts):
             raise Refused(403, why)
         rule = table.rule(self._path(scope))
-        if rule.who == table.NOBODY:
+        socket = scope["type"] == "websocket"  # what everyone reaches has none
+        if rule.who == table.NOBODY or (socket and rule.who == table.EVERYONE):
             raise Refused(404, CLOSED)
         return rule
 
@@ -152,7 +154,7 @@ def _client(scope, identity: Identity | None) -> str:
     """Whose requests count together: a user's, or an address's."""
     if identity and identity.name:
         return identity.name
-    return f"@{scope['client'][0]}" if scope.get("client") else "@"
+    return f"@{address_of(scope)}"
 
 
 def _is_page(scope) -> bool:

@@ -25,6 +25,7 @@ from engine.accounts import users
 from engine.accounts.store import AccountError
 from engine.accounts.users import TooManyAttempts, User
 from engine.errors import GraftError
+from engine.serve.limits import address_of
 from pages._gate import provider as openid
 from pages._gate.sessions import COOKIE, Sessions, token
 from pages._ui import common
@@ -111,7 +112,7 @@ class SigningIn:
             home = homes.folder()
             if not users.needed(home):
                 raise AccountError(NOBODY)
-            user = users.sign_in(home, name, password, address)
+            user = users.sign_in(home, name, password, address_of(request.scope))
             return actions.begin_session(home, user.name, address, user.proof)
 
         try:
@@ -186,9 +187,13 @@ class SigningIn:
         """Ends the session of this browser."""
         secret = token(request.scope)
         home = homes.folder()
-        if secret and users.needed(home):
-            await anyio.to_thread.run_sync(stored.end, home, secret)
-            self._known.forget(secret)
+        try:
+            if secret and users.needed(home):
+                await anyio.to_thread.run_sync(stored.end, home, secret)
+        except GraftError as error:  # it still works, and the browser keeps it to try again
+            body = f'<p class="wrong" role="alert">{html.escape(common.sentence(str(error)))}</p>'
+            return _page("You are still signed in", body, 503)
+        self._known.forget(secret)
         answer = RedirectResponse(f"{self._base}{PATH}", 303)
         answer.delete_cookie(COOKIE, path=f"{self._base}/")
         return answer

@@ -1,5 +1,6 @@
 """Who may reach which route of the running app: the table of docs/security.md, tried."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -157,3 +158,17 @@ def test_pages_lead_to_the_sign_in_page_and_parts_of_them_do_not(app):
     assert (status, headers["Location"]) == (303, "/sign-in?next=%2Fruns%3Frun%3Da%26set%3Db")
     status, _, text = app.ask("GET", "/thumbs/a/b", Accept="*/*")
     assert (status, text) == (401, gate.SIGN_IN)
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/s/a", "/wall/a/b", "/oauth2callback"])
+def test_what_everyone_reaches_has_no_websocket(path):
+    sent, headers = [], [(b"host", b"localhost"), (b"origin", b"http://localhost")]
+
+    async def send(message):
+        sent.append(message)
+
+    # Neither the app nor the accounts are asked.
+    closed = gate.Gate(None, ["localhost"], "", None)
+    scope = {"type": "websocket", "path": path, "headers": headers}
+    asyncio.run(closed(scope, None, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]

@@ -122,6 +122,25 @@ def test_too_many_wrong_ones_must_wait_and_others_need_not(app):
     assert sign_in(app, "ada", PASSWORD, X_Forwarded_For=chain)[0] == 429
 
 
+def test_all_addresses_of_a_network_of_ipv6_are_one_client(app):
+    addresses = [f"2001:db8:0:1::{last}" for last in range(users.TRIES["name and address"] + 1)]
+    tries = [sign_in(app, "ada", "wrong", X_Forwarded_For=each)[0] for each in addresses]
+    assert tries == [401] * (len(tries) - 1) + [429]
+    assert sign_in(app, "ada", PASSWORD, X_Forwarded_For="2001:db8:0:2::1")[0] == 303
+
+
+def test_who_could_not_be_signed_out_reads_so(app, home, monkeypatch):
+    mine = f"graft_session={kept(sign_in(app, 'tom', PASSWORD)[1]).value}"
+    accounts = home / homes.ACCOUNTS
+    kept_file = accounts.read_bytes()
+    try:
+        accounts.write_bytes(b"this is not a database, but longer than its header" * 100)
+        status, headers, text = app.ask("POST", "/sign-out", mine)
+    finally:
+        accounts.write_bytes(kept_file)
+    assert status == 503 and "cannot be used" in said(text) and "Set-Cookie" not in headers
+
+
 def test_behind_https_the_cookie_is_for_https(app):
     _, headers, _ = sign_in(app, "tom", PASSWORD, X_Forwarded_Proto="https")
     assert kept(headers)["secure"]
