@@ -25,6 +25,7 @@ CHECKS = {
     "leftovers": home_checks.leftovers,
     "settings": home_checks.settings_file,
     "queue": home_checks.queue,
+    "accounts": home_checks.accounts,
     "runs": run_checks.check,
     "datasets": data_checks.prepared,
     "saved": data_checks.saved,

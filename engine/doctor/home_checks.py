@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from engine import home as homes
+from engine.accounts import users
 from engine.doctor import restore
 from engine.errors import DamagedFile, GraftError
 from engine.features import cache
@@ -28,6 +29,7 @@ from engine.home import size_text
 from engine.host import device, settings
 from engine.host.words import plural
 from engine.runs import runs, trash
+from engine.serve import keys
 
 HOUR = 3600
 """Age in seconds from which something half-written is a leftover and no longer being written."""
@@ -207,6 +209,36 @@ def queue(home: Path) -> Iterator[Finding]:
         yield Finding("queue", "error", text, remedy, fix)
     else:
         yield Finding("queue", "ok", "the queue is not damaged")
+
+
+def accounts(home: Path) -> Iterator[Finding]:
+    """Whether the files of users and of keys can be read, and by their owner only.
+
+    A damaged one is not moved aside: without it, nobody would need to sign in.
+    """
+    why = {}
+    for name in (homes.ACCOUNTS, homes.KEYS):
+        path, why[name] = home / name, ""
+        if name == homes.ACCOUNTS and path.exists():
+            why[name] = torn_database(path)
+        elif path.exists():
+            try:
+                keys.listed(home)
+            except GraftError as error:
+                why[name] = why_of(error)
+        if path.exists() and path.stat().st_mode & 0o077:
+            text = f"others on this host can read {path}"
+            yield Finding("accounts", "warning", text, f"chmod 600 {path}")
+    for name, reason in why.items():
+        if reason:
+            text = f"{home / name} is damaged ({reason}), so nobody can sign in with it"
+            remedy = "put a copy of it back, or delete it, which removes all that it lists"
+            yield Finding("accounts", "error", text, remedy)
+    if not any(why.values()):
+        found = (
+            f"{plural(len(users.listed(home)), 'user')}, {plural(len(keys.listed(home)), 'key')}"
+        )
+        yield Finding("accounts", "ok", found)
 
 
 def torn_database(path: Path) -> str:

@@ -6,13 +6,15 @@ import shutil
 import pytest
 
 from engine import home as homes
+from engine.accounts import users
 from engine.data import curation, datasets, overlay, prepare_worker
 from engine.data.sources import collection
 from engine.doctor import doctor, restore
-from engine.errors import DamagedFile, DatasetError
+from engine.errors import DamagedFile, DatasetError, GraftError
 from engine.host import manifest
 from engine.recipe import DatasetSpec
 from engine.runs import runs
+from engine.serve import keys
 from tests.support.cli import graft
 from tests.support.damage import (
     SPEC,
@@ -203,3 +205,17 @@ def test_damaged_results_of_an_inspection_are_named_and_deleted(home, name):
     assert name in finding.text
     doctor.fix([finding])
     assert worse_than_ok(home) == [] and not (folder / name).exists()
+
+
+@pytest.mark.parametrize("name", [homes.ACCOUNTS, homes.KEYS])
+def test_damaged_accounts_let_nobody_in_and_are_not_moved_aside(home, name):
+    users.add(home, "ada", "admin", "correct horse battery")
+    keys.create(home, "phone", ["classify"])
+    assert worse_than_ok(home) == []
+    for more in home.glob(f"{name}-*"):  # what SQLite has still to move into the file
+        more.unlink()
+    (home / name).write_bytes(b"no longer what it was")
+    [finding] = worse_than_ok(home)
+    assert name in finding.text and finding.remedy and finding.fix is None
+    with pytest.raises(GraftError, match=name):
+        users.needed(home) if name == homes.ACCOUNTS else keys.listed(home)
