@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
 from engine.accounts import store, users
 from engine.accounts.store import AccountError
 from engine.accounts.users import User
+from engine.errors import DiskError, ReadOnlyHome
 
 IDLE, MOST = 12 * 3600, 7 * 24 * 3600
 """Seconds after which a session ends that was not used, and that was used. Training is watched for
@@ -52,7 +54,9 @@ def user_of(home: Path, token: str) -> User | None:
     if row is None:
         return None
     if now - row["seen"] > SEEN_EVERY:
-        with store.transaction(home) as db:
+        # A full disk must not keep anyone from the pages, where runs can be deleted. The session
+        # ends as if it were not used until there is room.
+        with contextlib.suppress(DiskError, ReadOnlyHome), store.transaction(home) as db:
             db.execute("UPDATE sessions SET seen = ? WHERE token = ?", (now, key))
     return users.get(home, row["user"])
 

@@ -1,5 +1,7 @@
 """Users, roles, sessions and share links, as the store keeps them."""
 
+import errno
+import os
 import sqlite3
 import stat
 import threading
@@ -8,8 +10,9 @@ import pytest
 
 from engine import actions
 from engine import home as homes
-from engine.accounts import roles, sessions, shares, users
+from engine.accounts import roles, sessions, shares, store, users
 from engine.accounts.store import AccountError
+from engine.errors import DiskError
 
 PASSWORD = "correct horse battery"
 
@@ -140,6 +143,26 @@ def test_a_session_in_use_lasts_until_the_absolute_limit(home, ada, monkeypatch)
         used += sessions.IDLE - 1
         assert sessions.user_of(home, token)
     later(monkeypatch, sessions, sessions.MOST - used + 1)
+    assert sessions.user_of(home, token) is None
+
+
+@pytest.mark.parametrize("error", ["full", "read-only"])
+def test_a_session_lasts_where_its_use_cannot_be_noted(home, ada, monkeypatch, error):
+    token = sessions.begin(home, "ada")
+    later(monkeypatch, sessions, sessions.SEEN_EVERY + 1)
+    if error == "full":
+        real = store.transaction
+
+        def full(home, write=True):
+            if write:
+                raise DiskError.of(OSError(errno.ENOSPC, "No space left on device"))
+            return real(home, write)
+
+        monkeypatch.setattr(store, "transaction", full)
+    else:
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    assert sessions.user_of(home, token).name == "ada"
+    later(monkeypatch, sessions, sessions.IDLE)
     assert sessions.user_of(home, token) is None
 
 
