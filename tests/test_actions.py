@@ -120,6 +120,17 @@ def test_the_log_starts_again_when_it_is_full_and_keeps_the_one_before(home, mon
     assert all(line["action"] == "change settings" for line in log(home))
 
 
+def test_a_long_text_does_not_push_others_out_of_the_log(home):
+    users.add(home, "vera", "viewer", PASSWORD)
+    actions.change_settings(home, runs_per_device=2)
+    for _ in range(3):
+        with pytest.raises(GraftError):
+            actions.create_dataset(home, "x" * (audit.MOST + 1), who="vera")
+    first, *rest = log(home)
+    assert first["action"] == "change settings"
+    assert [line["name"] for line in rest] == ["x" * audit.LONGEST + "…"] * 3
+
+
 def test_a_log_that_cannot_be_written_stops_no_action(home, capsys):
     (home / homes.AUDIT).mkdir()  # as on a full disk, opening it fails
     actions.change_settings(home, runs_per_device=2)

@@ -25,6 +25,8 @@ from engine.errors import GraftError
 LOCAL = roles.LOCAL
 MOST = 4_000_000
 """Bytes of the log before it starts again; the log before it is kept."""
+LONGEST = 1000
+"""Characters of a text in the log: or one long name would push everything else out of it."""
 _MAY_READ = (
     "prepare a dataset", "inspect a dataset", "measure decisions", "measure a recipe",
     "export a run", "download an export",
@@ -70,10 +72,20 @@ def _append(home: Path, line: dict[str, Any]) -> None:
             if path.exists() and path.stat().st_size > MOST:
                 os.replace(path, path.with_suffix(".1.jsonl"))
             with open(path, "ab") as file:
-                file.write(json.dumps(line).encode() + b"\n")
+                file.write(json.dumps(_short(line)).encode() + b"\n")
     except OSError as error:  # a full disk must not keep anyone from stopping runs or deleting them
         said = f"{line['action']} is not in the log {path}, which cannot be written"
         print(f"{said} ({error.strerror})", file=sys.stderr)
+
+
+def _short(value: Any) -> Any:
+    """Plain data with its long texts cut."""
+    if isinstance(value, dict):
+        return {_short(key): _short(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(each) for each in value]
+    long = isinstance(value, str) and len(value) > LONGEST
+    return f"{value[:LONGEST]}…" if long else value
 
 
 def entries(home: Path, last: int | None = None, who: str | None = None) -> list[dict[str, Any]]:
