@@ -11,6 +11,9 @@ from pages._gate import origin
 LINGER = 30.0
 """Seconds for which the rest of a refused body is thrown away, before the connection is closed: a
 browser shows an answer only after it has sent all (nginx, `lingering_time`)."""
+SECONDS = 30.0
+"""For a small body to arrive: slow ones would keep the places of an address from others at it."""
+SLOW = "the request was not complete after {:.0f} s; send it again"
 
 
 class Body:
@@ -20,15 +23,29 @@ class Body:
         receive, send: of the request.
         grown: gets the bytes that have arrived so far; returns why that is too much, or None.
         taken: is called when they no longer arrive, as the answer begins.
+        seconds: in which all must arrive, from now on; None for no limit.
     """
 
-    def __init__(self, receive, send, grown: Callable[[int], str | None], taken=lambda: None):
+    def __init__(
+        self,
+        receive,
+        send,
+        grown: Callable[[int], str | None],
+        taken=lambda: None,
+        seconds: float | None = None,
+    ):
+        self._seconds = seconds
+        self._until = None if seconds is None else asyncio.get_running_loop().time() + seconds
         self._receive, self._send, self.grown, self._taken = receive, send, grown, taken
         self._bytes, self._more, self._refused = 0, True, False
 
     async def receive(self):
-        """The next message. Raises HTTPException (413) if it is too much."""
-        message = await self._next()
+        """The next message. Raises HTTPException if it is too much (413) or too slow (408)."""
+        try:
+            async with asyncio.timeout_at(self._until if self._more else None):
+                message = await self._next()
+        except TimeoutError:
+            raise HTTPException(408, SLOW.format(self._seconds)) from None
         if not self._refused and (why := self.grown(self._bytes)):
             self._refused = True
             raise HTTPException(413, why)
@@ -44,8 +61,8 @@ class Body:
         """Sends the answer; a refusal ends only when the browser is ready to read it."""
         if message["type"] == "http.response.start":
             self._taken()
-        if message["type"] == "http.response.start" and message["status"] == 413:
-            self._refused = True
+        if message["type"] == "http.response.start" and message["status"] in (408, 413):
+            self._refused = message["status"] == 413
             message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
         if not (self._refused and last and self._more):

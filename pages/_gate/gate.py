@@ -4,6 +4,7 @@ import contextlib
 import logging
 from urllib.parse import quote
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, RedirectResponse
 
 from engine import home as homes
@@ -68,14 +69,17 @@ class Gate:
             try:
                 if why := body.grown(bodies.stated(scope) or 0):
                     return await PlainTextResponse(why, 413)(scope, receive, body.send)
-                await self._app(scope, body.receive, body.send)
+                with contextlib.suppress(ClientDisconnect):  # nobody reads an answer
+                    await self._app(scope, body.receive, body.send)
             finally:
                 end()
 
     def _body(self, scope, receive, send, rule, identity):
         """The request's body, counted, and what to call when it no longer arrives."""
         if rule.most is not None:
-            return bodies.Body(receive, send, _at_most(rule.most)), lambda: None
+            seconds = bodies.SECONDS if rule.most == table.FEW else None
+            most = _at_most(rule.most)
+            return bodies.Body(receive, send, most, seconds=seconds), lambda: None
         session = self._path(scope)[len(table.UPLOAD) :].partition("/")[0]
         if why := UPLOADS.refusal(session, identity.name):
             raise Refused(403, why)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from starlette.requests import Request
 
 from engine import home as homes
 from engine.accounts import users
@@ -172,3 +173,16 @@ def test_what_everyone_reaches_has_no_websocket(path):
     scope = {"type": "websocket", "path": path, "headers": headers}
     asyncio.run(closed(scope, None, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_who_leaves_while_sending_fills_no_log():
+    async def app(scope, receive, send):
+        await Request(scope, receive).form()
+
+    async def left():
+        return {"type": "http.disconnect"}
+
+    headers = [(b"host", b"localhost"), (b"origin", b"http://localhost")]
+    headers.append((b"content-type", b"application/x-www-form-urlencoded"))
+    scope = {"type": "http", "method": "POST", "path": "/sign-in", "headers": headers}
+    asyncio.run(gate.Gate(app, ["localhost"], "", None)(scope, left, None))

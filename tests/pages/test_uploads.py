@@ -132,6 +132,34 @@ def test_a_refusal_waits_until_the_browser_can_read_it():
     assert [message.get("more_body") for message in sent[1:]] == [True, None]
 
 
+def test_a_small_body_must_arrive_in_time():
+    sent = []
+
+    async def run():
+        async def send(message):
+            sent.append(message)
+
+        pieces = asyncio.Queue()
+        pieces.put_nowait({"type": "http.request", "body": b"name=", "more_body": True})
+        body = bodies.Body(pieces.get, send, lambda count: None, seconds=0)
+        assert (await body.receive())["body"] == b"name="
+        with pytest.raises(HTTPException, match="was not complete") as late:
+            await body.receive()
+        assert late.value.status_code == 408
+        await body.send({"type": "http.response.start", "status": 408, "headers": []})
+        await body.send({"type": "http.response.body", "body": b"late"})
+        # Only the body has so little time: what waits for the browser to leave may wait.
+        pieces.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        pieces.put_nowait({"type": "http.disconnect"})
+        arrived = bodies.Body(pieces.get, send, lambda count: None, seconds=0)
+        assert not (await arrived.receive())["more_body"]
+        assert (await arrived.receive())["type"] == "http.disconnect"
+
+    asyncio.run(run())
+    assert sent[0]["headers"] == [(b"connection", b"close")]
+    assert sent[1:] == [{"type": "http.response.body", "body": b"late"}]
+
+
 def test_one_client_cannot_take_the_places_of_others():
     async def run():
         known, done, done_by_others = clients.Clients(), asyncio.Event(), []
