@@ -67,8 +67,8 @@ class Provider:
         request.session[WANTED] = wanted
         try:
             return await self._client.authorize_redirect(request, self.redirect_uri)
-        except Exception:
-            raise self._failed() from None
+        except Exception as error:
+            raise self._failed(error) from None
 
     async def back(self, request) -> tuple[str, str]:
         """(the e-mail address that the provider has verified, the page to go to).
@@ -79,8 +79,8 @@ class Provider:
         """
         try:
             found = (await self._client.authorize_access_token(request)).get("userinfo")
-        except Exception:
-            raise self._failed() from None
+        except Exception as error:
+            raise self._failed(error) from None
         wanted = request.session.pop(WANTED, "")
         if not found or not found.get("email"):
             raise AccountError(f"{self.host} did not say your e-mail address")
@@ -93,8 +93,10 @@ class Provider:
         """The provider's name, for people."""
         return urlsplit(self.metadata_url).hostname or self.metadata_url
 
-    def _failed(self) -> AccountError:
-        logging.getLogger("graft").exception("a sign-in at %s failed", self.host)
+    def _failed(self, error: Exception) -> AccountError:
+        # Anybody can cause one, and write its text: one line each, whatever is in it.
+        said = f"{type(error).__name__}: {error}"
+        logging.getLogger("graft").error("a sign-in at %s failed (%r)", self.host, said)
         return AccountError(FAILED.format(self.host))
 
 

@@ -1,5 +1,6 @@
 """Signing in and out: with a password, at an OpenID provider, behind a proxy."""
 
+import asyncio
 import http.client
 import re
 import sys
@@ -8,6 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from joserfc.jwk import RSAKey
+from starlette.requests import Request
 
 from engine import actions
 from engine import home as homes
@@ -254,3 +256,14 @@ def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "authlib.integrations.starlette_client", None)
     with pytest.raises(GraftError, match="pip install -r requirements-oidc.txt"):
         openid.configured("/oauth2callback")
+
+
+def test_what_somebody_writes_into_the_way_back_is_one_line_of_the_log(caplog):
+    found = openid.Provider("graft", "secret", "http://127.0.0.1:1/x", "http://127.0.0.1/back")
+    query = b"error=a%0Ab&error_description=c%0Aadmin%20has%20signed%20in"
+    scope = {"type": "http", "query_string": query, "headers": [], "method": "GET", "session": {}}
+    with pytest.raises(GraftError, match="the sign-in at 127.0.0.1 failed"):
+        asyncio.run(found.back(Request(scope)))
+    (record,) = caplog.records
+    assert "signed in" in record.getMessage() and record.exc_info is None
+    assert len(record.getMessage().splitlines()) == 1
