@@ -135,15 +135,17 @@ def _choose(finished):
     current = wanted.id if wanted else next(iter(by_id))
     if st.session_state.get("classifier") not in by_id or wanted is not None:
         st.session_state["classifier"] = current
+    labels = common.distinct({i: _choice(run) for i, run in by_id.items()})
     columns = st.columns([3, 2, 1], vertical_alignment="bottom")
     chosen = columns[0].selectbox(
         "Classifier",
         list(by_id),
         key="classifier",
         on_change=_remember,
-        format_func=lambda i: _choice(by_id[i]),
+        format_func=labels.get,
     )
-    others = ["", *(i for i in by_id if i != chosen)]
+    texts = common.distinct({i: common.run_text(by_id[i]) for i in by_id if i != chosen})
+    others = ["", *texts]
     if st.session_state.get("compared") not in others:
         st.session_state["compared"] = ""
     other = columns[1].selectbox(
@@ -151,7 +153,7 @@ def _choose(finished):
         others,
         key="compared",
         disabled=len(others) == 1,
-        format_func=lambda i: common.run_text(by_id[i]) if i else "no other run",
+        format_func=lambda i: texts.get(i, "no other run"),
         help="A second run classifies the same images, side by side.",
     )
     columns[2].number_input(

@@ -62,7 +62,9 @@ def uploaded(run, zips, loose) -> None:
         chosen = keys[-1]
         if len(keys) > 1:
             user = who.name()
-            titles = {k: common.plain(gate.batch(home, k, user).title) for k in keys}
+            titles = common.distinct(
+                {k: common.plain(gate.batch(home, k, user).title) for k in keys}
+            )
             chosen = st.pills("Batch", keys, default=chosen, format_func=titles.get, required=True)
         show(run, chosen)
 

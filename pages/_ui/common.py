@@ -4,6 +4,7 @@ import contextlib
 import html
 import re
 import time
+from collections import Counter
 
 import streamlit as st
 from PIL import Image, ImageDraw
@@ -134,6 +135,12 @@ def run_text(run) -> str:
 def run_label(run) -> str:
     """`run_text` as Markdown, for all other places."""
     return plain(run_text(run))
+
+
+def distinct(labels: dict[str, str]) -> dict[str, str]:
+    """{id: label}; equal labels get their ids, since Streamlit finds an option by its label."""
+    counts = Counter(labels.values())
+    return {i: f"{text} · {i}" if counts[text] > 1 else text for i, text in labels.items()}
 
 
 # -- the rail -----------------------------------------------------------------------------------

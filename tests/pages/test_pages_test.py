@@ -203,3 +203,13 @@ def test_a_folder_that_is_no_class_is_offered_its_near_match_and_counts_on_a_cli
     assert "4 images, 95% interval" in text
     assert "pond: no class of this run has such a name." in text
     batch.clear()
+
+
+def test_two_runs_of_the_same_label_are_told_apart(tmp_path, trained_run, monkeypatch):
+    monkeypatch.setenv("GRAFT_HOME", str(tmp_path))
+    for name in ("one", "two"):
+        shutil.copytree(trained_run.path, homes.home(tmp_path) / homes.RUNS / name)
+    for name in ("one", "two"):
+        app = from_source(open_page("test", run=name), "Test images of this run")
+        assert app.query_params["run"] == name
+        assert app.selectbox(key="classifier").value == name
