@@ -96,7 +96,7 @@ async function chosen(event) {
   try {
     const sent = await send(await smaller(file))
     const found = await sent.json()
-    if (found.closed) $("choose").hidden = true
+    if (found.closed) for (const id of ["choose", "left"]) $(id).hidden = true
     if (sent.ok || "left" in found) answer(found)
     else refuse(found.error)
   } catch {

@@ -112,6 +112,7 @@ def test_a_link_is_created_used_on_a_phone_shown_on_the_wall_and_revoked(
     send(phone, run.examples()[0]["path"])
     expect(phone.get_by_text(ended)).to_be_visible()
     expect(phone.get_by_text("Take a photo")).to_be_hidden()
+    expect(phone.get_by_text("photos left")).to_be_hidden()
     phone.reload()
     expect(phone.get_by_text(ended)).to_be_visible()
 

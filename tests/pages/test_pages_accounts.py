@@ -155,6 +155,7 @@ def test_admins_add_users_give_new_passwords_and_remove_them(home, as_user):
     button(app, "Add").click().run()
     password = app.code[0].value
     assert users.sign_in(home, "eve", password, "::1").role == "trainer"
+    assert next(each for each in app.text_input if each.key == "user_name").value == ""
     button(app, "I have noted it").click().run()
     assert password not in [each.value for each in app.code]
     next(each for each in app.button if each.key == "password_eve").click().run()
