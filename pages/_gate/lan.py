@@ -10,6 +10,10 @@ import sys
 
 import psutil
 
+from engine import home as homes
+from engine.accounts import users
+from engine.errors import GraftError
+
 
 def addresses() -> list[str]:
     """The IPv4 addresses of this host's interfaces that are up, without loopback."""
@@ -38,11 +42,24 @@ def command(port: str, host: str, own: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
+def _check() -> None:
+    """Like `start.check`, before addresses are printed that nobody can open, and without pages."""
+    try:
+        if not users.needed(homes.folder()):
+            raise SystemExit(
+                "Graft does not start: on a network, everybody needs an account; create the first "
+                "one with: python -m engine users add NAME --role admin"
+            )
+    except GraftError as error:
+        raise SystemExit(f"Graft does not start: {error}") from None
+
+
 def main() -> None:
     """Prints the addresses to open, and becomes the server."""
     port, host, own = sys.argv[1], socket.gethostname().lower(), addresses()
     if not own:
         raise SystemExit("this host is on no network; start Graft with: make app")
+    _check()
     for name in [*own, host]:
         print(f"Graft on this network: http://{name}:{port}")
     print(

@@ -65,6 +65,16 @@ def test_for_the_network_it_answers_under_the_hosts_own_names_to_people_with_acc
         assert "There are no accounts here" in sign_in(app, "ada", PASSWORD)[2]
 
 
+def test_without_accounts_no_address_on_the_network_is_printed(own_home, monkeypatch, capsys):
+    monkeypatch.setenv("GRAFT_HOME", str(own_home))
+    monkeypatch.setattr(sys, "argv", ["lan", "1"])
+    monkeypatch.setattr(lan, "addresses", lambda: ["192.0.2.5"])
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("it started"))
+    with pytest.raises(SystemExit, match="everybody needs an account; create the first"):
+        lan.main()
+    assert capsys.readouterr().out == ""
+
+
 def test_without_accounts_only_the_person_on_this_host_is_let_in(own_home, monkeypatch):
     monkeypatch.setenv("GRAFT_HOME", str(own_home))
     assert look("", alone=True) is LOCAL and look("", alone=False) is None
