@@ -11,9 +11,10 @@ from pages._gate import origin
 LINGER = 30.0
 """Seconds for which the rest of a refused body is thrown away, before the connection is closed: a
 browser shows an answer only after it has sent all (nginx, `lingering_time`)."""
-SECONDS = 30.0
-"""For a small body to arrive: slow ones would keep the places of an address from others at it."""
-SLOW = "the request was not complete after {:.0f} s; send it again"
+SECONDS, BYTES = 30.0, 5_000
+"""For a body to arrive, and how many bytes earn it another second, as at `engine.serve.server`:
+slow ones would keep their places, and the room for uploads, from others."""
+SLOW = "the request came too slowly; send it again over a better connection"
 
 
 class Body:
@@ -23,7 +24,7 @@ class Body:
         receive, send: of the request.
         grown: gets the bytes that have arrived so far; returns why that is too much, or None.
         taken: is called when they no longer arrive, as the answer begins.
-        seconds: in which all must arrive, from now on; None for no limit.
+        seconds: in which all must arrive, from now on, beside those that its bytes earn.
     """
 
     def __init__(
@@ -32,20 +33,20 @@ class Body:
         send,
         grown: Callable[[int], str | None],
         taken=lambda: None,
-        seconds: float | None = None,
+        seconds: float = SECONDS,
     ):
-        self._seconds = seconds
-        self._until = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        self._until = asyncio.get_running_loop().time() + seconds
         self._receive, self._send, self.grown, self._taken = receive, send, grown, taken
         self._bytes, self._more, self._refused = 0, True, False
 
     async def receive(self):
         """The next message. Raises HTTPException if it is too much (413) or too slow (408)."""
         try:
-            async with asyncio.timeout_at(self._until if self._more else None):
+            until = self._until + self._bytes / BYTES if self._more else None
+            async with asyncio.timeout_at(until):
                 message = await self._next()
         except TimeoutError:
-            raise HTTPException(408, SLOW.format(self._seconds)) from None
+            raise HTTPException(408, SLOW) from None
         if not self._refused and (why := self.grown(self._bytes)):
             self._refused = True
             raise HTTPException(413, why)

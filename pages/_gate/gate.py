@@ -77,9 +77,7 @@ class Gate:
     def _body(self, scope, receive, send, rule, identity):
         """The request's body, counted, and what to call when it no longer arrives."""
         if rule.most is not None:
-            seconds = bodies.SECONDS if rule.most == table.FEW else None
-            most = _at_most(rule.most)
-            return bodies.Body(receive, send, most, seconds=seconds), lambda: None
+            return bodies.Body(receive, send, _at_most(rule.most)), lambda: None
         session = self._path(scope)[len(table.UPLOAD) :].partition("/")[0]
         if why := UPLOADS.refusal(session, identity.name):
             raise Refused(403, why)
