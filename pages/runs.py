@@ -19,8 +19,8 @@ def show() -> None:
     """Draws the page."""
     common.header("Runs", "All runs on this host. Choose a row to open it.")
     everything, damaged = common.all_runs()
-    for name, why in damaged:
-        text = f"Run {name} is skipped: {why}."
+    for _, why in damaged:
+        text = f"{common.sentence(why)} The list leaves this run out."
         st.warning(common.plain(text), icon=":material/warning:")
     with common.guard():
         queue.section()
