@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets
 import sqlite3
+import tempfile
 from pathlib import Path
 
 from engine import home as homes
@@ -36,11 +38,11 @@ class AccountError(GraftError):
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    if database.version(connection) >= _VERSION:  # another process was quicker
-        return
-    for table in _TABLES:
-        connection.execute(table)
-    connection.execute(f"PRAGMA user_version = {_VERSION}")
+    """A file is created with its tables, so one without was damaged: nobody may come in by that."""
+    raise AccountError(
+        "the file of accounts is empty or damaged: put a copy of it back, or delete it, which "
+        "removes all users; python -m engine doctor names it"
+    )
 
 
 _ACCOUNTS = database.Database("the file of accounts", _VERSION, _upgrade)
@@ -77,12 +79,26 @@ def transaction(
         GraftError: if it cannot be used.
     """
     path = Path(home) / homes.ACCOUNTS
-    if not path.exists():  # touching it each time would change its `stamp`
+    if not path.exists():
         try:
-            path.touch(mode=0o600)  # SQLite gives its log the same permissions
+            _create(path)
         except OSError as error:
             raise GraftError(f"{path} cannot be written ({error.strerror})") from None
     return _ACCOUNTS.transaction(path, write)
+
+
+def _create(path: Path) -> None:
+    """Creates the file with its tables in one step, readable by its owner only."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        made = Path(folder, path.name)
+        made.touch(mode=0o600)  # SQLite gives its log the same permissions
+        with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
+            for table in _TABLES:
+                connection.execute(table)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        homes.to_disk(made)
+        with contextlib.suppress(FileExistsError):  # another process was quicker
+            os.link(made, path)
 
 
 def new_token() -> str:

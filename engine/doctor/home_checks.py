@@ -217,15 +217,14 @@ def accounts(home: Path) -> Iterator[Finding]:
     A damaged one is not moved aside: without it, nobody would need to sign in.
     """
     why = {}
-    for name in (homes.ACCOUNTS, homes.KEYS):
+    for name, read in ((homes.ACCOUNTS, users.listed), (homes.KEYS, keys.listed)):
         path, why[name] = home / name, ""
         if name == homes.ACCOUNTS and path.exists():
             why[name] = torn_database(path)
-        elif path.exists():
-            try:
-                keys.listed(home)
-            except GraftError as error:
-                why[name] = why_of(error)
+        try:
+            why[name] or read(home)
+        except GraftError as error:
+            why[name] = why_of(error)
         if path.exists() and path.stat().st_mode & 0o077:
             text = f"others on this host can read {path}"
             yield Finding("accounts", "warning", text, f"chmod 600 {path}")

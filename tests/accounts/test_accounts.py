@@ -5,6 +5,7 @@ import os
 import sqlite3
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -68,6 +69,23 @@ def test_what_cannot_be_a_user_is_refused_with_a_sentence(home, ada, name, role,
     with pytest.raises(AccountError, match=says):
         users.add(home, name, role, password)
     assert [user.name for user in users.listed(home)] == ["ada"]
+
+
+def test_an_emptied_file_lets_nobody_in(home, ada):
+    for path in home.glob("accounts.db*"):
+        path.write_bytes(b"")
+    with pytest.raises(AccountError, match="empty or damaged"):
+        users.needed(home)
+    with pytest.raises(AccountError, match="empty or damaged"):
+        users.add(home, "eve", "admin", PASSWORD)
+
+
+def test_two_processes_that_add_the_first_user_make_one_file(home):
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(users.add, home, f"user{i}", "admin", PASSWORD) for i in range(4)]
+        assert sorted(each.result().name for each in made) == [f"user{i}" for i in range(4)]
+    assert len(users.listed(home)) == 4
+    assert not list(home.glob(".accounts*"))
 
 
 def test_signing_in(home, ada):

@@ -207,15 +207,16 @@ def test_damaged_results_of_an_inspection_are_named_and_deleted(home, name):
     assert worse_than_ok(home) == [] and not (folder / name).exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"no longer what it was"])
 @pytest.mark.parametrize("name", [homes.ACCOUNTS, homes.KEYS])
-def test_damaged_accounts_let_nobody_in_and_are_not_moved_aside(home, name):
+def test_damaged_accounts_let_nobody_in_and_are_not_moved_aside(home, name, content):
     users.add(home, "ada", "admin", "correct horse battery")
     keys.create(home, "phone", ["classify"])
     assert worse_than_ok(home) == []
     for more in home.glob(f"{name}-*"):  # what SQLite has still to move into the file
         more.unlink()
-    (home / name).write_bytes(b"no longer what it was")
+    (home / name).write_bytes(content)
     [finding] = worse_than_ok(home)
     assert name in finding.text and finding.remedy and finding.fix is None
-    with pytest.raises(GraftError, match=name):
+    with pytest.raises(GraftError, match=f"{name}|file of accounts"):
         users.needed(home) if name == homes.ACCOUNTS else keys.listed(home)
