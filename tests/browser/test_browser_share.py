@@ -129,7 +129,7 @@ def test_a_guest_of_a_home_with_accounts_reaches_the_link_alone(address, run, ph
     expect(phone.get_by_text("Take a photo")).to_be_hidden()
     assert len(actions.guest_images(run)) == 1
 
-    for path in ("/", "/test", "/_stcore/host-config", "/thumbs/sample/" + 64 * "0", "/s", "/wall"):
+    for path in ("/", "/test", "/_stcore/metrics", "/thumbs/sample/" + 64 * "0", "/s", "/wall"):
         answer = phone.request.get(f"{address}{path}", max_redirects=0)
         assert answer.status in (303, 401, 404), path
     phone.goto(f"{address}/test")
