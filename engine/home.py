@@ -166,7 +166,9 @@ def read_json(path: Path, default: Any = None) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return default
-    except ValueError as error:  # cut off, or not UTF-8
+    except UnicodeDecodeError:
+        raise DamagedFile(Path(path), "it is not UTF-8 text") from None
+    except ValueError as error:  # cut off
         raise DamagedFile(Path(path), error) from None
 
 
