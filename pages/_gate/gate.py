@@ -65,6 +65,8 @@ class Gate:
         if rule.path == table.HEALTH:  # is answered however busy a client is
             return await self._app(scope, receive, send)
         async with self._clients.request(_client(scope, identity)):
+            if scope["method"] in ("GET", "HEAD"):  # nothing here reads their body
+                return await self._app(scope, receive, send)
             body, end = self._body(scope, receive, send, rule, identity)
             try:
                 if why := body.grown(bodies.stated(scope) or 0):

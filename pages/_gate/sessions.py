@@ -85,6 +85,8 @@ class Sessions:
             looking = anyio.to_thread.run_sync(look, secret, self._alone, limiter=self._threads)
             answer = asyncio.ensure_future(looking)
             self._known[secret] = (now + FRESH, answer)
+        if answer.done():
+            return answer.result()
         return await asyncio.shield(answer)  # others wait for it too
 
     def forget(self, secret: str) -> None:
