@@ -6,7 +6,6 @@ Every address goes through `pages/_shell.py`, also a page that is opened directl
 import asyncio
 import contextlib
 import gc
-import logging
 import sys
 from pathlib import Path
 
@@ -22,7 +21,6 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from engine import GraftError, home, roots
-from engine.errors import DiskError
 from engine.host import settings
 from engine.images import memory
 from engine.imports import imports
@@ -35,20 +33,6 @@ from pages._ui import common, pictures, who
 # Before any thread allocates. From 128 kB on, because uploads arrive in pieces of that size, and
 # this process decodes at most 12 images at a time.
 memory.separate_memory(large=128 << 10)
-
-
-def explain(error: Exception) -> bool:
-    """Shows one sentence for an error that a page did not handle; the traceback goes to the log."""
-    logging.getLogger("graft").error("a page failed", exc_info=error)
-    if known := error if isinstance(error, GraftError) else DiskError.of(error):
-        common.fail(known)
-    else:
-        st.error(
-            f"This page had an unexpected error ({type(error).__name__}); the server's log has the "
-            "details. Nothing you trained is lost. Reload the page to continue.",
-            icon=":material/error:",
-        )
-    return True
 
 
 CLEANUP_SECONDS = 30
@@ -119,5 +103,5 @@ app = st.App(
     ],
     middleware=[Middleware(gate.Gate, hosts=HOSTS, base=BASE, known=KNOWN)],
     lifespan=memory_returned,
-    on_script_error=explain,
+    on_script_error=common.explain,
 )

@@ -100,16 +100,14 @@ def by_wall(home: Path, token: str) -> Share | None:
 def use(home: Path, token: str) -> Share:
     """Counts one image that a guest sends. Raises AccountError if the link no longer works."""
     with store.transaction(home) as db:
-        done = db.execute(
-            "UPDATE shares SET used = used + 1 WHERE token = ? AND used < uses AND expires > ?",
+        row = db.execute(
+            "UPDATE shares SET used = used + 1 WHERE token = ? AND used < uses AND expires > ? "
+            "RETURNING *",
             (store.digest(token), time.time()),
-        )
-        if not done.rowcount:
-            raise AccountError(GONE)
-    found = by_token(home, token)
-    if found is None:  # revoked in between
+        ).fetchone()
+    if row is None:
         raise AccountError(GONE)
-    return found
+    return _share(row)
 
 
 def revoke(home: Path, identity: str) -> None:

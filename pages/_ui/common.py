@@ -2,6 +2,7 @@
 
 import contextlib
 import html
+import logging
 import re
 import time
 from collections import Counter
@@ -62,6 +63,20 @@ def read_only_notice() -> None:
     """Says so if the home is read-only: what would write shows an error then."""
     if homes.read_only(home()):
         st.info(plain(sentence(ReadOnlyHome(home()))), icon=":material/lock:")
+
+
+def explain(error: Exception) -> bool:
+    """Shows one sentence for an error that a page did not handle; the traceback goes to the log."""
+    logging.getLogger("graft").error("a page failed", exc_info=error)
+    if known := error if isinstance(error, GraftError) else DiskError.of(error):
+        fail(known)
+    else:
+        st.error(
+            f"This page had an unexpected error ({type(error).__name__}); the server's log has the "
+            "details. Nothing you trained is lost. Reload the page to continue.",
+            icon=":material/error:",
+        )
+    return True
 
 
 def show_error(place: str) -> None:

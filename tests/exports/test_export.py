@@ -187,7 +187,8 @@ def test_one_that_disagrees_says_so_everywhere(moved_run, own_home, monkeypatch,
     assert "DOES NOT AGREE" in said.err
 
     # After another calibration the run answers differently, so the kept export is outdated.
-    homes.write_json(moved_run.path / "confidence.json", {"temperature": 1.5})
+    path = moved_run.path / "confidence.json"
+    homes.write_json(path, homes.read_json(path) | {"temperature": 1.5})
     assert exports.kept(moved_run, "litert") is None
 
 

@@ -1,6 +1,5 @@
 """Who may reach which route of the running app: the table of docs/security.md, tried."""
 
-import asyncio
 import json
 import os
 import subprocess
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from engine import home as homes
 from engine.accounts import users
 from pages._gate import gate, origin, sockets, table, uploads
-from tests.support import ROOT
+from tests.support import ROOT, loop
 from tests.support.browser import server
 from tests.support.gate import PASSWORD, App, cookie, people, sample
 
@@ -171,7 +170,7 @@ def test_what_everyone_reaches_has_no_websocket(path):
     # Neither the app nor the accounts are asked.
     closed = gate.Gate(None, ["localhost"], "", None)
     scope = {"type": "websocket", "path": path, "headers": headers}
-    asyncio.run(closed(scope, None, send))
+    loop.run(closed(scope, None, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
@@ -185,4 +184,4 @@ def test_who_leaves_while_sending_fills_no_log():
     headers = [(b"host", b"localhost"), (b"origin", b"http://localhost")]
     headers.append((b"content-type", b"application/x-www-form-urlencoded"))
     scope = {"type": "http", "method": "POST", "path": "/sign-in", "headers": headers}
-    asyncio.run(gate.Gate(app, ["localhost"], "", None)(scope, left, None))
+    loop.run(gate.Gate(app, ["localhost"], "", None)(scope, left, None))

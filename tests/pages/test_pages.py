@@ -11,7 +11,7 @@ from PIL import Image
 from starlette.requests import Request
 from streamlit.testing.v1 import AppTest
 
-from engine import load_preset, roots
+from engine import load_preset
 from engine.charts import training
 from engine.data import datasets, prepare_worker
 from engine.home import home as make_home
@@ -366,12 +366,11 @@ def test_pages_import_neither_keras_nor_tensorflow():
 
 def test_an_unexpected_error_is_a_sentence_without_its_details():
     def script():
-        from app import explain
+        from pages._ui import common
 
-        explain(ValueError("what only the log may say"))
+        common.explain(ValueError("what only the log may say"))
 
     app = AppTest.from_function(script, default_timeout=30).run()
-    roots.restore(None)  # importing the app restricts what this process may read
     assert "an unexpected error (ValueError)" in app.error[0].value
     assert "what only the log may say" not in app.error[0].value
 

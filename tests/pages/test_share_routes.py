@@ -1,6 +1,5 @@
 """The guest page and the wall over HTTP: what a token opens, what it refuses and never says."""
 
-import asyncio
 import html
 import json
 import re
@@ -17,6 +16,7 @@ from engine.accounts import shares
 from engine.predict import guests
 from engine.runs import files, runs
 from pages._share import routes
+from tests.support import loop
 from tests.support.pictures import encode, picture
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>{{script}} **bold** & co'
@@ -200,7 +200,7 @@ def test_a_large_upload_is_stopped_while_it_arrives(run, web):
         "http_version": "1.1",
         "root_path": "",
     }
-    asyncio.run(Starlette(routes=routes.routes())(scope, receive, send))
+    loop.run(Starlette(routes=routes.routes())(scope, receive, send))
     assert answered[0]["status"] == 413
     assert sum(taken) <= guests.MOST_BYTES + 1_000_000
     assert "20 MB" in json.loads(answered[1]["body"])["error"]

@@ -1,6 +1,5 @@
 """Signing in and out: with a password, at an OpenID provider, behind a proxy."""
 
-import asyncio
 import http.client
 import re
 import sys
@@ -18,6 +17,7 @@ from engine.errors import GraftError
 from engine.host import settings
 from pages._gate import provider as openid
 from pages._gate.signing_in import local_path
+from tests.support import loop
 from tests.support.browser import server
 from tests.support.gate import PASSWORD, App, people, sign_in
 from tests.support.openid import provider
@@ -263,7 +263,7 @@ def test_what_somebody_writes_into_the_way_back_is_one_line_of_the_log(caplog):
     query = b"error=a%0Ab&error_description=c%0Aadmin%20has%20signed%20in"
     scope = {"type": "http", "query_string": query, "headers": [], "method": "GET", "session": {}}
     with pytest.raises(GraftError, match="the sign-in at 127.0.0.1 failed"):
-        asyncio.run(found.back(Request(scope)))
+        loop.run(found.back(Request(scope)))
     (record,) = caplog.records
     assert "signed in" in record.getMessage() and record.exc_info is None
     assert len(record.getMessage().splitlines()) == 1

@@ -16,7 +16,7 @@ from engine.errors import GraftError
 from engine.host import settings
 from pages._gate import lan, start
 from pages._gate.sessions import LOCAL, look
-from tests.support import ROOT
+from tests.support import ROOT, loop
 from tests.support.browser import free_port, server
 from tests.support.gate import PASSWORD, App, cookie, sign_in
 
@@ -120,5 +120,5 @@ def test_answers_on_an_open_connection_are_sent_at_once(monkeypatch):
         await serving
 
     listening.listen()
-    asyncio.run(ask())
+    loop.run(ask())
     assert seen[0] == 1

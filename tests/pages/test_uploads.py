@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from engine import home as homes
 from engine.host import limits, settings
 from pages._gate import bodies, clients, uploads
+from tests.support import loop
 from tests.support.browser import server
 from tests.support.gate import App, cookie, form, people, upload_headers
 from tests.support.pages import as_read
@@ -126,7 +127,7 @@ def test_a_refusal_waits_until_the_browser_can_read_it():
         await body.send({"type": "http.response.start", "status": 413, "headers": []})
         await body.send({"type": "http.response.body", "body": b"too much"})
 
-    asyncio.run(run())
+    loop.run(run())
     assert not arriving
     assert sent[0]["headers"] == [(b"connection", b"close")]
     assert [message.get("more_body") for message in sent[1:]] == [True, None]
@@ -155,7 +156,7 @@ def test_a_body_must_arrive_in_time():
         assert not (await arrived.receive())["more_body"]
         assert (await arrived.receive())["type"] == "http.disconnect"
 
-    asyncio.run(run())
+    loop.run(run())
     assert sent[0]["headers"] == [(b"connection", b"close")]
     assert sent[1:] == [{"type": "http.response.body", "body": b"late"}]
 
@@ -183,4 +184,4 @@ def test_one_client_cannot_take_the_places_of_others():
         assert done_by_others == ["another"]
         assert not known._requests and not known._places
 
-    asyncio.run(run())
+    loop.run(run())

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from benchmarks.serving import burst, post
 from engine.serve import limits, server
 from engine.serve.limits import Bounds
+from tests.support import loop
 from tests.support.pictures import encode, picture
 from tests.support.serve import Fake, call, endpoint, form, served
 
@@ -64,7 +65,7 @@ def read(connection) -> str:
 
 def test_of_a_thousand_requests_at_once_none_is_lost(fake):
     with served(fake) as (port, _):
-        answers, health = asyncio.run(burst(port, POST, 1_000))
+        answers, health = loop.run(burst(port, POST, 1_000))
     assert len(answers) == fake.asked == 1_000
     assert {status for each in answers for status in each.statuses} == {200, 429}
     assert all(each.statuses[-1] == 200 and b'"red"' in each.body for each in answers)
@@ -177,7 +178,7 @@ def test_the_queue_is_bounded_and_fair(monkeypatch):
         assert order == ["a"] * 4 + ["b"] * 2
         queue.check("a")
 
-    asyncio.run(play())
+    loop.run(play())
 
 
 def test_a_client_has_half_of_the_places(fake, monkeypatch):
