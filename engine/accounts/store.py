@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from engine import home as homes
-from engine.errors import GraftError
+from engine.errors import DiskError, GraftError
 from engine.host import database
 
 _VERSION = 1
@@ -82,8 +82,11 @@ def transaction(
     if not path.exists():
         try:
             _create(path)
+        except sqlite3.Error as error:
+            raise _ACCOUNTS.failure(path, error) from None
         except OSError as error:
-            raise GraftError(f"{path} cannot be written ({error.strerror})") from None
+            why = f"{path} cannot be written ({error.strerror})"
+            raise DiskError.of(error) or GraftError(why) from None
     return _ACCOUNTS.transaction(path, write)
 
 

@@ -61,12 +61,16 @@ class Database:
             finally:
                 connection.close()
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "") in _FULL:
-                known = DiskError.of(OSError(errno.ENOSPC, str(error), str(path)))
-                raise known or error from None
-            raise GraftError(
-                f"{self.name} {path} cannot be used ({error}); python -m engine doctor says more"
-            ) from None
+            raise self.failure(path, error) from None
+
+    def failure(self, path: Path, error: sqlite3.Error) -> GraftError:
+        """What SQLite says about the file, as one sentence."""
+        if getattr(error, "sqlite_errorname", "") in _FULL:
+            if known := DiskError.of(OSError(errno.ENOSPC, str(error), str(path))):
+                return known
+        return GraftError(
+            f"{self.name} {path} cannot be used ({error}); python -m engine doctor says more"
+        )
 
 
 def _connected(path: Path, write: bool) -> sqlite3.Connection:

@@ -11,8 +11,8 @@ from engine import home as homes
 from engine.accounts import users
 from engine.predict import guests
 from engine.runs import runs
-from tests.pages.test_origin import ask, open_websocket
 from tests.support.browser import chromium, server
+from tests.support.gate import App
 from tests.support.pictures import picture
 
 pytestmark = [
@@ -134,10 +134,8 @@ def test_a_guest_of_a_home_with_accounts_reaches_the_link_alone(address, run, ph
         assert answer.status in (303, 401, 404), path
     phone.goto(f"{address}/test")
     expect(phone.get_by_text("Password")).to_be_visible()
-    port = int(address.rsplit(":", 1)[1])
-    assert open_websocket(port, f"127.0.0.1:{port}", address) == 403
+    app = App(address)
+    assert app.sent_away()
     # Only this page itself may send images with the token.
     for origin in (None, "http://evil.example"):
-        assert (
-            ask(port, f"/s/{token}/classify", f"127.0.0.1:{port}", "POST", Origin=origin)[0] == 403
-        )
+        assert app.ask("POST", f"/s/{token}/classify", Origin=origin)[0] == 403
