@@ -23,8 +23,7 @@ from engine.recipe import load_preset
 
 BLOCK, BLOCKS, CONNECTIONS = 600, 12, 40
 """Thumbnails from one server, how often, and over how many connections at once: so many that the
-server is never idle, although an answer over a connection that stays open takes 40 ms (Streamlit's
-socket lacks TCP_NODELAY)."""
+server is never idle."""
 RERUNS, IN_A_ROW = 20, 10
 PAGES, EACH = 60, 5
 """Open pages, and reruns of each."""
@@ -37,7 +36,8 @@ def run(home, quick) -> dict:
              dataset.contents.tolist()[:BLOCK]]  # fmt: skip
     other = home / "accounts"
     shutil.copytree(home / homes.DATASETS, other / homes.DATASETS)
-    users.add(homes.home(other), "ada", "admin", "correct horse battery staple")
+    # A trainer's pages are those of a home without accounts; an admin's also list users.
+    users.add(homes.home(other), "tom", "trainer", "correct horse battery staple")
     with contextlib.ExitStack() as stack:
         made = [
             stack.enter_context(served(place, kind, script))
@@ -97,7 +97,7 @@ def served(home, kind, script):
 
     with server(home, home / f"{kind}.log", script=script) as (address, process):
         # Streamlit and Starlette read it too, so each server gets one.
-        token = sessions.begin(home, "ada") if kind == "accounts" else store.new_token()
+        token = sessions.begin(home, "tom") if kind == "accounts" else store.new_token()
         yield Server(address, process, f"graft_session={token}")
 
 

@@ -217,10 +217,9 @@ def _account() -> None:
     """Who is signed in, with the way out; nothing in a home without accounts."""
     name = who.name()
     if name != roles.LOCAL:
-        role = roles.of(home(), name)
         st.html(
             '<form method="post" action="sign-out" class="account">'
-            f"<span>{html.escape(name)} · {role}</span> <button>Sign out</button></form>"
+            f"<span>{html.escape(name)} · {who.role()}</span> <button>Sign out</button></form>"
             f"<style>{_ACCOUNT}</style>"
         )
 
