@@ -22,8 +22,8 @@ from engine.data import datasets
 from engine.recipe import load_preset
 
 BLOCK, BLOCKS, CONNECTIONS = 600, 12, 40
-"""Thumbnails from one server, how often, and over how many connections at once: so many that the
-server is never idle."""
+"""Thumbnails from one server, how often, and over how many connections at once: enough of them that
+the server is never idle."""
 RERUNS, IN_A_ROW = 20, 10
 PAGES, EACH = 60, 5
 """Open pages, and reruns of each."""

@@ -21,7 +21,7 @@ ROLES = ("viewer", "trainer", "admin")
 RESERVED = ("local", "guest", "everyone")
 LEAST, MOST = 15, 1024
 """Characters of a password: at least 15 where nothing else proves who signs in (NIST SP 800-63B-4,
-3.1.1.2); at most so many that hashing stays cheap."""
+3.1.1.2); the upper bound keeps hashing cheap."""
 WINDOW = 15 * 60
 """Seconds for which a failed sign-in counts."""
 TRIES = {"name and address": 5, "address": 30, "name": 100}

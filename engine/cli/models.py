@@ -160,7 +160,7 @@ def serve(
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Address or network of a proxy in front: clients are told apart by its "
+            help="Address or network of a proxy in front: clients are distinguished by its "
             "X-Forwarded-For. Can be repeated."
         ),
     ] = None,

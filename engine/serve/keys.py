@@ -1,7 +1,7 @@
 """Keys for the endpoint: who may ask for what. Light.
 
 A key is 256 random bits, shown once, when it is created. The home keeps its SHA-256 only: as nobody
-can guess so many bits, a slow hash as for passwords would add nothing.
+can guess a random key, a slow hash as for passwords would add nothing.
 """
 
 from __future__ import annotations

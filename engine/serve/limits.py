@@ -102,7 +102,7 @@ class Held:
             raise too_many("too much is being sent at once; send it again in a moment")
 
     def remove(self, client: str, count: int) -> None:
-        """A request that had so many bytes has ended."""
+        """A request with this number of bytes has ended."""
         self._bytes[client] -= count
         if self._bytes[client] <= 0:
             del self._bytes[client]  # or clients would add up for ever

@@ -236,7 +236,7 @@ def server(app: ASGIApp, proxies: Iterable[str] = ()) -> uvicorn.Server:
 
 
 def serve(made: uvicorn.Server, listening: socket.socket) -> None:
-    """Answers requests until the process is told to end (Ctrl-C, SIGTERM).
+    """Answers requests until the process gets a signal to end (Ctrl-C, SIGTERM).
 
     Then the port is closed, and the requests under way get their answers; those that take longer
     than `GRACE` get the status 503.

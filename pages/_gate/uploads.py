@@ -8,7 +8,7 @@ from engine import home as homes
 from engine.host import limits, settings
 
 SHARE = 4
-"""Uploads take at most one in so many bytes of the memory, whatever the settings say."""
+"""Uploads take at most the memory divided by this, whatever the settings say."""
 FOREIGN = "files are taken only for an open page of your own; load the page again"
 NAMES = {"session": "one page", "user": "one user", "total": "all pages together"}
 

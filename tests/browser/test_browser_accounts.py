@@ -61,6 +61,28 @@ def test_signing_in_and_out_on_a_phone(page, address, scheme):
     expect(page.get_by_label("Password")).to_be_visible()
 
 
+def test_each_role_finds_what_it_may_use(page, address):
+    refusal = page.get_by_text("the role trainer is needed; vera has the role viewer")
+    users_list = page.get_by_text("Users", exact=True)
+    for name in ("vera", "tom", "ada"):
+        page.context.clear_cookies()
+        page.goto(f"{address}/train")
+        sign_in(page, name)
+        expect(page.get_by_role("heading", name="Train", exact=True)).to_be_visible()
+        if name == "vera":
+            expect(refusal).to_be_visible()
+        else:  # what follows the refusal's place
+            expect(page.get_by_role("button", name="Start training")).to_be_visible()
+            expect(page.get_by_text("has the role viewer")).to_have_count(0)
+        page.goto(f"{address}/runs")
+        expect(page.get_by_text("No runs yet.")).to_be_visible()
+        if name == "ada":
+            expect(users_list).to_be_visible()
+        else:
+            expect(page.get_by_text(f"{name} · ")).to_be_visible()
+            expect(users_list).to_have_count(0)
+
+
 def test_a_page_whose_user_is_removed_shows_the_sign_in_page(page, home, address):
     users.add(home, "eve", "viewer", PASSWORD)
     page.goto(f"{address}/runs")

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sqlite3
 
 import pytest
 from playwright.sync_api import expect
@@ -115,6 +116,21 @@ def test_a_link_is_created_used_on_a_phone_shown_on_the_wall_and_revoked(
     expect(phone.get_by_text("photos left")).to_be_hidden()
     phone.reload()
     expect(phone.get_by_text(ended)).to_be_visible()
+
+
+def test_a_link_that_expires_while_it_is_open_says_so(address, run, phone):
+    _, token, _ = actions.share(run, hours=1)
+    link, _ = guests.links(address, token)
+    phone.goto(link)
+    expect(phone.get_by_text("Take a photo")).to_be_visible()
+    with sqlite3.connect(run.home / homes.ACCOUNTS) as accounts:  # its hour is over
+        accounts.execute("UPDATE shares SET expires = created")
+    accounts.close()
+    phone.locator("input[type=file]").nth(1).set_input_files(str(run.examples()[0]["path"]))
+    expect(phone.get_by_text("expired or was revoked")).to_be_visible()
+    expect(phone.get_by_text("Take a photo")).to_be_hidden()
+    phone.reload()
+    expect(phone.get_by_text("expired or was revoked")).to_be_visible()
 
 
 def test_a_guest_of_a_home_with_accounts_reaches_the_link_alone(address, run, phone):

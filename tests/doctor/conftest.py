@@ -4,11 +4,29 @@ import pytest
 
 from engine import home as homes
 from engine.data import curation, datasets
-from engine.host import background
-from engine.runs import queue
+from engine.host import background, manifest
+from engine.recipe import load_preset
+from engine.runs import files, queue, runs
 from tests.support.cli import graft
 from tests.support.damage import SPEC, linked, worse_than_ok
 from tests.support.pictures import encode, picture
+
+
+@pytest.fixture
+def home(tmp_path):
+    """An empty home."""
+    return homes.home(tmp_path / "home")
+
+
+@pytest.fixture
+def run(home):
+    """A finished run with its model's files, though nothing is in them that anyone could load."""
+    made = runs.create(load_preset("sample", ["name=tulips"]), home)
+    made.update(status="finished", kept_stage="frozen")
+    for name in ("final.keras", "inference.tflite"):
+        (made.path / name).write_bytes(b"model")
+    manifest.write(made.path / files.MANIFEST, files.lasting(made.path))
+    return made
 
 
 @pytest.fixture(scope="session")

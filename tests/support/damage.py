@@ -45,6 +45,20 @@ def worse_than_ok(home):
     return [finding for finding in doctor.examine(home) if finding.severity != "ok"]
 
 
+def only(home):
+    """The one finding that is not ok."""
+    found = worse_than_ok(home)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def fix(home):
+    """Fixes, and says whether nothing is left."""
+    done = doctor.fix(doctor.examine(home))
+    assert all(finding.severity == "ok" for finding in done), done
+    return done and not worse_than_ok(home)
+
+
 def refused(done, name):
     """A command ended with one sentence that names a file and says what to do."""
     last = done.stderr.strip().splitlines()[-1]
